@@ -1,0 +1,200 @@
+# Errand. `make` builds, `make help` lists the rest. Yours to set: CC, CFLAGS, CPPFLAGS, LDFLAGS, PREFIX,
+# DESTDIR, WERROR=1 (warnings are errors), V=1 (show commands).
+
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+INCLUDEDIR ?= $(PREFIX)/include
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+CLANG ?= clang
+CLANG_FORMAT ?= clang-format-14
+
+# --- what is built, and how ---------------------------------------------------
+
+# A variant has a folder of its own: build/asan/errand, build/asan/obj/...
+VARIANT =
+B = build$(VARIANT:%=/%)
+FLAGS_asan = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS_tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread
+FLAGS_coverage = -O0 --coverage -fprofile-update=atomic
+FLAGS_fuzz = -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+
+PACKAGES = libmicrohttpd libcjson sqlite3 yaml-0.1 nettle
+LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lpthread -lm
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR:1=-Werror)
+PLAIN := $(CC) -std=gnu11 -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null) $(CPPFLAGS) \
+  $(WARNINGS) $(CFLAGS)
+COMPILE = $(PLAIN) $(FLAGS_$(VARIANT))
+LINK = $(COMPILE) $(LDFLAGS)
+
+FOLDERS = base store workers server
+SOURCES := $(wildcard $(FOLDERS:%=%/*.c))
+GENERATED := build/gen/migrations.c build/gen/assets.c build/gen/version.c
+MIGRATIONS := $(sort $(wildcard store/sql/*.sql))
+objects = $(patsubst %.c,$(B)/obj/%.o,$1)
+OBJECTS := $(call objects,$(SOURCES) $(GENERATED))
+LIBRARY := $(B)/liberrand.a
+MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
+
+# TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
+TESTS = unit store e2e scripts fuzz crash
+MODULE = tests/unit/tasks_for_tests.c
+TEST_MODULE := $(patsubst tests/unit/%.c,build/tests/%.so,$(wildcard $(MODULE)))
+PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
+WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
+  $(if $(filter e2e scripts crash,$(TESTS)),$(B)/errand $(MODULES))
+FORMATTED := $(wildcard $(foreach d,$(FOLDERS) examples tools tests tests/*,$d/*.[ch]))
+
+Q = $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
+
+.DELETE_ON_ERROR:
+.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash bench \
+  format format-check lint layers install uninstall clean help FORCE
+
+all: $(B)/errand $(MODULES) ## the binary and the examples' native tasks (default)
+
+programs: $(WANTED) $(TEST_MODULE)
+fuzzers: $(FUZZERS)
+
+# Folders are prerequisites where a file that went away matters: their times change with their entries.
+$(B)/errand: $(OBJECTS) $(FOLDERS)
+	$(call say,LINK,$@)
+	$Q$(LINK) -o $@ $(filter %.o,$^) $(LIBS)
+
+# All but main, for the tests: each takes what it needs.
+$(LIBRARY): $(filter-out %/server/main.o,$(OBJECTS)) $(FOLDERS)
+	$(call say,AR,$@)
+	$Qrm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
+
+$(B)/obj/%.o: %.c $(B)/obj/.flags
+	$(call say,CC,$<)
+	$Qmkdir -p $(@D) && $(COMPILE) -MMD -MP -c -o $@ $<
+
+# Objects are made again when the compiler or its flags change.
+$(B)/obj/.flags: FORCE
+	@pkg-config --print-errors --exists $(PACKAGES) || { echo "libraries are missing: run 'make deps'" >&2; exit 1; }
+	@mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(LINK) $(LIBS))' | cmp -s - $@ || \
+	  printf '%s\n' '$(subst ','\'',$(LINK) $(LIBS))' >$@
+
+build/gen/migrations.c: tools/embed.sh store/sql $(MIGRATIONS)
+	@mkdir -p $(@D) && tools/embed.sh migrations $@ $(MIGRATIONS)
+build/gen/assets.c: tools/embed.sh openapi.yaml
+	@mkdir -p $(@D) && tools/embed.sh assets $@ openapi=openapi.yaml
+build/gen/version.c: tools/embed.sh VERSION FORCE
+	@mkdir -p $(@D) && tools/embed.sh version $@
+
+# Native tasks: plain shared objects that need the public header only, whatever the variant.
+build/examples/%.so: examples/%.c workers/errand_task.h
+	$(call say,CC,$@)
+	$Qmkdir -p $(@D) && $(PLAIN) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
+$(TEST_MODULE): $(MODULE) workers/errand_task.h
+	$(call say,CC,$@)
+	$Qmkdir -p $(@D) && $(PLAIN) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
+
+# One Criterion program for tests/unit, tests/store and tests/e2e each, with the helpers of tests/*.c.
+.SECONDEXPANSION:
+$(PROGRAMS): $(B)/tests/%: $$(call objects,$$(filter-out $(MODULE),$$(wildcard tests/*.c tests/$$*/*.c))) \
+  $(LIBRARY) tests/$$*
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -o $@ $(filter %.o %.a,$^) -lcriterion $(LIBS)
+$(REPLAYS): $(B)/tests/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tools/fuzz_replay.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
+$(FUZZERS): $(B)/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+-include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+
+# --- running and testing --------------------------------------------------------
+
+N = 25
+TIME = 60
+FOR = build test
+variant = @+$(MAKE) --no-print-directory VARIANT=$1
+
+run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.0.1:8080
+	@tools/deps.sh build
+	@+$(MAKE) --no-print-directory all
+	@tools/run.sh
+
+deps: ## install missing Debian packages; FOR="build test bench fuzz lint coverage", FOR=all
+	@tools/deps.sh $(FOR)
+
+test: ## all tests; TESTS="unit store e2e scripts fuzz crash", FILTER=PATTERN, N=25 crash rounds
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs
+	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
+
+# Under sanitizers the test programs of tests/e2e stay plain: what they drive is build/VARIANT/errand.
+# TSan is for the server alone, as Criterion crashes under it.
+asan: | $(GENERATED) ## tests under AddressSanitizer and UBSan
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=e2e
+	$(call variant,asan) programs TESTS='unit store fuzz scripts'
+	@FILTER='$(FILTER)' tools/test.sh build/asan unit store fuzz e2e scripts
+
+tsan: | $(GENERATED) ## end-to-end tests with the server under ThreadSanitizer
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=e2e
+	$(call variant,tsan) programs TESTS=scripts
+	@FILTER='$(FILTER)' tools/test.sh build/tsan e2e scripts
+
+coverage: | $(GENERATED) ## lines covered by the tests, a folder and a file at a time
+	@tools/deps.sh build test coverage
+	@+$(MAKE) --no-print-directory programs TESTS=e2e
+	$(call variant,coverage) programs TESTS='unit store fuzz scripts'
+	@find build/coverage -name '*.gcda' -delete
+	@tools/test.sh build/coverage unit store fuzz e2e scripts; status=$$?; tools/coverage.sh build/coverage; exit $$status
+
+fuzz: | $(GENERATED) ## each fuzz target with libFuzzer; TIME=60 seconds or RUNS=N, TARGET=NAME
+	@tools/deps.sh build fuzz
+	$(call variant,fuzz) CC='$(CLANG)' fuzzers
+	@TIME='$(TIME)' RUNS='$(RUNS)' tools/fuzz.sh build/fuzz/fuzz $(TARGET)
+
+crash: ## kill the server N=25 times and check what it promised
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=crash
+	@N='$(N)' tools/test.sh build crash
+
+bench: ## measure; QUICK=1 for a short run
+	@tools/deps.sh build bench
+	@+$(MAKE) --no-print-directory all
+	@tests/bench/run.py $(if $(QUICK),--quick)
+
+# --- keeping order ----------------------------------------------------------------
+
+format: ## lay out all C with clang-format 14
+	$(CLANG_FORMAT) -i $(FORMATTED)
+format-check: ## ... or only say what would change
+	@tools/deps.sh lint
+	$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
+layers: ## folders include downwards only, each outside library has one home
+	@tools/layers.sh
+lint: ## openapi.yaml, the man page, the unit file, the scripts, and cppcheck on the C
+	@tools/deps.sh build lint
+	@tools/lint.sh
+
+# --- installing ---------------------------------------------------------------------
+
+install: all ## to PREFIX=/usr/local, below DESTDIR
+	install -D -m 755 $(B)/errand $(DESTDIR)$(BINDIR)/errand
+	install -D -m 644 errand.1 $(DESTDIR)$(MANDIR)/man1/errand.1
+	install -D -m 644 workers/errand_task.h $(DESTDIR)$(INCLUDEDIR)/errand_task.h
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|@BINDIR@|$(BINDIR)|' contrib/errand.service >$(DESTDIR)$(UNITDIR)/errand.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/errand.service
+
+uninstall: ## take away what install put there
+	rm -f $(DESTDIR)$(BINDIR)/errand $(DESTDIR)$(MANDIR)/man1/errand.1 \
+	  $(DESTDIR)$(INCLUDEDIR)/errand_task.h $(DESTDIR)$(UNITDIR)/errand.service
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14

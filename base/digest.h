@@ -1,0 +1,20 @@
+/* SHA-256, random bytes, and comparing secrets. The home of nettle. */
+#pragma once
+
+#include "base/buf.h"
+
+enum { SHA256_BYTES = 32 };
+
+void sha256(struct span data, uint8_t out[SHA256_BYTES]);
+
+/* 64 lower-case hex digits. */
+void hex_add(struct buf *out, const uint8_t *bytes, size_t n);
+
+/* Reads exactly 2n hex digits in either case. */
+bool hex_parse(struct span text, uint8_t *out, size_t n);
+
+/* Random bytes from the kernel; never fails. */
+void random_bytes(void *out, size_t n);
+
+/* Takes the same time wherever the first difference is. */
+bool equal_constant_time(const void *a, const void *b, size_t n);

@@ -1,0 +1,356 @@
+/* Lists: keyset pages over merged streams.
+ *
+ * A query is driven by one stream of rows in id order, or by several that are
+ * merged: each an index range, never a sort, never an OFFSET. What the driving
+ * index does not decide is decided row by row, here, so that a scan that finds
+ * little can stop in time and still knows where it stood. */
+#include "store/reader.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+
+#include <stdlib.h>
+
+enum { STREAMS_MAX = 64, CLOCK_EVERY_ROWS = 256 };
+
+struct stream {
+    struct db_stmt *stmt;
+    struct query *query; /* NULL: the statement is the stream's own */
+    bool live;           /* it stands on a row */
+    int64_t id;
+};
+
+struct scan {
+    struct reader *reader;
+    const struct list_query *query;
+    struct stream streams[STREAMS_MAX];
+    int count;
+    int64_t low, high; /* exclusive bounds of the ids */
+};
+
+#define STATUS_INDEXED " AND i.status IN (1, 3, 6, 7)"
+enum {
+    INDEXED_STATUSES =
+        1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_FAILED | 1u << STATUS_CANCELLED,
+};
+
+/* --- streams ---------------------------------------------------------------------- */
+
+static enum err statement_for(struct reader *reader, const char *sql, struct stream *stream)
+{
+    for (int i = 0; i < reader->query_count; i++) {
+        struct query *query = &reader->queries[i];
+        if (!query->busy && strcmp(query->sql, sql) == 0) {
+            query->busy = true;
+            stream->query = query;
+            stream->stmt = query->stmt;
+            return OK;
+        }
+    }
+    enum err err = db_prepare(reader->db, sql, &stream->stmt);
+    stream->query = NULL;
+    if (err == OK && reader->query_count < QUERIES_KEPT) {
+        struct query *query = &reader->queries[reader->query_count++];
+        *query = (struct query){xstrdup(sql), stream->stmt, true};
+        stream->query = query;
+    }
+    return err;
+}
+
+static enum err advance(struct stream *stream)
+{
+    enum err err = db_step(stream->stmt, &stream->live);
+    if (err == OK && stream->live)
+        stream->id = db_int(stream->stmt, 0);
+    return err;
+}
+
+/* Opens a stream over `from`, which names invocations as i, in the order of
+ * `id`: a column of the index that drives (SQLite would sort by the joined
+ * one). Further conditions use $3 and $4, given as texts or as numbers. */
+static enum err add_stream(struct scan *scan, const char *id, const char *from, const struct span *texts,
+                           const int64_t *numbers, int count)
+{
+    if (scan->count == STREAMS_MAX)
+        return ERR_LIMIT;
+    struct stream *stream = &scan->streams[scan->count];
+    struct buf sql = {0};
+    bool full = scan->query->view == VIEW_FULL;
+    buf_addf(&sql, "SELECT %s FROM %s AND %s > $1 AND %s < $2 ORDER BY %s %s", full ? ROW_COLUMNS_FULL : ROW_COLUMNS,
+             from, id, id, id, scan->query->oldest_first ? "ASC" : "DESC");
+    enum err err = statement_for(scan->reader, buf_cstr(&sql), stream);
+    buf_release(&sql);
+    if (err != OK)
+        return err;
+    scan->count++;
+    db_bind_int(stream->stmt, 1, scan->low);
+    db_bind_int(stream->stmt, 2, scan->high);
+    for (int i = 0; i < count; i++) {
+        if (texts)
+            db_bind_text(stream->stmt, 3 + i, texts[i]);
+        else
+            db_bind_int(stream->stmt, 3 + i, numbers[i]);
+    }
+    return advance(stream);
+}
+
+static void close_streams(struct scan *scan)
+{
+    for (int i = 0; i < scan->count; i++) {
+        db_reset(scan->streams[i].stmt);
+        if (scan->streams[i].query)
+            scan->streams[i].query->busy = false;
+        else
+            db_finalize(scan->streams[i].stmt);
+    }
+    scan->count = 0;
+}
+
+/* The stream whose row comes next in the order, NULL at the end. */
+static struct stream *next_stream(struct scan *scan)
+{
+    struct stream *best = NULL;
+    for (int i = 0; i < scan->count; i++) {
+        struct stream *s = &scan->streams[i];
+        if (s->live && (!best || (scan->query->oldest_first ? s->id < best->id : s->id > best->id)))
+            best = s;
+    }
+    return best;
+}
+
+/* --- choosing what drives ------------------------------------------------------------ */
+
+/* Queued rows have no index by id; they have one by (task, priority, id): a
+ * stream for each pair that is there. */
+static enum err add_queued_of(struct scan *scan, int task)
+{
+    struct db_stmt *stmt =
+        db_cached(scan->reader->db, "SELECT MIN(priority) FROM invocations WHERE status = 2 AND task = $1 AND priority > $2");
+    if (!stmt)
+        return ERR_DB;
+    enum err err = OK;
+    for (int64_t priority = -1; err == OK;) {
+        bool row;
+        db_bind_int(stmt, 1, task);
+        db_bind_int(stmt, 2, priority);
+        err = db_step(stmt, &row);
+        bool found = err == OK && row && !db_is_null(stmt, 0);
+        priority = found ? db_int(stmt, 0) : 0;
+        db_reset(stmt);
+        if (!found)
+            break;
+        err = add_stream(scan, "i.id", "invocations i WHERE i.status = 2 AND i.task = $3 AND i.priority = $4", NULL,
+                         (int64_t[]){task, priority}, 2);
+    }
+    return err;
+}
+
+static enum err add_queued(struct scan *scan)
+{
+    if (scan->query->filter.task)
+        return add_queued_of(scan, scan->query->filter.task);
+    int count;
+    enum err err = OK;
+    struct store_task *tasks = store_tasks(scan->reader->store, &count);
+    for (int i = 0; i < count && err == OK; i++)
+        if (tasks[i].counts[STATUS_QUEUED] > 0)
+            err = add_queued_of(scan, tasks[i].id);
+    store_tasks_free(tasks, count);
+    return err;
+}
+
+static enum err add_statuses(struct scan *scan, unsigned statuses)
+{
+    static const char *const from[STATUS_SLOTS] = {
+        [STATUS_SCHEDULED] = "invocations i WHERE i.status = 1" STATUS_INDEXED,
+        [STATUS_RUNNING] = "invocations i WHERE i.status = 3" STATUS_INDEXED,
+        [STATUS_FAILED] = "invocations i WHERE i.status = 6" STATUS_INDEXED,
+        [STATUS_CANCELLED] = "invocations i WHERE i.status = 7" STATUS_INDEXED,
+    };
+    enum err err = OK;
+    for (int s = 0; s < STATUS_SLOTS && err == OK; s++)
+        if ((statuses & 1u << s) && from[s])
+            err = add_stream(scan, "i.id", from[s], NULL, NULL, 0);
+    if (err == OK && (statuses & 1u << STATUS_QUEUED))
+        err = add_queued(scan);
+    return err;
+}
+
+/* Fewer rows of those statuses than of that task? */
+static bool statuses_are_rarer(struct store *store, unsigned statuses, int wanted)
+{
+    int count;
+    int64_t of_statuses = 0, of_task = 0;
+    struct store_task *tasks = store_tasks(store, &count);
+    for (int i = 0; i < count; i++)
+        for (int s = 0; s < STATUS_SLOTS; s++) {
+            of_statuses += statuses & 1u << s ? tasks[i].counts[s] : 0;
+            of_task += tasks[i].id == wanted ? tasks[i].counts[s] : 0;
+        }
+    store_tasks_free(tasks, count);
+    return of_statuses < of_task;
+}
+
+static bool has_prefix_only(struct span error)
+{
+    return error.len > 0 && error.p[error.len - 1] == '*';
+}
+
+static enum err choose(struct scan *scan)
+{
+    static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
+    const struct filter *f = &scan->query->filter;
+    if (f->key.p)
+        return add_stream(scan, "i.id", "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4",
+                          (struct span[]){key_owner(f->key_owner), f->key}, NULL, 2);
+    if (f->label_count)
+        return add_stream(scan, "l.id",
+                          "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
+                          (struct span[]){f->label_names[0], f->label_values[0]}, NULL, 2);
+    if (f->error.p && !has_prefix_only(f->error))
+        return add_stream(scan, "e.id", "errors e CROSS JOIN invocations i WHERE i.id = e.id AND e.type = $3",
+                          (struct span[]){f->error}, NULL, 1);
+    unsigned statuses = f->error.p ? 1u << STATUS_FAILED : f->statuses;
+    bool few = statuses && !(statuses & ~by_index);
+    if (few && (!f->task || statuses == 1u << STATUS_QUEUED ||
+                statuses_are_rarer(scan->reader->store, statuses, f->task))) {
+        enum err err = add_statuses(scan, statuses);
+        if (err != ERR_LIMIT) /* more streams than are worth merging: scan instead */
+            return err;
+        close_streams(scan);
+    }
+    if (f->task)
+        return add_stream(scan, "i.id", "invocations i WHERE i.task = $3", NULL, (int64_t[]){f->task}, 1);
+    return add_stream(scan, "i.id", "invocations i WHERE 1 = 1", NULL, NULL, 0);
+}
+
+bool filter_is_indexed(const struct filter *f)
+{
+    static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
+    if (f->key.p || f->task < 0)
+        return true;
+    int others = (f->label_count > 0) + (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
+    if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
+        return false;
+    if (f->task && f->statuses == 1u << STATUS_QUEUED)
+        return others == 2;
+    return others == 0 || (others == 1 && !(f->statuses & ~by_index));
+}
+
+/* --- deciding rows --------------------------------------------------------------------- */
+
+static bool error_matches(struct span pattern, struct span error)
+{
+    if (!error.p)
+        return false;
+    struct span type = json_get(error, "type");
+    if (!type.p)
+        return false;
+    struct buf text = {0};
+    json_unescape(type, &text);
+    bool prefix = has_prefix_only(pattern);
+    size_t n = prefix ? pattern.len - 1 : pattern.len;
+    bool same = (prefix ? text.len >= n : text.len == n) && (n == 0 || memcmp(text.data, pattern.p, n) == 0);
+    buf_release(&text);
+    return same;
+}
+
+static bool labels_match(const struct filter *f, struct span labels)
+{
+    struct buf text = {0};
+    bool all = true;
+    for (int i = 0; i < f->label_count && all; i++) {
+        struct json_iter it = json_iter(labels.p ? labels : SPAN("{}"));
+        struct span key, value;
+        bool found = false;
+        while (!found && json_member(&it, &key, &value)) {
+            text.len = 0;
+            json_unescape(key, &text);
+            if (text.len != f->label_names[i].len ||
+                (text.len && memcmp(text.data, f->label_names[i].p, text.len) != 0))
+                continue;
+            text.len = 0;
+            json_unescape(value, &text);
+            found = text.len == f->label_values[i].len &&
+                    (text.len == 0 || memcmp(text.data, f->label_values[i].p, text.len) == 0);
+        }
+        all = found;
+    }
+    buf_release(&text);
+    return all;
+}
+
+static bool matches(const struct filter *f, struct db_stmt *stmt)
+{
+    if (f->task && db_int(stmt, 1) != f->task)
+        return false;
+    int64_t status = db_int(stmt, 2);
+    if (f->statuses && !(f->statuses & 1u << status))
+        return false;
+    if (f->worker.p) {
+        struct span worker = db_span(stmt, 19);
+        if (worker.len != f->worker.len || !worker.p || memcmp(worker.p, f->worker.p, worker.len) != 0)
+            return false;
+    }
+    if (f->error.p && (status != STATUS_FAILED || !error_matches(f->error, db_span(stmt, 20))))
+        return false;
+    return !f->label_count || labels_match(f, db_span(stmt, 17));
+}
+
+static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next)
+{
+    const struct list_query *query = scan->query;
+    int count = 0, scanned = 0;
+    enum err err = OK;
+    struct stream *stream;
+    while (err == OK && (stream = next_stream(scan))) {
+        int64_t id = stream->id, before = query->oldest_first ? id - 1 : id + 1;
+        if (matches(&query->filter, stream->stmt)) {
+            struct invocation out;
+            if (count == query->limit) {
+                *next = before;
+                return OK;
+            }
+            err = row_read(scan->reader, stream->stmt, query->view, &out);
+            if (err == OK && !row(context, &out)) {
+                *next = before;
+                return OK;
+            }
+            count++;
+        }
+        if (++scanned % CLOCK_EVERY_ROWS == 0 && query->scan_until_us && clock_mono_us() > query->scan_until_us) {
+            *next = id;
+            return err;
+        }
+        if (err == OK)
+            err = advance(stream);
+    }
+    return err;
+}
+
+enum err reader_list(struct reader *reader, const struct list_query *query, row_fn row, void *context, int64_t *next)
+{
+    const struct filter *f = &query->filter;
+    struct scan scan = {.reader = reader, .query = query, .low = 0, .high = INT64_MAX};
+    *next = 0;
+    if (f->task < 0)
+        return OK;
+    if (f->created_after) /* exclusive: ids of that millisecond are not after it */
+        scan.low = id_lowest_at(f->created_after + 1) - 1;
+    if (f->created_before) /* exclusive */
+        scan.high = id_lowest_at(f->created_before);
+    if (query->cursor && query->oldest_first && query->cursor > scan.low)
+        scan.low = query->cursor;
+    if (query->cursor && !query->oldest_first && query->cursor < scan.high)
+        scan.high = query->cursor;
+    /* All streams see one moment: a row that changes its status while they are
+     * opened stands in exactly one of them. */
+    enum err err = db_begin(reader->db);
+    if (err == OK)
+        err = choose(&scan);
+    if (err == OK)
+        err = walk(&scan, row, context, next);
+    close_streams(&scan);
+    db_rollback(reader->db);
+    return err;
+}

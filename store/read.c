@@ -1,0 +1,261 @@
+/* Reading one invocation: its row, payloads, attempts, log. */
+#include "store/reader.h"
+
+#include <stdlib.h>
+
+enum err reader_open(struct store *store, struct reader **out, struct reason *why)
+{
+    struct reader *reader = xcalloc(1, sizeof *reader);
+    reader->store = store;
+    enum err err = db_open(store->url, DB_READER, &reader->db, why);
+    if (err != OK) {
+        free(reader);
+        return err;
+    }
+    *out = reader;
+    return OK;
+}
+
+void reader_close(struct reader *reader)
+{
+    if (!reader)
+        return;
+    buf_release(&reader->args);
+    buf_release(&reader->result);
+    buf_release(&reader->row);
+    for (int i = 0; i < reader->query_count; i++) {
+        free(reader->queries[i].sql);
+        db_finalize(reader->queries[i].stmt);
+    }
+    db_close(reader->db);
+    free(reader);
+}
+
+enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out)
+{
+    struct db_stmt *stmt = db_cached(reader->db, "SELECT data FROM payloads WHERE id = $1 AND kind = $2");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    db_bind_int(stmt, 1, id);
+    db_bind_int(stmt, 2, kind);
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row)
+        buf_add_span(out, db_span(stmt, 0));
+    else if (err == OK)
+        err = ERR_NOT_FOUND;
+    db_reset(stmt);
+    return err;
+}
+
+static enum err outside(struct reader *reader, int64_t id, int kind, struct buf *kept, struct span *out)
+{
+    kept->len = 0;
+    if (kept->cap > 1 << 20) /* one large payload must not stay in memory */
+        buf_release(kept);
+    enum err err = reader_payload(reader, id, kind, kept);
+    *out = buf_span(kept);
+    return err == ERR_NOT_FOUND ? OK : err; /* pruned between the two reads */
+}
+
+enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, struct invocation *out)
+{
+    *out = (struct invocation){
+        .id = db_int(stmt, 0),
+        .task = (int)db_int(stmt, 1),
+        .status = (enum status)db_int(stmt, 2),
+        .priority = (int)db_int(stmt, 3),
+        .attempt = (int)db_int(stmt, 4),
+        .max_retries = (int)db_int(stmt, 5),
+        .failures = (int)db_int(stmt, 6),
+        .recoveries = (int)db_int(stmt, 7),
+        .timeout_ms = db_int(stmt, 8),
+        .retention_ms = db_int(stmt, 9),
+        .run_at = db_int(stmt, 10),
+        .started_at = db_int(stmt, 11),
+        .finished_at = db_int(stmt, 12),
+        .expires_at = db_int(stmt, 13),
+        .cancel_requested_at = db_int(stmt, 14),
+        .has_progress = !db_is_null(stmt, 15),
+        .progress = db_double(stmt, 15),
+        .progress_note = db_span(stmt, 16),
+        .labels = db_span(stmt, 17),
+        .key = db_span(stmt, 18),
+        .worker = db_span(stmt, 19),
+        .error = db_span(stmt, 20),
+    };
+    if (view == VIEW_BASIC)
+        return OK;
+    int64_t flags = db_int(stmt, ROW_FLAGS);
+    out->args = db_span(stmt, ROW_ARGS);
+    out->result = db_span(stmt, ROW_RESULT);
+    enum err err = OK;
+    if (flags & FLAG_ARGS_OUTSIDE)
+        err = outside(reader, out->id, 1, &reader->args, &out->args);
+    if (err == OK && (flags & FLAG_RESULT_OUTSIDE) && out->status == STATUS_SUCCEEDED)
+        err = outside(reader, out->id, 2, &reader->result, &out->result);
+    return err;
+}
+
+static void keep_span(struct span *span, char **at)
+{
+    if (!span->p)
+        return;
+    memcpy(*at, span->p, span->len);
+    span->p = *at;
+    *at += span->len;
+}
+
+/* Copies the row's bytes out of the statement, so that it can be reset: an
+ * open statement is an open read transaction. */
+static void keep_row(struct reader *reader, struct invocation *row)
+{
+    struct span *const spans[] = {&row->progress_note, &row->labels, &row->key,   &row->worker,
+                                  &row->error,         &row->args,   &row->result};
+    size_t total = 1;
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++)
+        total += spans[i]->len;
+    struct buf kept = {0};
+    buf_reserve(&kept, total);
+    char *at = kept.data;
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++)
+        keep_span(spans[i], &at);
+    buf_release(&reader->row);
+    reader->row = kept;
+}
+
+enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out)
+{
+    struct db_stmt *stmt =
+        db_cached(reader->db, view == VIEW_FULL ? "SELECT " ROW_COLUMNS_FULL " FROM invocations i WHERE i.id = $1"
+                                                : "SELECT " ROW_COLUMNS " FROM invocations i WHERE i.id = $1");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    db_bind_int(stmt, 1, id);
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row)
+        err = row_read(reader, stmt, view, out);
+    else if (err == OK)
+        err = ERR_NOT_FOUND;
+    if (err == OK)
+        keep_row(reader, out);
+    db_reset(stmt);
+    return err;
+}
+
+enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id, uint8_t digest[32])
+{
+    struct db_stmt *stmt = db_cached(reader->db, "SELECT id, key_digest FROM invocations "
+                                                 "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    db_bind_text(stmt, 1, key_owner(owner));
+    db_bind_text(stmt, 2, key);
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row) {
+        struct span bytes = db_span(stmt, 1);
+        *id = db_int(stmt, 0);
+        memset(digest, 0, 32);
+        memcpy(digest, bytes.p, bytes.len < 32 ? bytes.len : 32);
+    } else if (err == OK) {
+        err = ERR_NOT_FOUND;
+    }
+    db_reset(stmt);
+    return err;
+}
+
+/* --- attempts ----------------------------------------------------------------- */
+
+static enum err all_attempts(struct reader *reader, const struct invocation *last,
+                             void (*each)(void *, const struct attempt_row *), void *context)
+{
+    enum err err;
+    struct db_stmt *stmt = db_cached(reader->db, "SELECT attempt, status, started_at, finished_at, worker, error "
+                                                 "FROM attempts WHERE id = $1 ORDER BY attempt");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    int highest = 0;
+    db_bind_int(stmt, 1, last->id);
+    while ((err = db_step(stmt, &row)) == OK && row) {
+        highest = (int)db_int(stmt, 0);
+        each(context, &(struct attempt_row){highest, (enum status)db_int(stmt, 1), db_int(stmt, 2), db_int(stmt, 3),
+                                            db_span(stmt, 4), db_span(stmt, 5)});
+    }
+    db_reset(stmt);
+    bool current = last->status == STATUS_RUNNING || status_is_final(last->status);
+    if (err == OK && current && last->attempt > highest)
+        each(context, &(struct attempt_row){last->attempt, last->status, last->started_at, last->finished_at, last->worker,
+                                            last->status == STATUS_FAILED ? last->error : (struct span){NULL, 0}});
+    return err;
+}
+
+enum err reader_attempts(struct reader *reader, int64_t id, void (*each)(void *, const struct attempt_row *),
+                         void *context)
+{
+    struct invocation last;
+    enum err err = db_begin(reader->db); /* both reads see the same moment */
+    if (err == OK)
+        err = reader_get(reader, id, VIEW_BASIC, &last);
+    if (err == OK)
+        err = all_attempts(reader, &last, each, context);
+    db_rollback(reader->db);
+    return err;
+}
+
+/* --- the log -------------------------------------------------------------------- */
+
+enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offset, int64_t limit, struct buf *out,
+                    int64_t *total)
+{
+    struct db_stmt *sizes = db_cached(reader->db, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 "
+                                                  "AND ($2 = 0 OR attempt = $2) ORDER BY seq");
+    struct db_stmt *piece = db_cached(reader->db, "SELECT data FROM logs WHERE id = $1 AND seq = $2");
+    if (!sizes || !piece)
+        return ERR_DB;
+    bool row, found;
+    enum err err;
+    int64_t at = 0, end = limit < 0 || offset > INT64_MAX - limit ? INT64_MAX : offset + limit;
+    db_bind_int(sizes, 1, id);
+    db_bind_int(sizes, 2, attempt);
+    while ((err = db_step(sizes, &row)) == OK && row) {
+        int64_t length = db_int(sizes, 1);
+        int64_t from = offset > at ? offset - at : 0, to = end - at < length ? end - at : length;
+        at += length;
+        if (from >= to)
+            continue;
+        db_bind_int(piece, 1, id);
+        db_bind_int(piece, 2, db_int(sizes, 0));
+        err = db_step(piece, &found);
+        if (err == OK && found)
+            buf_add(out, db_span(piece, 0).p + from, (size_t)(to - from));
+        db_reset(piece);
+        if (err != OK)
+            break;
+    }
+    db_reset(sizes);
+    *total = at;
+    return err;
+}
+
+enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit, struct buf *out)
+{
+    struct db_stmt *stmt = db_cached(reader->db, "SELECT seq, data FROM logs WHERE id = $1 AND seq > $2 "
+                                                 "AND ($3 = 0 OR attempt = $3) ORDER BY seq");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = OK;
+    size_t start = out->len;
+    db_bind_int(stmt, 1, id);
+    db_bind_int(stmt, 2, *seq);
+    db_bind_int(stmt, 3, attempt);
+    while ((int64_t)(out->len - start) < limit && (err = db_step(stmt, &row)) == OK && row) {
+        *seq = db_int(stmt, 0);
+        buf_add_span(out, db_span(stmt, 1));
+    }
+    db_reset(stmt);
+    return err;
+}

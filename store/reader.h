@@ -1,0 +1,26 @@
+/* Inside the store: a reader's connection and how rows are read. */
+#pragma once
+
+#include "store/internal.h"
+
+enum { QUERIES_KEPT = 32 };
+
+/* A prepared list query, by its text. */
+struct query {
+    char *sql;
+    struct db_stmt *stmt;
+    bool busy;
+};
+
+struct reader {
+    struct store *store;
+    struct db *db;
+    struct buf args, result; /* what stood outside the row */
+    struct query queries[QUERIES_KEPT];
+    int query_count;
+    struct buf row;          /* the bytes of the last reader_get() */
+};
+
+/* Fills a row from ROW_COLUMNS or ROW_COLUMNS_FULL; what stands outside the
+ * row is fetched into the reader's buffers. */
+MUST_USE enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, struct invocation *out);

@@ -1,0 +1,135 @@
+/* Native tasks for the end-to-end tests. */
+#include "errand_task.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The text of an argument that is a JSON string without escapes. */
+static void text_argument(struct errand_call *call, char *out, size_t size)
+{
+    size_t length;
+    const char *args = errand_args(call, &length);
+    snprintf(out, size, "%.*s", length >= 2 ? (int)length - 2 : 0, args + 1);
+}
+
+void echo(struct errand_call *call)
+{
+    size_t length;
+    const char *args = errand_args(call, &length);
+    errand_result(call, args, length);
+}
+
+/* Until the file is there, or until it is cancelled. */
+void hold(struct errand_call *call)
+{
+    char path[4096];
+    text_argument(call, path, sizeof(path));
+    errand_log(call, "holding\n");
+    while (access(path, F_OK) != 0) {
+        if (errand_cancelled(call))
+            return;
+        usleep(2000);
+    }
+    errand_result(call, "\"let go\"", 8);
+}
+
+/* Until the file is there, deaf to everything else. */
+void deaf(struct errand_call *call)
+{
+    char path[4096];
+    text_argument(call, path, sizeof(path));
+    while (access(path, F_OK) != 0)
+        usleep(2000);
+    errand_result(call, "\"let go\"", 8);
+}
+
+void fail(struct errand_call *call)
+{
+    errand_fail(call, "mine", "it went wrong");
+}
+
+void fail_for_good(struct errand_call *call)
+{
+    errand_fail_for_good(call, "hopeless", "no use");
+}
+
+void fail_later(struct errand_call *call)
+{
+    if (errand_attempt(call) == 1)
+        errand_fail_retry_after(call, "busy", "come back", 200);
+    else
+        errand_result(call, "2", 1);
+}
+
+/* Fails, naming the attempt, until the attempt that its argument names. */
+void fail_until(struct errand_call *call)
+{
+    char type[32];
+    if (errand_attempt(call) >= atoi(errand_args(call, NULL))) {
+        errand_result(call, "\"at last\"", 9);
+        return;
+    }
+    snprintf(type, sizeof(type), "fault-%d", errand_attempt(call));
+    errand_fail(call, type, "not yet");
+}
+
+/* Appends its id to the file `runs` of the working directory. */
+void count(struct errand_call *call)
+{
+    char line[32];
+    int n = snprintf(line, sizeof(line), "%s\n", errand_id(call));
+    int fd = open("runs", O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (write(fd, line, (size_t)n) != n)
+        errand_fail(call, "io", "runs");
+    close(fd);
+}
+
+void segfault(struct errand_call *call)
+{
+    (void)call;
+    *(volatile int *)8 = 1;
+}
+
+/* Crashes once the file that its argument names is there. */
+void segfault_after(struct errand_call *call)
+{
+    char path[4096];
+    text_argument(call, path, sizeof(path));
+    while (access(path, F_OK) != 0)
+        usleep(2000);
+    *(volatile int *)8 = 1;
+}
+
+void leaves(struct errand_call *call)
+{
+    (void)call;
+    exit(0);
+}
+
+void no_json(struct errand_call *call)
+{
+    errand_result(call, "{not json", 9);
+}
+
+void chatter(struct errand_call *call)
+{
+    errand_log(call, "one\n");
+    errand_progress(call, 0.5, "half");
+    errand_log(call, "two\n");
+    hold(call);
+}
+
+/* A result of as many bytes as its argument says. */
+void long_result(struct errand_call *call)
+{
+    size_t n = (size_t)atol(errand_args(call, NULL));
+    char *text = malloc(n + 1);
+    memset(text, 'x', n);
+    text[0] = text[n - 1] = '"';
+    errand_result(call, text, n);
+    free(text);
+}

@@ -1,0 +1,124 @@
+#include "base/clock.h"
+#include "tests/store/support.h"
+
+#include <stdlib.h>
+
+static int three(void *context, int task)
+{
+    (void)context;
+    (void)task;
+    return 3;
+}
+
+/* Closes while things run, and recovers with these casualties. */
+static int die(struct fixture *f, const struct casualty *casualties, int count, int64_t alone[10])
+{
+    fixture_shut(f);
+    fixture_open(f);
+    int64_t *ids;
+    int n;
+    IS_OK(store_recover(f->store, casualties, count, three, NULL, &ids, &n));
+    for (int i = 0; i < n && i < 10; i++)
+        alone[i] = ids[i];
+    free(ids);
+    fixture_start(f);
+    check_counters(f);
+    return n;
+}
+
+STORE_TEST(who_kills_the_server_pays_until_the_budget_is_spent)
+{
+    int64_t id = submit(f), alone[10];
+    for (int i = 1; i <= 4; i++) {
+        struct waited w;
+        started(&w, f, id, i);
+        cr_assert_eq(die(f, &(struct casualty){id, true}, 1, alone), 0);
+        struct invocation row = row_of(f, id);
+        cr_assert_eq(row.status, i < 4 ? STATUS_QUEUED : STATUS_FAILED);
+        cr_assert_eq(row.recoveries, i);
+        cr_assert_eq(row.failures, 0);
+        if (i < 4)
+            cr_assert_null(row.worker.p, "what is queued has no worker");
+    }
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM errors WHERE type = 'worker_crashed'"), 1);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts WHERE status = 6"), 3);
+    IS_OK(alter(f, ALTER_RETRY, id));
+    cr_assert_eq(row_of(f, id).recoveries, 0);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts"), 4);
+}
+
+STORE_TEST(nobody_pays_for_an_unmarked_death_but_two_make_it_run_alone)
+{
+    int64_t id = submit(f), beside = submit(f), alone[10];
+    struct waited w, v;
+    for (int i = 1; i <= 2; i++) {
+        started(&w, f, id, i);
+        started(&v, f, beside, i);
+        int n = die(f, &(struct casualty){id, false}, 1, alone);
+        cr_assert_eq(n, i == 2);
+        cr_assert_eq(row_of(f, id).recoveries, 0);
+        cr_assert_eq(status_of(f, beside), STATUS_QUEUED);
+    }
+    cr_assert_eq(alone[0], id);
+    cr_assert_eq(askf(f, "SELECT deaths FROM invocations WHERE id = %lld", (long long)beside), 0);
+}
+
+STORE_TEST(a_casualty_whose_claim_was_not_on_disk_counts_as_started)
+{
+    int64_t id = submit(f), alone[10];
+    for (int i = 1; i <= 4; i++) {
+        die(f, &(struct casualty){id, true}, 1, alone);
+        struct invocation row = row_of(f, id);
+        cr_assert_eq(row.attempt, i);
+        cr_assert_eq(row.status, i < 4 ? STATUS_QUEUED : STATUS_FAILED);
+    }
+    IS_OK(alter(f, ALTER_RETRY, id));
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts"), 4, "the last attempt is kept too");
+    struct waited w;
+    started(&w, f, id, 5);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    check_counters(f);
+}
+
+STORE_TEST(an_unwritten_start_does_not_borrow_the_time_of_the_one_before)
+{
+    int64_t id = submit(f), alone[10];
+    struct waited w;
+    started(&w, f, id, 1);
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    die(f, &(struct casualty){id, true}, 1, alone);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts WHERE attempt = 2 AND started_at IS NULL"), 1);
+}
+
+STORE_TEST(a_casualty_that_is_final_or_gone_changes_nothing)
+{
+    int64_t id = succeed(f, submit(f)), alone[10];
+    struct casualty casualties[] = {{id, true}, {4711, true}};
+    cr_assert_eq(die(f, casualties, 2, alone), 0);
+    cr_assert_eq(status_of(f, id), STATUS_SUCCEEDED);
+}
+
+STORE_TEST(a_cancelled_one_does_not_run_again)
+{
+    int64_t id = submit(f), alone[10];
+    struct waited w;
+    started(&w, f, id, 1);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    die(f, &(struct casualty){id, false}, 1, alone);
+    cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
+    cr_assert(row_of(f, id).finished_at);
+}
+
+/* It became failed when its budget was spent, though it was to be cancelled. */
+STORE_TEST(a_cancellation_wins_over_a_spent_budget)
+{
+    int64_t id = submit(f), alone[10];
+    struct waited w;
+    for (int i = 1; i <= 4; i++) {
+        started(&w, f, id, i);
+        if (i == 4)
+            IS_OK(alter(f, ALTER_CANCEL, id));
+        die(f, &(struct casualty){id, true}, 1, alone);
+    }
+    cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
+}

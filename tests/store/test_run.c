@@ -1,0 +1,371 @@
+#include "base/clock.h"
+#include "tests/store/support.h"
+
+#include <stdio.h>
+
+STORE_TEST(a_claim_and_a_finish_in_two_batches)
+{
+    int64_t id = submit(f);
+    struct waited w;
+    started(&w, f, id, 1);
+    struct invocation row = row_of(f, id);
+    cr_assert_eq(row.status, STATUS_RUNNING);
+    cr_assert_eq(row.attempt, 1);
+    cr_assert_eq(row.started_at, w.run.started_at);
+    IS_SPAN(row.worker, "slot-1");
+    w.run.result = SPAN("{\"n\": 1.10}");
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    row = row_of(f, id);
+    cr_assert_eq(row.status, STATUS_SUCCEEDED);
+    cr_assert_eq(row.finished_at, w.run.finished_at);
+    IS_SPAN(row.result, "{\"n\": 1.10}");
+    cr_assert_eq(f->change_count, 3);
+    cr_assert_eq(f->changes[2].prune_at, w.run.finished_at + 86400000);
+    check_counters(f);
+}
+
+STOPPED_TEST(a_claim_and_a_finish_in_one_batch_are_one_write)
+{
+    struct submission s = plain(f);
+    struct op_submit op;
+    struct parked parked;
+    op_submit_init(&op, &s, 1);
+    park(&op.op, &parked);
+    fixture_start(f);
+    store_queue(f->store, &op.op);
+    wait_parked(&parked);
+    store_stop(f->store);
+    fixture_shut(f);
+    fixture_open(f); /* not started: what follows comes in one batch */
+    f->change_count = 0;
+    struct waited w;
+    waited_init(&w, f, s.id, 1);
+    store_claim(f->store, &w.run);
+    char large[4000];
+    memset(large, '7', sizeof large);
+    w.run.result = (struct span){large, sizeof large};
+    store_finish(f->store, &w.run);
+    cr_assert(w.run.merged);
+    fixture_start(f);
+    IS_OK(wait_finished(&w));
+    cr_assert_neq(sem_trywait(&w.claimed), 0, "only finish.done is called");
+    cr_assert_eq(f->change_count, 1);
+    cr_assert_eq(f->changes[0].from, STATUS_QUEUED);
+    cr_assert_eq(f->changes[0].to, STATUS_SUCCEEDED);
+    struct invocation row = row_of(f, s.id);
+    cr_assert_eq(row.attempt, 1);
+    cr_assert_eq(row.started_at, w.run.started_at);
+    cr_assert_eq(row.result.len, sizeof large);
+    IS_SPAN(row.worker, "slot-1");
+    check_counters(f);
+}
+
+/* From a done() the queue is not yet taken again: claim and finish merge. */
+static struct waited *merging;
+static struct store *merging_store;
+
+static void claim_and_finish(struct op *op)
+{
+    struct parked *parked = op->owner;
+    store_claim(merging_store, &merging->run);
+    store_finish(merging_store, &merging->run);
+    sem_post(&parked->done);
+}
+
+STORE_TEST(a_merged_failure_is_retried_and_its_attempt_kept)
+{
+    struct submission s = plain(f);
+    s.max_retries = 1;
+    submit_all(f, &s, 1);
+    struct waited w;
+    waited_init(&w, f, s.id, 1);
+    w.run.next = FINISH_RETRY;
+    w.run.status = STATUS_FAILED;
+    w.run.run_at = clock_now_ms() + 60000;
+    set_error(&w, "{\"type\":\"boom\"}", "boom");
+    merging = &w;
+    merging_store = f->store;
+    struct op_pause op;
+    struct parked parked;
+    op_pause_init(&op, f->task, false);
+    park(&op.op, &parked);
+    op.op.done = claim_and_finish;
+    store_queue(f->store, &op.op);
+    wait_parked(&parked);
+    IS_OK(wait_finished(&w));
+    cr_assert(w.run.merged);
+    struct invocation row = row_of(f, s.id);
+    cr_assert_eq(row.status, STATUS_SCHEDULED);
+    cr_assert_eq(row.attempt, 1);
+    cr_assert_eq(row.failures, 1);
+    cr_assert_eq(row.run_at, w.run.run_at);
+    cr_assert_eq(askf(f, "SELECT COUNT(*) FROM attempts WHERE id = %lld AND attempt = 1", (long long)s.id), 1);
+    check_counters(f);
+}
+
+STOPPED_TEST(a_merged_claim_of_what_is_gone_is_a_conflict)
+{
+    fixture_start(f);
+    int64_t id = submit(f);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    fixture_shut(f);
+    fixture_open(f);
+    struct waited w;
+    waited_init(&w, f, id, 1);
+    store_claim(f->store, &w.run);
+    store_finish(f->store, &w.run);
+    fixture_start(f);
+    cr_assert_eq(wait_finished(&w), ERR_CONFLICT);
+    cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
+    check_counters(f);
+}
+
+STORE_TEST(a_stale_attempt_changes_nothing)
+{
+    int64_t id = submit(f);
+    struct waited first, second, stale;
+    started(&first, f, id, 1);
+    waited_init(&stale, f, id, 1);
+    store_claim(f->store, &stale.run);
+    cr_assert_eq(wait_claimed(&stale), ERR_CONFLICT, "it runs already");
+    IS_OK(end(&first, f, FINISH_RETRY, STATUS_FAILED));
+    waited_init(&stale, f, id, 1);
+    store_claim(f->store, &stale.run);
+    cr_assert_eq(wait_claimed(&stale), ERR_CONFLICT, "the first attempt was");
+    started(&second, f, id, 2);
+    waited_init(&stale, f, id, 1);
+    cr_assert_eq(end(&stale, f, FINISH_FINAL, STATUS_SUCCEEDED), ERR_CONFLICT);
+    cr_assert_eq(end(&stale, f, FINISH_RETRY, STATUS_FAILED), ERR_CONFLICT);
+    cr_assert_eq(end(&stale, f, FINISH_REQUEUE, STATUS_FAILED), ERR_CONFLICT);
+    struct op_progress progress;
+    op_progress_init(&progress);
+    progress.id = id;
+    progress.task = f->task;
+    progress.attempt = 1;
+    cr_assert_eq(store_do(f->store, &progress.op), ERR_CONFLICT);
+    struct log_chunk chunk = {1, SPAN("late")};
+    struct op_log log;
+    op_log_init(&log);
+    log.id = id;
+    log.task = f->task;
+    log.attempt = 1;
+    log.chunks = &chunk;
+    log.count = 1;
+    cr_assert_eq(store_do(f->store, &log.op), ERR_CONFLICT);
+    cr_assert_eq(status_of(f, id), STATUS_RUNNING);
+    IS_OK(end(&second, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    cr_assert_eq(end(&second, f, FINISH_FINAL, STATUS_FAILED), ERR_CONFLICT);
+    check_counters(f);
+}
+
+/* A log that came after its invocation was deleted stayed for ever. */
+STORE_TEST(a_log_of_what_was_deleted_leaves_nothing)
+{
+    int64_t id = succeed(f, submit(f));
+    IS_OK(alter(f, ALTER_DELETE, id));
+    struct log_chunk chunk = {1, SPAN("late")};
+    struct op_log log;
+    op_log_init(&log);
+    log.id = id;
+    log.task = f->task;
+    log.attempt = 1;
+    log.chunks = &chunk;
+    log.count = 1;
+    cr_assert_eq(store_do(f->store, &log.op), ERR_CONFLICT);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM logs"), 0);
+}
+
+struct attempts_seen {
+    int count;
+    struct attempt_row rows[10];
+    char errors[10][100];
+};
+
+static void see_attempt(void *context, const struct attempt_row *row)
+{
+    struct attempts_seen *seen = context;
+    seen->rows[seen->count] = *row;
+    snprintf(seen->errors[seen->count], 100, "%.*s", (int)row->error.len, row->error.p ? row->error.p : "");
+    seen->count++;
+}
+
+STORE_TEST(retries_keep_their_attempts_with_their_errors)
+{
+    struct submission s = plain(f);
+    s.max_retries = 2;
+    submit_all(f, &s, 1);
+    struct waited w;
+    started(&w, f, s.id, 1);
+    set_error(&w, "{\"type\":\"one\"}", "one");
+    w.run.run_at = clock_now_ms() + 20;
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    cr_assert_eq(status_of(f, s.id), STATUS_SCHEDULED);
+    cr_assert_eq(f->changes[f->change_count - 1].due_at, w.run.run_at);
+    while (status_of(f, s.id) == STATUS_SCHEDULED)
+        upkeep(f, UPKEEP_PROMOTE);
+    const struct change *promoted = &f->changes[f->change_count - 1];
+    cr_assert_eq(promoted->ready.failures, 1);
+    cr_assert_eq(promoted->ready.attempt, 1);
+    started(&w, f, s.id, 2);
+    set_error(&w, "{\"type\":\"two\"}", "two");
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    cr_assert_eq(status_of(f, s.id), STATUS_QUEUED, "without run_at at once");
+    started(&w, f, s.id, 3);
+    struct attempts_seen seen = {0};
+    IS_OK(reader_attempts(f->reader, s.id, see_attempt, &seen));
+    cr_assert_eq(seen.count, 3);
+    cr_assert_eq(seen.rows[2].status, STATUS_RUNNING);
+    set_error(&w, "{\"type\":\"three\"}", "three");
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_FAILED));
+    seen = (struct attempts_seen){0};
+    IS_OK(reader_attempts(f->reader, s.id, see_attempt, &seen));
+    static const char *const errors[] = {"{\"type\":\"one\"}", "{\"type\":\"two\"}", "{\"type\":\"three\"}"};
+    cr_assert_eq(seen.count, 3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(seen.rows[i].attempt, i + 1);
+        cr_assert_eq(seen.rows[i].status, STATUS_FAILED);
+        cr_assert_str_eq(seen.errors[i], errors[i]);
+    }
+    cr_assert_eq(reader_attempts(f->reader, 1, see_attempt, &seen), ERR_NOT_FOUND);
+    struct invocation row = row_of(f, s.id);
+    cr_assert_eq(row.failures, 2, "the last failure spends nothing");
+    check_counters(f);
+}
+
+STORE_TEST(closing_requeues_without_a_budget_paying)
+{
+    int64_t id = submit(f);
+    struct waited w;
+    started(&w, f, id, 1);
+    IS_OK(end(&w, f, FINISH_REQUEUE, STATUS_CANCELLED));
+    struct invocation row = row_of(f, id);
+    cr_assert_eq(row.status, STATUS_QUEUED);
+    cr_assert_eq(row.failures, 0);
+    cr_assert_eq(row.recoveries, 0);
+    cr_assert_eq(row.attempt, 1);
+    cr_assert_null(row.worker.p);
+    started(&w, f, id, 2);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    check_counters(f);
+}
+
+STORE_TEST(progress_is_seen_and_forgotten_with_the_attempt)
+{
+    int64_t id = submit(f);
+    struct waited w;
+    started(&w, f, id, 1);
+    uint64_t before = store_version(f->store);
+    struct op_progress op;
+    op_progress_init(&op);
+    op.id = id;
+    op.task = f->task;
+    op.attempt = 1;
+    op.value = 0.25;
+    op.note = SPAN("a quarter");
+    IS_OK(store_do(f->store, &op.op));
+    cr_assert_gt(store_version(f->store), before);
+    struct invocation row = row_of(f, id);
+    cr_assert(row.has_progress && row.progress == 0.25);
+    IS_SPAN(row.progress_note, "a quarter");
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    cr_assert(!row_of(f, id).has_progress);
+}
+
+static void write_log(struct fixture *f, int64_t id, int attempt, int stream, const char *text)
+{
+    struct log_chunk chunk = {stream, span_of(text)};
+    struct op_log op;
+    op_log_init(&op);
+    op.id = id;
+    op.task = f->task;
+    op.attempt = attempt;
+    op.chunks = &chunk;
+    op.count = 1;
+    IS_OK(store_do(f->store, &op.op));
+}
+
+STORE_TEST(a_log_is_one_run_of_bytes_whatever_its_pieces)
+{
+    int64_t id = submit(f);
+    struct waited w;
+    started(&w, f, id, 1);
+    write_log(f, id, 1, 1, "hello ");
+    write_log(f, id, 1, 2, "wor");
+    write_log(f, id, 1, 1, "ld");
+    struct log_chunk last = {2, SPAN("!\n")};
+    w.run.log = &last;
+    w.run.log_count = 1;
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    started(&w, f, id, 2);
+    write_log(f, id, 2, 1, "again");
+    static const char whole[] = "hello world!\nagain";
+    int64_t size = (int64_t)strlen(whole), total;
+    struct buf out = {0};
+    for (int64_t from = 0; from <= size + 1; from++)
+        for (int64_t limit = 0; limit <= size + 1; limit++) {
+            out.len = 0;
+            IS_OK(reader_log(f->reader, id, 0, from, limit, &out, &total));
+            int64_t expected = from >= size ? 0 : limit < size - from ? limit : size - from;
+            cr_assert_eq(total, size);
+            cr_assert_eq((int64_t)out.len, expected);
+            cr_assert(expected == 0 || memcmp(out.data, whole + from, out.len) == 0);
+        }
+    out.len = 0;
+    IS_OK(reader_log(f->reader, id, 2, 1, 100, &out, &total));
+    IS_SPAN(buf_span(&out), "gain");
+    cr_assert_eq(total, 5);
+    int64_t seq = 0;
+    out.len = 0;
+    IS_OK(reader_log_after(f->reader, id, 0, &seq, 1, &out));
+    IS_SPAN(buf_span(&out), "hello ");
+    IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
+    IS_SPAN(buf_span(&out), whole);
+    IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
+    IS_SPAN(buf_span(&out), whole);
+    write_log(f, id, 2, 1, "+");
+    out.len = 0;
+    IS_OK(reader_log_after(f->reader, id, 2, &seq, 1000, &out));
+    IS_SPAN(buf_span(&out), "+");
+    buf_release(&out);
+}
+
+/* Numbers of dropped pieces came again, so that who followed missed the rest. */
+STORE_TEST(a_follower_misses_nothing_when_stdout_is_dropped)
+{
+    int64_t id = submit(f);
+    struct waited w;
+    started(&w, f, id, 1);
+    write_log(f, id, 1, 1, "result");
+    write_log(f, id, 1, 1, "result");
+    int64_t seq = 0, total;
+    struct buf out = {0};
+    IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
+    struct log_chunk last = {2, SPAN("warning\n")};
+    w.run.log = &last;
+    w.run.log_count = 1;
+    w.run.drop_stdout = true;
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    out.len = 0;
+    IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
+    IS_SPAN(buf_span(&out), "warning\n");
+    out.len = 0;
+    IS_OK(reader_log(f->reader, id, 0, 0, 1000, &out, &total));
+    IS_SPAN(buf_span(&out), "warning\n");
+    buf_release(&out);
+}
+
+STORE_TEST(ops_after_stop_are_answered)
+{
+    store_stop(f->store);
+    struct submission s = plain(f);
+    struct op_submit op;
+    struct parked parked;
+    op_submit_init(&op, &s, 1);
+    park(&op.op, &parked);
+    cr_assert(!store_queue_alone(f->store, &op.op));
+    wait_parked(&parked);
+    cr_assert_eq(op.op.err, ERR_UNAVAILABLE);
+    struct waited w;
+    waited_init(&w, f, 1, 1);
+    cr_assert_eq(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED), ERR_UNAVAILABLE);
+}

@@ -1,0 +1,68 @@
+#include "base/digest.h"
+#include <criterion/criterion.h>
+
+Test(digest, sha256_agrees_with_the_standard)
+{
+    static const struct row {
+        const char *text, *hex;
+    } rows[] = {
+        {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+        {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+        {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+         "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t hash[SHA256_BYTES], read[SHA256_BYTES];
+        struct buf hex = {0};
+        sha256(span_of(rows[i].text), hash);
+        hex_add(&hex, hash, sizeof hash);
+        cr_expect_str_eq(buf_cstr(&hex), rows[i].hex);
+        cr_expect(hex_parse(buf_span(&hex), read, sizeof read));
+        cr_expect(equal_constant_time(hash, read, sizeof hash));
+        buf_release(&hex);
+    }
+}
+
+Test(digest, hex_is_read_in_either_case_and_exact_length)
+{
+    static const struct row {
+        const char *text;
+        bool ok;
+    } rows[] = {
+        {"00fF", true}, {"ABcd", true}, {"", false},     {"abc", false},    {"abcde", false},
+        {"abcg", false}, {"ab c", false}, {"0x12", false}, {"\x10\x11\x12\x13", false}, {"@ABC", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t bytes[2];
+        cr_expect_eq(hex_parse(span_of(rows[i].text), bytes, 2), rows[i].ok, "%s", rows[i].text);
+    }
+    uint8_t bytes[2];
+    cr_expect(hex_parse(SPAN("A0ff"), bytes, 2));
+    cr_expect_eq(bytes[0], 0xA0);
+    cr_expect_eq(bytes[1], 0xFF);
+}
+
+Test(digest, random_bytes_fill_everything_and_differ)
+{
+    uint8_t a[1000] = {0}, b[1000] = {0};
+    random_bytes(a, sizeof a);
+    random_bytes(b, sizeof b);
+    cr_expect_not(equal_constant_time(a, b, sizeof a));
+    int zeros = 0;
+    for (size_t i = sizeof a - 100; i < sizeof a; i++)
+        zeros += a[i] == 0;
+    cr_expect(zeros < 50);
+    random_bytes(a, 0);
+}
+
+Test(digest, constant_time_comparison_sees_every_byte)
+{
+    uint8_t a[64] = {0}, b[64] = {0};
+    cr_expect(equal_constant_time(a, b, sizeof a));
+    cr_expect(equal_constant_time(a, b, 0));
+    for (size_t i = 0; i < sizeof b; i++) {
+        b[i] = 0x80;
+        cr_expect_not(equal_constant_time(a, b, sizeof a), "byte %zu", i);
+        b[i] = 0;
+    }
+}

@@ -1,0 +1,116 @@
+#include "base/id.h"
+#include <criterion/criterion.h>
+
+static const int64_t now_ms = ID_EPOCH_MS + 1000;
+
+static const char *text_of(int64_t id)
+{
+    static char text[ID_TEXT_LEN + 1];
+    id_format(id, text);
+    return text;
+}
+
+Test(id, holds_time_node_and_sequence)
+{
+    struct id_source source = {.node = 5};
+    int64_t id = id_next(&source, now_ms);
+    cr_expect_eq(id, INT64_C(1000) << 22 | 5 << 12);
+    cr_expect_eq(id_time_ms(id), now_ms);
+    cr_expect_eq(id_next(&source, now_ms), id + 1);
+    cr_expect_eq(source.last, id + 1);
+}
+
+Test(id, a_full_millisecond_borrows_from_the_next)
+{
+    struct id_source source = {.node = ID_NODE_MAX};
+    int64_t previous = 0;
+    for (int i = 0; i < 10000; i++) {
+        int64_t id = id_next(&source, now_ms);
+        cr_assert(id > previous);
+        cr_assert_eq(id_time_ms(id), now_ms + i / 4096);
+        previous = id;
+    }
+}
+
+Test(id, a_clock_that_goes_back_does_not_take_ids_back)
+{
+    struct id_source source = {.node = 1};
+    int64_t first = id_next(&source, now_ms);
+    cr_expect_eq(id_next(&source, now_ms - 500), first + 1);
+    cr_expect_eq(id_next(&source, 0), first + 2);
+    cr_expect_eq(id_time_ms(id_next(&source, now_ms + 1)), now_ms + 1);
+}
+
+Test(id, goes_above_the_last_id_of_a_higher_node)
+{
+    struct id_source source = {.node = 900};
+    int64_t last = id_next(&source, now_ms);
+    struct id_source lower = {.node = 3, .last = last};
+    int64_t id = id_next(&lower, now_ms);
+    cr_expect(id > last);
+    cr_expect_eq(id >> 12 & ID_NODE_MAX, 3);
+}
+
+Test(id, the_lowest_of_a_time_is_clamped)
+{
+    cr_expect_eq(id_lowest_at(0), 0);
+    cr_expect_eq(id_lowest_at(INT64_MIN), 0);
+    cr_expect_eq(id_lowest_at(ID_EPOCH_MS), 0);
+    cr_expect_eq(id_lowest_at(ID_EPOCH_MS + 1), INT64_C(1) << 22);
+    cr_expect_eq(id_lowest_at(INT64_MAX), INT64_MAX);
+    cr_expect_eq(id_lowest_at(ID_EPOCH_MS + (INT64_C(1) << 41)), INT64_MAX);
+    struct id_source source = {.node = 0};
+    cr_expect_eq(id_next(&source, now_ms), id_lowest_at(now_ms));
+}
+
+Test(id, text_is_thirteen_sorted_characters)
+{
+    static const struct row {
+        int64_t id;
+        const char *text;
+    } rows[] = {
+        {0, "0000000000000"},
+        {31, "000000000000Z"},
+        {32, "0000000000010"},
+        {INT64_MAX, "7ZZZZZZZZZZZZ"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t back = -1;
+        cr_expect_str_eq(text_of(rows[i].id), rows[i].text);
+        cr_expect(id_parse(span_of(rows[i].text), &back));
+        cr_expect_eq(back, rows[i].id);
+        if (i > 0)
+            cr_expect(strcmp(rows[i - 1].text, rows[i].text) < 0);
+    }
+    struct buf b = {0};
+    buf_addc(&b, '/');
+    id_add(&b, 32);
+    cr_expect_str_eq(buf_cstr(&b), "/0000000000010");
+    buf_release(&b);
+}
+
+Test(id, text_is_read_generously_but_exactly)
+{
+    static const struct row {
+        const char *name, *text;
+        int64_t id; /* -1: refused */
+    } rows[] = {
+        {"lower case", "7zzzzzzzzzzzz", INT64_MAX},
+        {"I, L and O", "oOoOoOoOoOiLI", 1 << 10 | 1 << 5 | 1},
+        {"empty", "", -1},
+        {"short", "000000000000", -1},
+        {"long", "00000000000000", -1},
+        {"65 bits", "8000000000000", -1},
+        {"U", "000000000000U", -1},
+        {"a sign", "-000000000001", -1},
+        {"a space", " 000000000001", -1},
+        {"not ASCII", "00000000000\xC3\xA9", -1},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t id = -1;
+        cr_expect_eq(id_parse(span_of(rows[i].text), &id), rows[i].id >= 0, "%s", rows[i].name);
+        cr_expect_eq(id, rows[i].id, "%s", rows[i].name);
+    }
+    int64_t id;
+    cr_expect_not(id_parse((struct span){"000000\0000000", 13}, &id), "NUL");
+}

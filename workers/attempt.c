@@ -1,0 +1,108 @@
+#include "workers/attempt.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { TYPE_BYTES = 100, MESSAGE_BYTES = 16 * 1024 };
+
+void attempt_init(struct attempt *attempt)
+{
+    attempt->deadline_us = attempt->timeout_ms > 0 ? clock_mono_us() + attempt->timeout_ms * 1000 : 0;
+    atomic_init(&attempt->stop, STOP_NONE);
+    pthread_mutex_init(&attempt->lock, NULL);
+    attempt->pending = (struct log_pending){0};
+    attempt->log_total = 0;
+    attempt->log_stdout = 0;
+    attempt->pending_since_us = 0;
+}
+
+void attempt_release(struct attempt *attempt)
+{
+    buf_release(&attempt->pending.bytes);
+    free(attempt->pending.pieces);
+    attempt->pending = (struct log_pending){0};
+    pthread_mutex_destroy(&attempt->lock);
+}
+
+void attempt_stop(struct attempt *attempt, enum stop why)
+{
+    int now = atomic_load(&attempt->stop);
+    while (now < (int)why && !atomic_compare_exchange_weak(&attempt->stop, &now, (int)why)) {
+    }
+    uint64_t one = 1;
+    /* Full means that it is readable already. */
+    if (attempt->wake_fd >= 0 && write(attempt->wake_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+bool attempt_should_stop(struct attempt *attempt)
+{
+    return atomic_load_explicit(&attempt->stop, memory_order_relaxed) != STOP_NONE ||
+           (attempt->deadline_us && clock_mono_us() >= attempt->deadline_us);
+}
+
+/* A failure that follows from a stop is no failure. Of a timeout and a cancel
+ * the cancel counts: whoever cancelled wants no retry. */
+static void settle(struct attempt *attempt, struct outcome *outcome)
+{
+    enum stop stop = (enum stop)atomic_load(&attempt->stop);
+    if (outcome->kind != OUTCOME_FAILED || stop == STOP_NONE)
+        return;
+    if (stop == STOP_KILL && span_is(buf_span(&outcome->type), "timeout"))
+        return;
+    outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+}
+
+void attempt_run(struct attempt *attempt, struct outcome *outcome)
+{
+    outcome->retry = true;
+    outcome->retry_after_ms = -1;
+
+    enum stop stop = (enum stop)atomic_load(&attempt->stop);
+    if (stop != STOP_NONE)
+        outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    else if (attempt->task->kind == TASK_NATIVE)
+        native_run(attempt, outcome);
+    else
+        command_run(attempt, outcome);
+    settle(attempt, outcome);
+}
+
+static void add_type(struct buf *out, struct span type)
+{
+    utf8_add_lossy(out, utf8_cut(type, TYPE_BYTES));
+    if (out->len == 0)
+        buf_addl(out, "failed");
+    out->len = utf8_cut(buf_span(out), TYPE_BYTES).len;
+}
+
+void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail)
+{
+    outcome->kind = OUTCOME_FAILED;
+    outcome->retry = true;
+    outcome->retry_after_ms = -1;
+    outcome->drop_stdout = false;
+    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+
+    add_type(&outcome->type, type);
+    buf_addl(&outcome->error, "{\"type\":");
+    json_add_string(&outcome->error, buf_span(&outcome->type));
+    buf_addl(&outcome->error, ",\"message\":");
+    json_add_lossy(&outcome->error, utf8_cut(message, MESSAGE_BYTES));
+    if (detail.len) {
+        buf_addc(&outcome->error, ',');
+        buf_add_span(&outcome->error, detail);
+    }
+    buf_addc(&outcome->error, '}');
+}
+
+void outcome_release(struct outcome *outcome)
+{
+    buf_release(&outcome->result);
+    buf_release(&outcome->type);
+    buf_release(&outcome->error);
+    *outcome = (struct outcome){0};
+}

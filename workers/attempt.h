@@ -1,0 +1,134 @@
+/* One attempt in progress, and how it came out: what the task kinds get and
+ * give back.
+ *
+ * A slot's thread fills an attempt, calls attempt_run(), and takes the
+ * outcome. The kinds (native.c, command.c) know nothing of the store: logs and
+ * progress leave through the sink.
+ *
+ * Threads: an attempt belongs to the thread that runs it, but for attempt_stop()
+ * (any thread) and, for native bodies with threads of their own, the log, which
+ * has a lock. */
+#pragma once
+
+#include "base/id.h"
+#include "workers/journal.h"
+#include "workers/task.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum stream { STREAM_STDOUT = 1, STREAM_STDERR = 2 };
+
+/* Why a body must end early. */
+enum stop { STOP_NONE, STOP_CANCEL /* the client's */, STOP_KILL /* the server's, at closing */ };
+
+struct attempt_limits {
+    int64_t result_bytes;  /* of a result: 8 MiB */
+    int64_t log_bytes;     /* of an attempt's log: 10 MiB */
+    int64_t kill_grace_ms; /* between SIGTERM and SIGKILL: 5s */
+};
+
+/* A piece of the log: bytes of one stream, in the order in which they came. */
+struct log_piece {
+    enum stream stream;
+    size_t len;
+};
+
+/* What was logged and not yet flushed: `bytes` in pieces. */
+struct log_pending {
+    struct buf bytes;
+    struct log_piece *pieces;
+    int count, cap;
+};
+
+struct attempt;
+
+/* Where logs and progress go while the attempt runs. The callee takes the
+ * bytes out of `pending` (the caller resets it); progress is copied. May be
+ * called from a native body's own threads, under the attempt's lock: no
+ * blocking. */
+struct attempt_sink {
+    void (*log)(struct attempt *attempt, struct log_pending *pending);
+    void (*progress)(struct attempt *attempt, double value, struct span note);
+};
+
+struct attempt {
+    const struct task *task;
+    int64_t id;
+    int number;       /* 1 for the first */
+    struct span args; /* JSON, bound if the task has params; NUL-terminated */
+    int64_t timeout_ms; /* 0: none */
+    const struct attempt_limits *limits;
+    const struct attempt_sink *sink;
+    struct journal *journal; /* NULL in `errand run` */
+    int slot;                /* index in the journal */
+    int wake_fd;             /* an eventfd, written by attempt_stop(); owned by the slot */
+
+    /* the attempt's own; attempt_init() sets them */
+    int64_t deadline_us; /* clock_mono_us; 0: none */
+    atomic_int stop;     /* enum stop */
+    pthread_mutex_t lock; /* guards what follows */
+    struct log_pending pending;
+    int64_t log_total;   /* bytes taken, at most limits->log_bytes and a notice */
+    int64_t log_stdout;  /* bytes of stdout already flushed to the sink */
+    int64_t pending_since_us;
+};
+
+enum outcome_kind {
+    OUTCOME_SUCCEEDED,
+    OUTCOME_FAILED,
+    OUTCOME_CANCELLED, /* it ended because of STOP_CANCEL */
+    OUTCOME_STOPPED,   /* it ended because of STOP_KILL: to be run again */
+};
+
+struct outcome {
+    enum outcome_kind kind;
+    struct buf result;  /* JSON; empty is null */
+    struct buf type;    /* of a failure */
+    struct buf error;   /* of a failure: the whole object {type, message, ...} as JSON */
+    bool retry;         /* false: the body said not to */
+    int64_t retry_after_ms; /* -1: the backoff decides */
+    bool drop_stdout;   /* stdout became the result: leave it out of the log, take
+                         * flushed pieces of it back */
+};
+
+/* Sets the attempt's own fields from the ones above it; the deadline counts
+ * from now. */
+void attempt_init(struct attempt *attempt);
+void attempt_release(struct attempt *attempt);
+
+/* Runs the body to its end and fills the outcome (all zero before). Decides:
+ * a body that succeeded is SUCCEEDED even if it was cancelled meanwhile; one
+ * that returned or was killed after its deadline FAILED as `timeout`; else a
+ * stop asked for before it ended makes it CANCELLED or STOPPED. What is left
+ * in attempt->pending when it returns was not flushed: the caller stores it
+ * with the outcome. */
+void attempt_run(struct attempt *attempt, struct outcome *outcome);
+
+/* Asks it to end. Any thread; async-signal-safe. A later, stronger reason wins. */
+void attempt_stop(struct attempt *attempt, enum stop why);
+
+/* Is it to end (stopped or past its deadline)? */
+bool attempt_should_stop(struct attempt *attempt);
+
+/* Appends to the log; cut at the limit with a notice that says so. Flushes to
+ * the sink when 32 kB are pending or the oldest is 100 ms old. */
+void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes);
+
+/* Flushes what is pending if it is 100 ms old; returns the milliseconds until
+ * the next call is due, -1 when nothing is pending. Minders call it. */
+int attempt_log_tick(struct attempt *attempt);
+
+/* Makes it a failure: type and message, `detail` (NULL or JSON members such as
+ * `"exit_code":1,"stderr":"..."`, without braces) added to the error object. */
+void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail);
+void outcome_release(struct outcome *outcome);
+
+/* The two kinds. */
+void native_run(struct attempt *attempt, struct outcome *outcome);
+void command_run(struct attempt *attempt, struct outcome *outcome);
+
+/* Opens the shared objects of all native tasks and resolves their functions
+ * (an object once; kept open for the life of the process). Faults are added
+ * under /tasks/NAME/module or /function. */
+void native_load(const struct registry *registry, struct faults *faults);

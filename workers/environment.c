@@ -1,0 +1,73 @@
+#include "workers/environment.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* How many bytes of a variable are its name and the '='. */
+static size_t name_len(const char *var)
+{
+    const char *equals = strchr(var, '=');
+    return equals ? (size_t)(equals - var) + 1 : strlen(var);
+}
+
+static bool is_named_in(char **vars, size_t count, const char *var)
+{
+    size_t n = name_len(var);
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(vars[i], var, n) == 0)
+            return true;
+    return false;
+}
+
+static size_t count_of(char **vars)
+{
+    size_t n = 0;
+    while (vars && vars[n])
+        n++;
+    return n;
+}
+
+/* Ours come first; what follows is taken if no earlier one has its name. */
+static size_t add_missing(char **vars, size_t count, char **more)
+{
+    size_t before = count;
+    for (size_t i = 0; more && more[i]; i++)
+        if (!is_named_in(vars, before, more[i]))
+            vars[count++] = more[i];
+    return count;
+}
+
+void environment_init(struct environment *environment, const struct attempt *attempt)
+{
+    char id[ID_TEXT_LEN + 1] = {0};
+    id_format(attempt->id, id);
+    snprintf(environment->id, sizeof(environment->id), "ERRAND_ID=%s", id);
+    snprintf(environment->number, sizeof(environment->number), "ERRAND_ATTEMPT=%d", attempt->number);
+    snprintf(environment->name, sizeof(environment->name), "ERRAND_TASK=%s", attempt->task->name);
+
+    size_t room = 3 + count_of(attempt->task->env) + count_of(environ) + 1;
+    char **vars = xcalloc(room, sizeof(*vars));
+    vars[0] = environment->id;
+    vars[1] = environment->number;
+    vars[2] = environment->name;
+    size_t count = add_missing(vars, 3, attempt->task->env);
+    count = add_missing(vars, count, environ);
+    vars[count] = NULL;
+    environment->vars = vars;
+}
+
+void environment_release(struct environment *environment)
+{
+    free(environment->vars);
+    environment->vars = NULL;
+}
+
+const char *environment_get(const struct environment *environment, const char *name)
+{
+    size_t n = strlen(name);
+    for (char **var = environment->vars; *var; var++)
+        if (strncmp(*var, name, n) == 0 && (*var)[n] == '=')
+            return *var + n + 1;
+    return NULL;
+}

@@ -1,0 +1,19 @@
+/* A child's environment: the server's, the task's over it, and what Errand
+ * says about the invocation over that.
+ *
+ * Threads: any, as long as nobody changes the server's environment. */
+#pragma once
+
+#include "base/buf.h"
+#include "workers/attempt.h"
+
+struct environment {
+    char **vars; /* NULL-terminated "NAME=value", borrowed but for the texts below */
+    char id[32], number[32], name[TASK_NAME_MAX + 16];
+};
+
+void environment_init(struct environment *environment, const struct attempt *attempt);
+void environment_release(struct environment *environment);
+
+/* The value of a variable, NULL if it has none. */
+const char *environment_get(const struct environment *environment, const char *name);

@@ -1,0 +1,146 @@
+/* errand_task.h - a native task for Errand, the one header it needs.
+ *
+ *     #include <errand_task.h>
+ *
+ *     void add(struct errand_call *call)
+ *     {
+ *         ... errand_args(call) is the arguments as JSON text ...
+ *         errand_result(call, "42");
+ *     }
+ *
+ *     cc -shared -fPIC -o tasks.so tasks.c
+ *
+ * A task is a C function in a shared object, run by a slot's thread. It needs
+ * no library: every function here goes through a table that the caller brings,
+ * so a task links against nothing and can be tested with a table of its own.
+ *
+ * Contract: a body that returns without errand_result() or errand_fail()
+ * succeeds with the result null. The last call of the two counts. A body that
+ * is long asks errand_cancelled() now and then: threads cannot be killed, so a
+ * timeout or a cancellation only sets that flag, and the attempt ends when the
+ * body returns. A body that crashes takes the server with it; the server comes
+ * back, and the invocation pays for it from its max_recoveries.
+ *
+ * Threads: a call belongs to the thread that got it. A body may start threads,
+ * which may use errand_progress, errand_log and errand_cancelled only, and
+ * must have ended when the body returns. */
+#ifndef ERRAND_TASK_H
+#define ERRAND_TASK_H
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct errand_call;
+
+/* What the server brings. Members are only ever added at the end; `size` says
+ * how many there are. */
+struct errand_host {
+    size_t size;
+    const char *(*args)(struct errand_call *call, size_t *length);
+    const char *(*id)(struct errand_call *call);
+    const char *(*task)(struct errand_call *call);
+    int (*attempt)(struct errand_call *call);
+    int (*result)(struct errand_call *call, const char *json, size_t length);
+    void (*fail)(struct errand_call *call, const char *type, const char *message, int retry,
+                 int64_t retry_after_ms);
+    void (*progress)(struct errand_call *call, double value, const char *note);
+    void (*log)(struct errand_call *call, const char *format, va_list args);
+    int (*cancelled)(struct errand_call *call);
+};
+
+struct errand_call {
+    const struct errand_host *host;
+};
+
+/* The type of a task's function. */
+typedef void errand_task_fn(struct errand_call *call);
+
+/* The arguments: NUL-terminated JSON text, valid until the body returns. With
+ * `params` in the configuration it is the bound object, defaults filled in.
+ * `length` may be NULL. */
+static inline const char *errand_args(struct errand_call *call, size_t *length)
+{
+    return call->host->args(call, length);
+}
+
+/* The invocation's id, 13 characters. */
+static inline const char *errand_id(struct errand_call *call)
+{
+    return call->host->id(call);
+}
+
+/* The name under which the task was submitted. */
+static inline const char *errand_task(struct errand_call *call)
+{
+    return call->host->task(call);
+}
+
+/* 1 for the first attempt, 2 for the next, recoveries counted. */
+static inline int errand_attempt(struct errand_call *call)
+{
+    return call->host->attempt(call);
+}
+
+/* Succeed with this JSON text, copied. Returns 0, or -1 if it is not valid
+ * JSON or larger than the limit: then the attempt fails as `bad_result`. */
+static inline int errand_result(struct errand_call *call, const char *json, size_t length)
+{
+    return call->host->result(call, json, length);
+}
+
+/* Fail with a type (the task's own word, 1..100 bytes) and a message, both
+ * copied. It is retried as the task's options say. */
+static inline void errand_fail(struct errand_call *call, const char *type, const char *message)
+{
+    call->host->fail(call, type, message, 1, -1);
+}
+
+/* Fail for good: no retry whatever the options say. */
+static inline void errand_fail_for_good(struct errand_call *call, const char *type, const char *message)
+{
+    call->host->fail(call, type, message, 0, -1);
+}
+
+/* Fail, and if there is a retry left, try again no sooner than in so many
+ * milliseconds (in place of the backoff). */
+static inline void errand_fail_retry_after(struct errand_call *call, const char *type, const char *message,
+                                           int64_t milliseconds)
+{
+    call->host->fail(call, type, message, 1, milliseconds < 0 ? 0 : milliseconds);
+}
+
+/* Say how far it is: a value of the task's own scale (0 to 1 is customary)
+ * and a note or NULL. Cheap; written to disk a few times a second at most. */
+static inline void errand_progress(struct errand_call *call, double value, const char *note)
+{
+    call->host->progress(call, value, note);
+}
+
+/* Append to the invocation's log, as printf; nothing is added at the end. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+static inline void errand_log(struct errand_call *call, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    call->host->log(call, format, args);
+    va_end(args);
+}
+
+/* Not 0 once the invocation is cancelled, its timeout has passed, or the
+ * server stops what runs. Cheap enough for an inner loop. */
+static inline int errand_cancelled(struct errand_call *call)
+{
+    return call->host->cancelled(call);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,266 @@
+#include "workers/attempt.h"
+#include "workers/errand_task.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include <dlfcn.h>
+#include <elf.h>
+#include <inttypes.h>
+#include <link.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { NOTE_BYTES = 1000, LINE_BYTES = 1024 };
+
+/* What the body gets; it sees the first member only. */
+struct native_call {
+    struct errand_call call;
+    struct attempt *attempt;
+    struct outcome *outcome;
+    bool answered;         /* a result or a failure was given */
+    atomic_bool told_stop; /* errand_cancelled() said yes */
+    char id[ID_TEXT_LEN + 1];
+};
+
+static struct native_call *native_call(struct errand_call *call)
+{
+    return (struct native_call *)call;
+}
+
+/* --- what the body calls --------------------------------------------------- */
+
+static const char *host_args(struct errand_call *call, size_t *length)
+{
+    struct span args = native_call(call)->attempt->args;
+    if (length)
+        *length = args.len;
+    return args.p;
+}
+
+static const char *host_id(struct errand_call *call)
+{
+    return native_call(call)->id;
+}
+
+static const char *host_task(struct errand_call *call)
+{
+    return native_call(call)->attempt->task->name;
+}
+
+static int host_attempt(struct errand_call *call)
+{
+    return native_call(call)->attempt->number;
+}
+
+static int refuse_result(struct outcome *outcome, const char *message)
+{
+    outcome_fail(outcome, SPAN("bad_result"), span_of(message), (struct span){NULL, 0});
+    return -1;
+}
+
+static int host_result(struct errand_call *call, const char *json, size_t length)
+{
+    struct native_call *native = native_call(call);
+    struct outcome *outcome = native->outcome;
+    int64_t limit = native->attempt->limits->result_bytes;
+    char message[256];
+    struct json_fault fault;
+
+    native->answered = true;
+    if (!json)
+        return refuse_result(outcome, "the result is a null pointer");
+    if (length > (size_t)limit) {
+        snprintf(message, sizeof(message), "the result has %zu bytes, the limit is %" PRId64, length, limit);
+        return refuse_result(outcome, message);
+    }
+    if (json_check(json, length, JSON_DEPTH_MAX, &fault)) {
+        snprintf(message, sizeof(message), "the result is not valid JSON: %s, at byte %zu", fault.detail,
+                 fault.offset);
+        return refuse_result(outcome, message);
+    }
+    outcome->kind = OUTCOME_SUCCEEDED;
+    outcome->type.len = outcome->error.len = 0;
+    outcome->result.len = 0;
+    buf_add(&outcome->result, json, length);
+    return 0;
+}
+
+static void host_fail(struct errand_call *call, const char *type, const char *message, int retry,
+                      int64_t retry_after_ms)
+{
+    struct native_call *native = native_call(call);
+    native->answered = true;
+    outcome_fail(native->outcome, span_of(type ? type : ""), span_of(message ? message : ""),
+                 (struct span){NULL, 0});
+    native->outcome->retry = retry != 0;
+    native->outcome->retry_after_ms = retry_after_ms < 0 ? -1 : retry_after_ms;
+}
+
+static void host_progress(struct errand_call *call, double value, const char *note)
+{
+    struct attempt *attempt = native_call(call)->attempt;
+    if (!isfinite(value) || !attempt->sink || !attempt->sink->progress)
+        return;
+    struct buf mended = {0};
+    struct span text = {NULL, 0};
+    if (note) {
+        text = utf8_cut((struct span){note, strnlen(note, NOTE_BYTES + 4)}, NOTE_BYTES);
+        if (!utf8_valid(text)) {
+            utf8_add_lossy(&mended, text);
+            text = utf8_cut(buf_span(&mended), NOTE_BYTES);
+        }
+    }
+    pthread_mutex_lock(&attempt->lock);
+    attempt->sink->progress(attempt, value, text);
+    pthread_mutex_unlock(&attempt->lock);
+    buf_release(&mended);
+}
+
+__attribute__((format(printf, 2, 0))) static void host_log(struct errand_call *call, const char *format,
+                                                           va_list args)
+{
+    char line[LINE_BYTES];
+    va_list again;
+    va_copy(again, args);
+    int n = vsnprintf(line, sizeof(line), format, args);
+    if (n >= (int)sizeof(line)) {
+        char *text = xmalloc((size_t)n + 1);
+        vsnprintf(text, (size_t)n + 1, format, again);
+        attempt_log(native_call(call)->attempt, STREAM_STDERR, (struct span){text, (size_t)n});
+        free(text);
+    } else if (n > 0) {
+        attempt_log(native_call(call)->attempt, STREAM_STDERR, (struct span){line, (size_t)n});
+    }
+    va_end(again);
+}
+
+static int host_cancelled(struct errand_call *call)
+{
+    struct native_call *native = native_call(call);
+    if (!attempt_should_stop(native->attempt))
+        return 0;
+    atomic_store_explicit(&native->told_stop, true, memory_order_relaxed);
+    return 1;
+}
+
+static const struct errand_host host = {
+    .size = sizeof(struct errand_host),
+    .args = host_args,
+    .id = host_id,
+    .task = host_task,
+    .attempt = host_attempt,
+    .result = host_result,
+    .fail = host_fail,
+    .progress = host_progress,
+    .log = host_log,
+    .cancelled = host_cancelled,
+};
+
+/* --- running ----------------------------------------------------------------- */
+
+/* A slot that lost its thread would never run anything again, so this death is
+ * made a loud one, which the journal blames on the right invocation. */
+static void thread_was_ended(void *argument)
+{
+    struct native_call *native = argument;
+    log_error("a task ended its thread with pthread_exit", LOG_STR("task", native->attempt->task->name),
+              LOG_STR("invocation", native->id));
+    abort();
+}
+
+static void call_body(struct native_call *native)
+{
+    errand_task_fn *body;
+    memcpy(&body, &native->attempt->task->entry, sizeof(body));
+    pthread_cleanup_push(thread_was_ended, native);
+    body(&native->call);
+    pthread_cleanup_pop(0);
+}
+
+static void fail_late(struct attempt *attempt, struct outcome *outcome, int64_t late_us)
+{
+    struct buf message = {0};
+    buf_addl(&message, "it took longer than ");
+    duration_add(&message, attempt->timeout_ms);
+    if (late_us >= 1000000) {
+        buf_addl(&message, " and returned ");
+        duration_add(&message, late_us / 1000);
+        buf_addl(&message, " after that");
+    }
+    outcome_fail(outcome, SPAN("timeout"), buf_span(&message), (struct span){NULL, 0});
+    buf_release(&message);
+}
+
+void native_run(struct attempt *attempt, struct outcome *outcome)
+{
+    if (!attempt->task->entry) {
+        outcome_fail(outcome, SPAN("not_loaded"), SPAN("the task's function was not found in its module"),
+                     (struct span){NULL, 0});
+        return;
+    }
+    struct native_call native = {.call = {&host}, .attempt = attempt, .outcome = outcome};
+    id_format(attempt->id, native.id);
+    call_body(&native);
+
+    int64_t late_us = attempt->deadline_us ? clock_mono_us() - attempt->deadline_us : -1;
+    if (late_us >= 0)
+        fail_late(attempt, outcome, late_us);
+    else if (!native.answered && atomic_load(&native.told_stop))
+        /* It gave up because it was told to; attempt_run() knows why. */
+        outcome_fail(outcome, SPAN("stopped"), SPAN("it was stopped"), (struct span){NULL, 0});
+}
+
+/* --- loading ----------------------------------------------------------------- */
+
+static void *find_function(void *module, const char *name, const char **fault)
+{
+    void *entry = dlsym(module, name);
+    if (!entry) {
+        *fault = "is not in the module";
+        return NULL;
+    }
+    Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
+    if (dladdr1(entry, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
+        ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT) {
+        *fault = "is a variable of the module, not a function";
+        return NULL;
+    }
+    return entry;
+}
+
+static void add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,
+                      const char *detail)
+{
+    struct buf pointer = {0};
+    buf_addl(&pointer, "/tasks");
+    pointer_add(&pointer, span_of(task->name));
+    faults_add_member(faults, 0, buf_cstr(&pointer), span_of(member), "%s %s", what, detail);
+    buf_release(&pointer);
+}
+
+/* The loader itself keeps one copy of an object, and as nothing is closed it
+ * stays for the life of the process. */
+static void load(struct task *task, struct faults *faults)
+{
+    void *module = dlopen(task->module, RTLD_NOW | RTLD_LOCAL);
+    if (!module) {
+        add_fault(faults, task, "module", "cannot be loaded:", dlerror());
+        return;
+    }
+    const char *fault = NULL;
+    task->entry = find_function(module, task->function, &fault);
+    if (fault)
+        add_fault(faults, task, "function", task->function, fault);
+}
+
+void native_load(const struct registry *registry, struct faults *faults)
+{
+    for (int i = 0; i < registry_count(registry); i++) {
+        struct task *task = registry_at(registry, i);
+        if (task->kind == TASK_NATIVE)
+            load(task, faults);
+    }
+}

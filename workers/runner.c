@@ -1,0 +1,438 @@
+/* The runner's life: recovery, threads, what the store reports, closing. */
+#include "workers/runner_internal.h"
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* --- what the store reports ------------------------------------------------------- */
+
+static bool is_taken(void *context, int64_t id)
+{
+    struct runner *runner = context;
+    for (int i = 0; i < runner->slot_count; i++)
+        if (runner->slots[i].run && runner->slots[i].run->op.id == id)
+            return true;
+    for (int i = 0; i < runner->alone_count; i++)
+        if (runner->alone[i]->ready.id == id)
+            return true;
+    return false;
+}
+
+static void withdraw_alone(struct runner *runner, int64_t id)
+{
+    for (int i = 0; i < runner->alone_count; i++) {
+        if (runner->alone[i]->ready.id != id)
+            continue;
+        free(runner->alone[i]);
+        runner->alone[i] = runner->alone[--runner->alone_count];
+        return;
+    }
+}
+
+static void stop_running(struct runner *runner, int64_t id)
+{
+    for (int i = 0; i < runner->slot_count; i++)
+        if (runner->slots[i].run && runner->slots[i].run->op.id == id)
+            attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
+}
+
+static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
+{
+    if (change->refill) {
+        window_refilled(&runner->window, change->refill, now_us, is_taken, runner);
+        return;
+    }
+    if (change->withdrawn) {
+        window_withdraw(&runner->window, change->task, change->old_priority, change->id);
+        withdraw_alone(runner, change->id);
+    }
+    if (change->cancel)
+        stop_running(runner, change->id);
+    if (change->to == STATUS_QUEUED)
+        window_offer(&runner->window, &change->ready, now_us);
+    if (change->due_at)
+        dispatcher_due_locked(runner, UPKEEP_PROMOTE, change->due_at);
+    if (change->expires_at)
+        dispatcher_due_locked(runner, UPKEEP_EXPIRE, change->expires_at);
+    if (change->prune_at)
+        dispatcher_due_locked(runner, UPKEEP_PRUNE, change->prune_at);
+}
+
+static void on_committed(void *context, const struct change *changes, int count)
+{
+    struct runner *runner = context;
+    int64_t now_us = clock_mono_us();
+    pthread_mutex_lock(&runner->lock);
+    for (int i = 0; i < count; i++)
+        take_change(runner, &changes[i], now_us);
+    schedule_wake_locked(runner);
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static void on_health(void *context, bool healthy)
+{
+    struct runner *runner = context;
+    pthread_mutex_lock(&runner->lock);
+    runner->healthy = healthy;
+    pthread_cond_broadcast(&runner->work);
+    pthread_cond_signal(&runner->tick);
+    pthread_mutex_unlock(&runner->lock);
+}
+
+/* --- the tasks that may run ------------------------------------------------------------ */
+
+/* Gives every configured task its number and its lane; those that are gone
+ * keep their lane and do not run. */
+static enum err adopt_registry(struct runner *runner, struct registry *registry)
+{
+    int count = registry_count(registry);
+    for (int i = 0; i < count; i++) {
+        struct task *task = registry_at(registry, i);
+        enum err err = store_task_id(runner->store, span_of(task->name), &task->id);
+        if (err != OK)
+            return err;
+    }
+    pthread_mutex_lock(&runner->lock);
+    for (int i = 0; i < runner->window.lane_count; i++)
+        if (runner->window.lanes[i])
+            window_set(&runner->window, runner->window.lanes[i], NULL, false);
+    for (int i = 0; i < count; i++) {
+        struct task *task = registry_at(registry, i);
+        bool paused = false;
+        int64_t counts[STATUS_SLOTS];
+        store_task_counts(runner->store, task->id, &paused, counts);
+        window_set(&runner->window, window_lane(&runner->window, task->id), task, paused);
+    }
+    struct registry *old = runner->registry;
+    runner->registry = registry_ref(registry);
+    schedule_wake_locked(runner);
+    pthread_mutex_unlock(&runner->lock);
+    registry_unref(old);
+    return OK;
+}
+
+enum err runner_set_registry(struct runner *runner, struct registry *registry, const struct attempt_limits *limits)
+{
+    enum err err = adopt_registry(runner, registry);
+    if (err != OK)
+        return err;
+    pthread_mutex_lock(&runner->lock);
+    runner->limits = *limits;
+    pthread_mutex_unlock(&runner->lock);
+    schedule_refill_all(runner);
+    return OK;
+}
+
+struct pause_call {
+    struct runner *runner;
+    void (*done)(struct op *op);
+    void *owner;
+};
+
+static void pause_done(struct op *op)
+{
+    struct pause_call call = *(struct pause_call *)op->owner;
+    struct op_pause *pause = (struct op_pause *)op;
+    free(op->owner);
+    op->owner = call.owner;
+    if (op->err == OK) {
+        struct runner *runner = call.runner;
+        pthread_mutex_lock(&runner->lock);
+        if (pause->task == 0) {
+            runner->paused = pause->paused;
+        } else {
+            struct lane *lane = window_lane(&runner->window, pause->task);
+            window_set(&runner->window, lane, lane->task, pause->paused);
+        }
+        schedule_wake_locked(runner);
+        pthread_mutex_unlock(&runner->lock);
+    }
+    call.done(op);
+}
+
+void runner_pause(struct runner *runner, struct op_pause *op)
+{
+    struct pause_call *call = xmalloc(sizeof *call);
+    *call = (struct pause_call){runner, op->op.done, op->op.owner};
+    op->op.owner = call;
+    op->op.done = pause_done;
+    store_queue(runner->store, &op->op);
+}
+
+/* --- recovery ------------------------------------------------------------------------------ */
+
+static int recoveries_of(void *context, int task)
+{
+    const struct registry *registry = context;
+    for (int i = 0; i < registry_count(registry); i++)
+        if (registry_at(registry, i)->id == task)
+            return registry_at(registry, i)->options.max_recoveries;
+    return 3; /* a task that left the configuration */
+}
+
+/* Loads the jobs that are to run alone; those that cannot run now stay in the
+ * queue like any other. */
+static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
+{
+    struct reader *reader = NULL;
+    if (!count)
+        return OK;
+    enum err err = reader_open(runner->store, &reader, NULL);
+    runner->alone = xcalloc((size_t)count, sizeof *runner->alone);
+    for (int i = 0; i < count && err == OK; i++) {
+        struct invocation row;
+        err = reader_get(reader, ids[i], VIEW_FULL, &row);
+        if (err != OK || row.status != STATUS_QUEUED)
+            continue;
+        struct lane *lane = window_lane(&runner->window, row.task);
+        if (!lane->task || lane->paused)
+            continue;
+        struct job *job = xcalloc(1, sizeof *job + row.args.len + 1);
+        if (row.args.p)
+            memcpy(job->args, row.args.p, row.args.len);
+        job->offered_us = clock_mono_us();
+        job->ready = (struct ready){
+            .id = row.id,
+            .task = row.task,
+            .priority = row.priority,
+            .attempt = row.attempt,
+            .failures = row.failures,
+            .max_retries = row.max_retries,
+            .timeout_ms = row.timeout_ms,
+            .retention_ms = row.retention_ms,
+            .expires_at = row.expires_at,
+            .args = {job->args, row.args.len},
+        };
+        runner->alone[runner->alone_count++] = job;
+        log_warn("runs alone after unexplained deaths", LOG_STR("task", store_task_name(runner->store, row.task)));
+    }
+    reader_close(reader);
+    return err;
+}
+
+static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
+{
+    struct journal_entry *left;
+    int left_count, alone_count;
+    int64_t *alone;
+    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, &left_count, why);
+    if (err != OK)
+        return err;
+    struct casualty *casualties = xcalloc((size_t)left_count + 1, sizeof *casualties);
+    bool marked = false;
+    for (int i = 0; i < left_count; i++)
+        marked |= left[i].marked;
+    int count = 0;
+    for (int i = 0; i < left_count; i++) {
+        /* After a marked death the bystanders count nothing. */
+        if (marked && !left[i].marked)
+            continue;
+        casualties[count++] = (struct casualty){left[i].id, left[i].marked || left[i].alone};
+    }
+    err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &alone, &alone_count);
+    if (err == OK)
+        err = load_alone(runner, alone, alone_count);
+    if (err != OK)
+        reason_set(why, "recovery failed (see the log)");
+    free(casualties);
+    free(alone);
+    free(left);
+    return err;
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+static void init_slots(struct runner *runner)
+{
+    runner->slots = xcalloc((size_t)runner->slot_count, sizeof *runner->slots);
+    for (int i = 0; i < runner->slot_count; i++) {
+        struct slot *slot = &runner->slots[i];
+        slot->runner = runner;
+        slot->index = i;
+        slot->attempt.wake_fd = -1;
+        random_bytes(&slot->random, sizeof slot->random);
+        slot->random |= 1; /* xorshift must not start at 0 */
+        snprintf(slot->name, sizeof slot->name, "slot-%d", i + 1);
+    }
+}
+
+enum err runner_open(const struct runner_options *options, struct runner **out, struct reason *why)
+{
+    struct runner *runner = xcalloc(1, sizeof *runner);
+    runner->store = options->store;
+    runner->limits = options->limits;
+    runner->slot_count = options->slots;
+    runner->healthy = true;
+    runner->paused = store_paused(options->store);
+    pthread_mutex_init(&runner->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&runner->work, &attr);
+    pthread_cond_init(&runner->tick, &attr);
+    pthread_cond_init(&runner->quiet, &attr);
+    pthread_condattr_destroy(&attr);
+    init_slots(runner);
+    for (int i = 0; i < TIMERS; i++)
+        runner->timers[i] = (struct upkeep_timer){.runner = runner}; /* each is due once at the start */
+
+    enum err err = adopt_registry(runner, options->registry);
+    if (err != OK)
+        reason_set(why, "the tasks could not be written to the database (see the log)");
+    else
+        err = recover(runner, options, why);
+    if (err != OK) {
+        runner_free(runner);
+        return err;
+    }
+    store_listen(runner->store, &(struct store_listener){on_committed, on_health, NULL, runner});
+    *out = runner;
+    return OK;
+}
+
+static int start_thread(pthread_t *thread, void *(*body)(void *), void *arg, const char *name)
+{
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 1 << 20);
+    int code = pthread_create(thread, &attr, body, arg);
+    pthread_attr_destroy(&attr);
+    if (code == 0)
+        pthread_setname_np(*thread, name);
+    return code;
+}
+
+enum err runner_start(struct runner *runner, struct reason *why)
+{
+    int code = start_thread(&runner->dispatcher, dispatcher_thread, runner, "dispatcher");
+    runner->dispatcher_started = code == 0;
+    for (int i = 0; i < runner->slot_count && code == 0; i++) {
+        struct slot *slot = &runner->slots[i];
+        slot->attempt.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        code = slot->attempt.wake_fd < 0 ? errno : start_thread(&slot->thread, slot_thread, slot, slot->name);
+        slot->started = code == 0;
+    }
+    if (code != 0) {
+        reason_set(why, "no thread for a slot: %s", strerror(code));
+        return ERR_IO;
+    }
+    return OK;
+}
+
+void runner_close_with(struct runner *runner, enum close_policy policy)
+{
+    pthread_mutex_lock(&runner->lock);
+    if (!runner->closing || policy > runner->policy)
+        runner->policy = policy;
+    runner->closing = true;
+    if (runner->policy == CLOSE_KILL)
+        for (int i = 0; i < runner->slot_count; i++)
+            if (runner->slots[i].run)
+                attempt_stop(&runner->slots[i].attempt, STOP_KILL);
+    pthread_cond_broadcast(&runner->work);
+    pthread_cond_broadcast(&runner->quiet);
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static bool is_quiet_locked(const struct runner *runner)
+{
+    if (runner->running || runner->finishing)
+        return false;
+    bool drained = runner->policy != CLOSE_JOIN || runner->paused ||
+                   (runner->alone_count == 0 && window_is_drained(&runner->window));
+    return runner->closing && drained;
+}
+
+bool runner_wait(struct runner *runner, int64_t timeout_ms)
+{
+    int64_t until_us = clock_mono_us() + timeout_ms * 1000;
+    struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
+    pthread_mutex_lock(&runner->lock);
+    bool quiet;
+    while (!(quiet = is_quiet_locked(runner)))
+        if (pthread_cond_timedwait(&runner->quiet, &runner->lock, &until) == ETIMEDOUT)
+            break;
+    pthread_mutex_unlock(&runner->lock);
+    return quiet;
+}
+
+void runner_abandon(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    for (int i = 0; i < runner->slot_count; i++)
+        if (runner->slots[i].run)
+            journal_leave(runner->journal, i);
+    pthread_mutex_unlock(&runner->lock);
+    journal_close(runner->journal);
+}
+
+void runner_free(struct runner *runner)
+{
+    if (!runner)
+        return;
+    pthread_mutex_lock(&runner->lock);
+    runner->ended = true;
+    pthread_cond_broadcast(&runner->work);
+    pthread_cond_broadcast(&runner->tick);
+    pthread_mutex_unlock(&runner->lock);
+    if (runner->dispatcher_started)
+        pthread_join(runner->dispatcher, NULL);
+    for (int i = 0; i < runner->slot_count; i++) {
+        struct slot *slot = &runner->slots[i];
+        if (slot->started)
+            pthread_join(slot->thread, NULL);
+        if (slot->attempt.wake_fd >= 0)
+            close(slot->attempt.wake_fd);
+        reader_close(slot->reader);
+        buf_release(&slot->bound);
+        buf_release(&slot->progress_note);
+    }
+    for (int i = 0; i < runner->alone_count; i++)
+        free(runner->alone[i]);
+    free(runner->alone);
+    free(runner->slots);
+    window_release(&runner->window);
+    registry_unref(runner->registry);
+    journal_close(runner->journal);
+    pthread_mutex_destroy(&runner->lock);
+    pthread_cond_destroy(&runner->work);
+    pthread_cond_destroy(&runner->tick);
+    pthread_cond_destroy(&runner->quiet);
+    free(runner);
+}
+
+/* --- looking in ---------------------------------------------------------------------------------- */
+
+struct slot_view *runner_slots(struct runner *runner, int *count)
+{
+    pthread_mutex_lock(&runner->lock);
+    *count = runner->slot_count;
+    struct slot_view *out = xcalloc((size_t)runner->slot_count + 1, sizeof *out);
+    for (int i = 0; i < runner->slot_count; i++) {
+        const struct slot *slot = &runner->slots[i];
+        out[i] = (struct slot_view){i + 1, slot->run ? slot->run->op.id : 0, slot->run ? slot->since : 0};
+    }
+    pthread_mutex_unlock(&runner->lock);
+    return out;
+}
+
+static struct latency latency_of(const struct histogram *histogram)
+{
+    return (struct latency){histogram_quantile(histogram, 0.5) / 1000, histogram_quantile(histogram, 0.99) / 1000};
+}
+
+void runner_latency(struct runner *runner, struct latency *wait, struct latency *run)
+{
+    pthread_mutex_lock(&runner->lock);
+    *wait = latency_of(&runner->wait);
+    *run = latency_of(&runner->run);
+    pthread_mutex_unlock(&runner->lock);
+}

@@ -1,0 +1,77 @@
+/* The runner: hands ready work to slots, and keeps time.
+ *
+ * Threads inside: one a slot (scheduler.c hands them work, slot.c runs it) and
+ * the dispatcher, which sleeps until the next due time or a wake-up: it
+ * promotes what is due, expires, prunes, and refills the window of ready work.
+ * The runner listens to the store; everything that becomes queued reaches it
+ * that way, whoever queued it.
+ *
+ * Threads outside: every function may be called from any thread unless it says
+ * otherwise. */
+#pragma once
+
+#include "store/store.h"
+#include "workers/attempt.h"
+#include "workers/task.h"
+
+struct runner;
+
+struct runner_options {
+    struct store *store;       /* opened, not started; outlives the runner */
+    struct registry *registry; /* referenced */
+    int slots;
+    struct attempt_limits limits;
+    const char *journal_path;  /* NULL: none is kept (`:memory:`) */
+};
+
+/* Recovers what the last process left (journal, store_recover) and registers
+ * with the store. Call before store_start. */
+MUST_USE enum err runner_open(const struct runner_options *options, struct runner **out, struct reason *why);
+
+/* Starts the threads. Call after store_start. */
+MUST_USE enum err runner_start(struct runner *runner, struct reason *why);
+
+/* A reload: the tasks as they are now. What runs is not disturbed. */
+MUST_USE enum err runner_set_registry(struct runner *runner, struct registry *registry,
+                                      const struct attempt_limits *limits);
+
+/* Stops and resumes new work, of the whole service or of a task; queues the
+ * write through `op` (its done is the caller's) and acts on its commit. */
+void runner_pause(struct runner *runner, struct op_pause *op);
+
+enum close_policy {
+    CLOSE_JOIN,   /* run everything that is queued, then stop */
+    CLOSE_CANCEL, /* finish what runs, leave the rest on disk */
+    CLOSE_KILL,   /* stop what runs now and leave it to be run again */
+};
+
+/* Begins closing; a later, stronger policy replaces a weaker one. */
+void runner_close_with(struct runner *runner, enum close_policy policy);
+
+/* Waits until nothing runs any more and all finishes are committed, or until
+ * the time is over (false). Once true, runner_free may be called. */
+bool runner_wait(struct runner *runner, int64_t timeout_ms);
+
+/* For a process that exits past bodies that do not return: takes them out of
+ * the journal, so that the next start queues them again and nobody pays. The
+ * runner is not used after this. */
+void runner_abandon(struct runner *runner);
+
+/* Ends the threads. After runner_wait() was true. Takes NULL. */
+void runner_free(struct runner *runner);
+
+/* What the slots do: one entry a slot, in order; the caller frees.
+ * For GET /stats. */
+struct slot_view {
+    int slot;
+    int64_t id; /* 0: idle */
+    int64_t since;
+};
+struct slot_view *runner_slots(struct runner *runner, int *count);
+
+/* Latencies since the start in milliseconds, from histograms with 5 % buckets:
+ * from eligible to started, and from started to finished. */
+struct latency {
+    double p50, p99;
+};
+void runner_latency(struct runner *runner, struct latency *wait, struct latency *run);

@@ -1,0 +1,382 @@
+/* A slot's thread: takes a job, runs its body, hands the finish over, takes
+ * the next. The start is not waited for: its claim rides in the next batch and
+ * merges with a finish that comes first. */
+#include "workers/runner_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/json.h"
+
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { PROGRESS_EVERY_US = 100000 };
+
+/* --- logs and progress on their way to disk -------------------------------------- */
+
+struct log_write {
+    struct op_log op;
+    struct log_pending pending;
+    struct log_chunk *chunks;
+};
+
+struct progress_write {
+    struct op_progress op;
+    char note[];
+};
+
+static struct slot *slot_of(struct attempt *attempt)
+{
+    return (struct slot *)((char *)attempt - offsetof(struct slot, attempt));
+}
+
+static struct log_chunk *chunks_of(const struct log_pending *pending)
+{
+    struct log_chunk *chunks = xmalloc((size_t)(pending->count + 1) * sizeof *chunks);
+    size_t at = 0;
+    for (int i = 0; i < pending->count; i++) {
+        chunks[i] = (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
+        at += pending->pieces[i].len;
+    }
+    return chunks;
+}
+
+static void pending_release(struct log_pending *pending)
+{
+    buf_release(&pending->bytes);
+    free(pending->pieces);
+    *pending = (struct log_pending){0};
+}
+
+static void log_written(struct op *op)
+{
+    struct log_write *write = (struct log_write *)op;
+    pending_release(&write->pending);
+    free(write->chunks);
+    free(write);
+}
+
+static void sink_log(struct attempt *attempt, struct log_pending *pending)
+{
+    struct run *run = slot_of(attempt)->run;
+    struct log_write *write = xmalloc(sizeof *write);
+    op_log_init(&write->op);
+    write->pending = *pending;
+    *pending = (struct log_pending){0};
+    write->chunks = chunks_of(&write->pending);
+    write->op.id = run->op.id;
+    write->op.task = run->op.task;
+    write->op.attempt = run->op.attempt;
+    write->op.chunks = write->chunks;
+    write->op.count = write->pending.count;
+    write->op.op.done = log_written;
+    run->op.apart = true;
+    store_queue(run->runner->store, &write->op.op);
+}
+
+static void progress_written(struct op *op)
+{
+    free(op);
+}
+
+static void write_progress(struct slot *slot, double value, struct span note)
+{
+    struct run *run = slot->run;
+    struct progress_write *write = xmalloc(sizeof *write + note.len);
+    op_progress_init(&write->op);
+    if (note.p) {
+        memcpy(write->note, note.p, note.len);
+        write->op.note = (struct span){write->note, note.len};
+    }
+    write->op.id = run->op.id;
+    write->op.task = run->op.task;
+    write->op.attempt = run->op.attempt;
+    write->op.value = value;
+    write->op.op.done = progress_written;
+    run->op.apart = true;
+    slot->progress_held = false;
+    slot->progress_us = clock_mono_us();
+    store_queue(run->runner->store, &write->op.op);
+}
+
+/* At most ten writes a second; what comes sooner is held back, and the last of
+ * it is written at the end. */
+static void sink_progress(struct attempt *attempt, double value, struct span note)
+{
+    struct slot *slot = slot_of(attempt);
+    if (clock_mono_us() - slot->progress_us >= PROGRESS_EVERY_US) {
+        write_progress(slot, value, note);
+        return;
+    }
+    slot->progress_held = true;
+    slot->progress_value = value;
+    slot->progress_note.len = 0;
+    buf_add_span(&slot->progress_note, note);
+}
+
+static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progress};
+
+/* --- the end of a run ---------------------------------------------------------------- */
+
+static void run_free(struct run *run)
+{
+    outcome_release(&run->outcome);
+    pending_release(&run->log);
+    registry_unref(run->registry);
+    free(run->chunks);
+    free(run->job);
+    free(run);
+}
+
+/* The claim is on disk, or it was refused: then the body is told to stop, and
+ * its finish will be refused too. */
+static void claimed(struct op *op)
+{
+    struct run *run = op->owner;
+    struct runner *runner = run->runner;
+    if (op->err == OK)
+        return;
+    pthread_mutex_lock(&runner->lock);
+    for (int i = 0; i < runner->slot_count; i++)
+        if (runner->slots[i].run == run)
+            attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
+    pthread_mutex_unlock(&runner->lock);
+}
+
+static void finished(struct op *op)
+{
+    struct run *run = op->owner;
+    struct runner *runner = run->runner;
+    if (op->err != OK && op->err != ERR_CONFLICT)
+        log_error("a finish was not written", LOG_INT("attempt", run->op.attempt), LOG_STR("error", err_name(op->err)));
+    pthread_mutex_lock(&runner->lock);
+    if (--runner->finishing == 0)
+        pthread_cond_broadcast(&runner->quiet);
+    pthread_mutex_unlock(&runner->lock);
+    run_free(run);
+}
+
+static double random_of(struct slot *slot)
+{
+    slot->random ^= slot->random << 13; /* xorshift64 (Marsaglia 2003) */
+    slot->random ^= slot->random >> 7;
+    slot->random ^= slot->random << 17;
+    return (double)(slot->random >> 11) / (double)(UINT64_C(1) << 53);
+}
+
+/* Decides what becomes of the invocation. */
+static void decide(struct slot *slot, struct run *run, const struct task *task)
+{
+    struct op_run *op = &run->op;
+    const struct outcome *outcome = &run->outcome;
+    struct span type = buf_span(&outcome->type);
+    op->next = FINISH_FINAL;
+    op->finished_at = clock_now_ms();
+    switch (outcome->kind) {
+    case OUTCOME_SUCCEEDED:
+        op->status = STATUS_SUCCEEDED;
+        op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};
+        return;
+    case OUTCOME_CANCELLED:
+        op->status = STATUS_CANCELLED;
+        return;
+    case OUTCOME_STOPPED:
+        op->next = FINISH_REQUEUE;
+        op->status = STATUS_QUEUED;
+        return;
+    case OUTCOME_FAILED:
+        break;
+    }
+    op->status = STATUS_FAILED;
+    op->error = buf_span(&outcome->error);
+    op->error_type = type;
+    if (!outcome->retry || run->job->ready.failures >= run->job->ready.max_retries ||
+        !retry_allows(&task->options.retry, type))
+        return;
+    int64_t delay = outcome->retry_after_ms >= 0 ? outcome->retry_after_ms
+                                                 : retry_delay_ms(&task->options.retry.backoff,
+                                                                  run->job->ready.failures + 1, random_of(slot));
+    op->next = FINISH_RETRY;
+    op->run_at = delay > 0 ? op->finished_at + delay : 0;
+}
+
+/* --- a run ------------------------------------------------------------------------------ */
+
+/* Arguments as the body gets them: fetched if they stand outside the row,
+ * bound if the task has parameters. False with the outcome filled otherwise. */
+static bool prepare_args(struct slot *slot, struct run *run, const struct task *task, struct span *args)
+{
+    struct buf outside = {0};
+    struct reason why;
+    struct span sent = run->job->ready.args;
+    bool ok = true;
+    if (!sent.p) {
+        enum err err = slot->reader ? OK : reader_open(run->runner->store, &slot->reader, &why);
+        if (err == OK)
+            err = reader_payload(slot->reader, run->op.id, 1, &outside);
+        if (err != OK) {
+            outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"), (struct span){0});
+            return false;
+        }
+        sent = (struct span){buf_cstr(&outside), outside.len};
+    }
+    slot->bound.len = 0;
+    if (task->params) {
+        struct faults faults = {0};
+        struct span none = {NULL, 0};
+        if (params_bind(task->params, sent.len ? sent : none, "/args", &slot->bound, &faults) != OK) {
+            struct span detail = span_of(faults.count ? faults.items[0].detail : "they do not fit the parameters");
+            outcome_fail(&run->outcome, SPAN("bad_args"), detail, (struct span){0});
+            run->outcome.retry = false;
+            ok = false;
+        }
+        faults_release(&faults);
+    } else {
+        buf_add_span(&slot->bound, sent.len ? sent : SPAN("null"));
+    }
+    buf_release(&outside);
+    args->len = slot->bound.len;
+    args->p = buf_cstr(&slot->bound);
+    return ok;
+}
+
+static void run_body(struct slot *slot, struct run *run, const struct task *task, bool alone)
+{
+    struct runner *runner = slot->runner;
+    struct span args;
+    journal_enter(runner->journal, slot->index, run->op.id, run->op.attempt, alone);
+    store_claim(runner->store, &run->op);
+    if (prepare_args(slot, run, task, &args)) {
+        slot->attempt.args = args;
+        attempt_run(&slot->attempt, &run->outcome);
+    }
+    if (slot->progress_held)
+        write_progress(slot, slot->progress_value, buf_span(&slot->progress_note));
+    journal_leave(runner->journal, slot->index);
+    run->log = slot->attempt.pending;
+    slot->attempt.pending = (struct log_pending){0};
+    if (run->log.count) {
+        run->chunks = chunks_of(&run->log);
+        run->op.log = run->chunks;
+        run->op.log_count = run->log.count;
+    }
+    run->op.drop_stdout = run->outcome.drop_stdout && slot->attempt.log_stdout > 0;
+    decide(slot, run, task);
+}
+
+static struct run *run_new(struct slot *slot, struct job *job)
+{
+    struct run *run = xcalloc(1, sizeof *run);
+    op_run_init(&run->op, claimed, finished);
+    run->runner = slot->runner;
+    run->job = job;
+    run->op.id = job->ready.id;
+    run->op.task = job->ready.task;
+    run->op.attempt = job->ready.attempt + 1;
+    run->op.retention_ms = job->ready.retention_ms;
+    run->op.worker = span_of(slot->name);
+    run->op.started_at = clock_now_ms();
+    return run;
+}
+
+/* Takes a job and makes the slot busy with it; the lock is the caller's. */
+static struct run *begin_locked(struct slot *slot, const struct task **task, bool *alone)
+{
+    struct runner *runner = slot->runner;
+    struct job *job = schedule_take_locked(runner, alone);
+    if (!job)
+        return NULL;
+    struct run *run = run_new(slot, job);
+    run->registry = registry_ref(runner->registry);
+    *task = window_lane(&runner->window, job->ready.task)->task;
+    slot->attempt = (struct attempt){
+        .task = *task,
+        .id = run->op.id,
+        .number = run->op.attempt,
+        .timeout_ms = job->ready.timeout_ms,
+        .limits = &runner->limits,
+        .sink = &sink,
+        .journal = runner->journal,
+        .slot = slot->index,
+        .wake_fd = slot->attempt.wake_fd,
+    };
+    attempt_init(&slot->attempt);
+    slot->run = run;
+    slot->since = run->op.started_at;
+    slot->progress_us = 0;
+    slot->progress_held = false;
+    runner->running++;
+    runner->finishing++;
+    histogram_add(&runner->wait, clock_mono_us() - job->offered_us);
+    return run;
+}
+
+static void end_locked(struct slot *slot, int64_t began_us)
+{
+    struct runner *runner = slot->runner;
+    slot->run = NULL;
+    attempt_release(&slot->attempt);
+    runner->running--;
+    histogram_add(&runner->run, clock_mono_us() - began_us);
+}
+
+static bool expired(const struct run *run)
+{
+    return run->job->ready.expires_at && run->job->ready.expires_at <= run->op.started_at;
+}
+
+/* One that should have started earlier does not start; the dispatcher, which
+ * knows its time, fails it as expired. */
+static void forget_locked(struct slot *slot)
+{
+    struct run *run = slot->run;
+    slot->run = NULL;
+    attempt_release(&slot->attempt);
+    slot->runner->running--;
+    slot->runner->finishing--;
+    run_free(run);
+}
+
+void *slot_thread(void *arg)
+{
+    struct slot *slot = arg;
+    struct runner *runner = slot->runner;
+    journal_thread_init();
+    pthread_mutex_lock(&runner->lock);
+    while (!runner->ended) {
+        const struct task *task;
+        bool alone;
+        struct run *run = begin_locked(slot, &task, &alone);
+        if (!run) {
+            if (runner->closing && runner->running == 0)
+                pthread_cond_broadcast(&runner->quiet);
+            runner->idle++;
+            pthread_cond_wait(&runner->work, &runner->lock);
+            runner->idle--;
+            runner->waking = false;
+            continue;
+        }
+        if (expired(run)) {
+            forget_locked(slot);
+            continue;
+        }
+        struct op_refill *refill;
+        schedule_refill_locked(runner, run->op.task, &refill);
+        schedule_wake_locked(runner);
+        pthread_mutex_unlock(&runner->lock);
+        if (refill)
+            store_queue(runner->store, &refill->op);
+
+        int64_t began_us = clock_mono_us();
+        run_body(slot, run, task, alone);
+
+        pthread_mutex_lock(&runner->lock);
+        end_locked(slot, began_us);
+        pthread_mutex_unlock(&runner->lock);
+        store_finish(runner->store, &run->op); /* the run is no longer ours */
+        pthread_mutex_lock(&runner->lock);
+    }
+    pthread_mutex_unlock(&runner->lock);
+    return NULL;
+}

@@ -1,0 +1,40 @@
+/* Starting a child process: a vfork-like clone, so that the cost does not grow
+ * with the server's memory.
+ *
+ * posix_spawn() cannot do it: the child is to die with the thread that started
+ * it (PR_SET_PDEATHSIG; a slot's thread lives as long as the process), and to
+ * be written into the slot journal before it can have children of its own.
+ *
+ * Threads: any that lives as long as the process. Blocks until the child runs
+ * its program. */
+#pragma once
+
+#include "base/buf.h"
+#include "workers/journal.h"
+
+#include <sys/types.h>
+
+struct spawn {
+    const char *path; /* of the program; relative ones start at cwd */
+    char **argv;
+    char **envp;
+    const char *cwd;         /* NULL: where the server is */
+    int stdio[3];            /* become the child's 0, 1 and 2; each above 2 */
+    struct journal *journal; /* NULL: none */
+    int slot;
+
+    /* out */
+    pid_t pid;   /* leader of a process group of its own */
+    int pidfd;   /* close-on-exec, the caller's */
+    const char *failed; /* what failed: "start the program", ... */
+};
+
+/* Starts it: a new process group, default signals, nothing blocked, no
+ * descriptor above 2, dead when the calling thread is. Returns 0, or the errno
+ * of what failed, with `failed` set and no child left. */
+int spawn_start(struct spawn *spawn);
+
+/* Finds the program as execvp() does, along `search` (a PATH, NULL: the usual
+ * one) from the folder `cwd`, and appends its path. Returns 0 or ENOENT or
+ * EACCES. */
+int spawn_find(const char *program, const char *search, const char *cwd, struct buf *path);

@@ -1,0 +1,176 @@
+#include "workers/survivors.h"
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PATIENCE_US = 2000 * 1000, ENVIRON_BYTES_MAX = 4 * 1024 * 1024, ROUNDING_MS = 1000 };
+
+bool survivors_boot_id(char boot_id[BOOT_ID_BYTES])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, boot_id, BOOT_ID_BYTES);
+    close(fd);
+    return n == BOOT_ID_BYTES;
+}
+
+/* A child that shares the server's memory calls it. */
+__attribute__((no_sanitize("address", "undefined", "thread"))) int64_t survivors_clock_ms(void)
+{
+    struct timespec now;
+    syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool read_file(pid_t pid, const char *name, size_t max, struct buf *out)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    out->len = 0;
+    ssize_t n;
+    do {
+        buf_reserve(out, 4096);
+        n = read(fd, out->data + out->len, 4096);
+        if (n > 0)
+            out->len += (size_t)n;
+    } while ((n > 0 && out->len < max) || (n < 0 && errno == EINTR));
+    close(fd);
+    return n >= 0;
+}
+
+/* /proc/PID/stat: the name in the second field may contain anything, so the
+ * rest is counted from the last parenthesis. */
+static bool read_stat(pid_t pid, struct buf *scratch, pid_t *group, int64_t *since_ms)
+{
+    if (!read_file(pid, "stat", 4096, scratch))
+        return false;
+    const char *rest = strrchr(buf_cstr(scratch), ')');
+    int pgrp;
+    char state;
+    unsigned long long ticks;
+    if (!rest || sscanf(rest + 1,
+                        " %c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
+                        &pgrp, &ticks) != 3)
+        return false;
+    *group = pgrp;
+    *since_ms = (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+    return state != 'Z' && state != 'X';
+}
+
+static bool carries_id(pid_t pid, int64_t id, struct buf *scratch)
+{
+    char var[10 + ID_TEXT_LEN + 1] = "ERRAND_ID=";
+    id_format(id, var + 10);
+    var[10 + ID_TEXT_LEN] = '\0';
+    if (!read_file(pid, "environ", ENVIRON_BYTES_MAX, scratch))
+        return false;
+    const char *at = buf_cstr(scratch);
+    const char *end = at + scratch->len;
+    for (; at < end; at += strlen(at) + 1)
+        if (strcmp(at, var) == 0)
+            return true;
+    return false;
+}
+
+static bool is_wanted(pid_t pid, const struct survivor *wanted, int count, struct buf *scratch)
+{
+    pid_t group;
+    int64_t since_ms;
+    if (!read_stat(pid, scratch, &group, &since_ms))
+        return false;
+    for (int i = 0; i < count; i++)
+        if (wanted[i].group == group && since_ms >= wanted[i].since_ms - ROUNDING_MS &&
+            carries_id(pid, wanted[i].id, scratch))
+            return true;
+    return false;
+}
+
+/* Kills it if it is wanted. The descriptor is taken before the questions are
+ * asked, so that the answer is about the process that is killed. Returns the
+ * descriptor of a process that is dying, or -1. */
+static int kill_if_wanted(pid_t pid, const struct survivor *wanted, int count, struct buf *scratch)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return -1;
+    if (is_wanted(pid, wanted, count, scratch) && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* Waits until it is gone, or until the time is over. */
+static bool wait_gone(int fd, int64_t until_us)
+{
+    struct pollfd gone = {fd, POLLIN, 0};
+    int n;
+    do {
+        int64_t left_us = until_us - clock_mono_us();
+        n = poll(&gone, 1, left_us > 0 ? (int)(left_us / 1000) + 1 : 0);
+    } while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
+/* One walk through /proc. Returns how many it killed; `gone` is false if one of
+ * them is still there. */
+static int sweep(const struct survivor *wanted, int count, int64_t until_us, bool *gone)
+{
+    DIR *proc = opendir("/proc");
+    if (!proc) {
+        log_warn("survivors cannot be looked for: there is no /proc");
+        return 0;
+    }
+    struct buf scratch = {0};
+    int killed = 0;
+    for (struct dirent *entry; (entry = readdir(proc));) {
+        char *end;
+        long pid = strtol(entry->d_name, &end, 10);
+        if (*end || pid <= 1 || pid == getpid())
+            continue;
+        int fd = kill_if_wanted((pid_t)pid, wanted, count, &scratch);
+        if (fd < 0)
+            continue;
+        killed++;
+        if (!wait_gone(fd, until_us))
+            *gone = false;
+        close(fd);
+    }
+    buf_release(&scratch);
+    closedir(proc);
+    return killed;
+}
+
+void survivors_kill(const struct survivor *wanted, int count)
+{
+    int64_t until_us = clock_mono_us() + PATIENCE_US;
+    int total = 0, killed;
+    bool gone;
+    /* Again until none is found: one may have started another meanwhile. */
+    do {
+        gone = true;
+        killed = sweep(wanted, count, until_us, &gone);
+        total += killed;
+    } while (killed > 0 && clock_mono_us() < until_us);
+
+    if (total > 0)
+        log_info("killed what the last process left running", LOG_INT("processes", total));
+    if (!gone)
+        log_warn("some of what the last process left running does not end");
+}

@@ -1,0 +1,173 @@
+#include "workers/task_keys.h"
+
+#include <stdlib.h>
+
+enum { TYPE_MAX = 100, RETRY_FOR_MAX = 100 };
+
+#define SECOND_MS INT64_C(1000)
+#define DAY_MS INT64_C(86400000)
+
+static bool check_pattern(char *text, struct reason *why)
+{
+    const char *star = strchr(text, '*');
+    if (*text == '\0' || strlen(text) > TYPE_MAX)
+        reason_set(why, "must be 1 to %d bytes: an error type such as timeout, or a prefix such as http:5*",
+                   TYPE_MAX);
+    else if (star && star[1] != '\0')
+        reason_set(why, "`%s`: a * stands only at the end", text);
+    else
+        return true;
+    return false;
+}
+
+static const struct key backoff_keys[] = {
+    {.name = "initial",
+     .type = KEY_DURATION,
+     .standard = "1s",
+     .max = 365 * DAY_MS,
+     .offset = offsetof(struct task_options, retry.backoff.initial_ms),
+     .help = "before the first retry"},
+    {.name = "factor",
+     .type = KEY_NUMBER,
+     .standard = "2",
+     .min = 1,
+     .max = 1000,
+     .offset = offsetof(struct task_options, retry.backoff.factor),
+     .help = "each further wait is longer by this factor"},
+    {.name = "max",
+     .type = KEY_DURATION,
+     .standard = "10m",
+     .max = 365 * DAY_MS,
+     .offset = offsetof(struct task_options, retry.backoff.max_ms),
+     .help = "but no longer than this"},
+    {.name = "jitter",
+     .type = KEY_NUMBER,
+     .standard = "0.2",
+     .min = 0,
+     .max = 1,
+     .offset = offsetof(struct task_options, retry.backoff.jitter),
+     .help = "up to this share longer or shorter, at random"},
+    {0},
+};
+
+const struct key task_option_keys[] = {
+    {.name = "priority",
+     .type = KEY_INT,
+     .standard = "1",
+     .max = PRIORITY_MAX,
+     .offset = offsetof(struct task_options, priority),
+     .help = "0 (first) to 127 (last)"},
+    {.name = "timeout",
+     .type = KEY_DURATION,
+     .standard = "none",
+     .none = true,
+     .min = 1,
+     .max = 365 * DAY_MS,
+     .offset = offsetof(struct task_options, timeout_ms),
+     .help = "of an attempt, from its start"},
+    {.name = "expires_in",
+     .type = KEY_DURATION,
+     .standard = "none",
+     .none = true,
+     .min = 1,
+     .max = 3650 * DAY_MS,
+     .offset = offsetof(struct task_options, expires_in_ms),
+     .help = "fails as `expired` if it has not started by then"},
+    {.name = "max_retries",
+     .type = KEY_INT,
+     .standard = "0",
+     .max = RETRIES_MAX,
+     .offset = offsetof(struct task_options, max_retries),
+     .help = "after failures"},
+    {.name = "max_recoveries",
+     .type = KEY_INT,
+     .standard = "3",
+     .max = RETRIES_MAX,
+     .offset = offsetof(struct task_options, max_recoveries),
+     .help = "after crashes of the server or a worker"},
+    {.name = "retry_for",
+     .type = KEY_LIST,
+     .standard = "[\"*\"]",
+     .max = RETRY_FOR_MAX,
+     .check = check_pattern,
+     .offset = offsetof(struct task_options, retry.retry_for),
+     .help = "error types to retry: timeout, exit:75, \"http:5*\""},
+    {.name = "backoff",
+     .type = KEY_MAP,
+     .members = backoff_keys,
+     .help = "how long to wait before a retry"},
+    {.name = "retention",
+     .type = KEY_DURATION,
+     .standard = "7d",
+     .min = SECOND_MS,
+     .max = 36500 * DAY_MS,
+     .offset = offsetof(struct task_options, retention_ms),
+     .help = "how long a final invocation is kept"},
+    {.name = "max_queued",
+     .type = KEY_COUNT,
+     .standard = "none",
+     .none = true,
+     .min = 1,
+     .max = INT64_C(1000000000),
+     .offset = offsetof(struct task_options, max_queued),
+     .help = "submissions above so many waiting ones are refused (429)"},
+    {0},
+};
+
+/* `"*"` among the patterns is every type, which is NULL. */
+static void settle_retry_for(struct task_options *options)
+{
+    char ***list = &options->retry.retry_for;
+    for (char **pattern = *list; pattern && *pattern; pattern++)
+        if (strcmp(*pattern, "*") == 0) {
+            for (char **text = *list; *text; text++)
+                free(*text);
+            free(*list);
+            *list = NULL;
+            return;
+        }
+}
+
+void task_options_init(struct task_options *options)
+{
+    *options = (struct task_options){0};
+    keys_set_defaults(task_option_keys, options, "/");
+    settle_retry_for(options);
+}
+
+void task_options_copy(struct task_options *to, const struct task_options *from)
+{
+    *to = *from;
+    char **list = from->retry.retry_for;
+    if (!list)
+        return;
+    size_t count = 0;
+    while (list[count])
+        count++;
+    to->retry.retry_for = xcalloc(count + 1, sizeof(*list));
+    for (size_t i = 0; i < count; i++)
+        to->retry.retry_for[i] = xstrdup(list[i]);
+}
+
+void task_options_release(struct task_options *options)
+{
+    keys_release(task_option_keys, options);
+}
+
+void task_options_settle(const struct keys_input *in, const cJSON *mapping, const char *pointer,
+                           struct task_options *options)
+{
+    settle_retry_for(options);
+    const cJSON *backoff = cJSON_GetObjectItemCaseSensitive(mapping, "backoff");
+    if (backoff && options->retry.backoff.initial_ms > options->retry.backoff.max_ms)
+        faults_add_member(in->faults, yaml_line(in->doc, backoff), pointer, SPAN("backoff"),
+                          "`initial` is longer than `max`");
+}
+
+void task_options_read(const struct keys_input *in, const cJSON *mapping, const char *pointer,
+                       struct task_options *options)
+{
+    struct key_section section = {.keys = task_option_keys, .target = options};
+    keys_read(in, mapping, pointer, &section, 1);
+    task_options_settle(in, mapping, pointer, options);
+}

@@ -1,0 +1,189 @@
+#include "workers/task_keys.h"
+#include "workers/template.h"
+
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { RUN_MAX = 1000 };
+
+/* Strings, numbers with their own digits, true and false as they are written. */
+static struct span argument_text(const cJSON *item)
+{
+    if (cJSON_IsBool(item))
+        return cJSON_IsTrue(item) ? SPAN("true") : SPAN("false");
+    return keys_text(item);
+}
+
+void task_run_read(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    struct task *task = target;
+    int count = cJSON_IsArray(item) ? cJSON_GetArraySize(item) : 0;
+    if (count < 1 || count > RUN_MAX) {
+        faults_add(in->faults, yaml_line(in->doc, item), pointer,
+                   "must be a list of 1 to %d words, the program first: there is no shell to split a line",
+                   RUN_MAX);
+        return;
+    }
+    task->run = xcalloc((size_t)count + 1, sizeof(*task->run));
+    int i = 0;
+    for (const cJSON *word = item->child; word; word = word->next, i++) {
+        struct span text = argument_text(word);
+        if (!text.p) {
+            char index[16] = {0};
+            struct buf digits = {index, 0, sizeof(index)};
+            buf_add_int(&digits, i);
+            faults_add_member(in->faults, yaml_line(in->doc, word), pointer, buf_span(&digits),
+                              "must be a text");
+        }
+        task->run[i] = text.p ? span_dup(text) : xstrdup("");
+    }
+}
+
+static bool is_reserved(const char *name)
+{
+    static const char *const reserved[] = {"ERRAND_ID", "ERRAND_ATTEMPT", "ERRAND_TASK", "ERRAND_FD"};
+    for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
+        if (strcmp(name, reserved[i]) == 0)
+            return true;
+    return false;
+}
+
+void task_run_read_env(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    struct task *task = target;
+    if (!cJSON_IsObject(item) && !cJSON_IsNull(item)) {
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a mapping, {NAME: value}");
+        return;
+    }
+    task->env = xcalloc((size_t)cJSON_GetArraySize(item) + 1, sizeof(*task->env));
+    int count = 0;
+    for (const cJSON *member = item->child; member; member = member->next) {
+        struct span value = argument_text(member);
+        const char *fault = NULL;
+        if (member->string[0] == '\0' || strchr(member->string, '='))
+            fault = "is no name of a variable";
+        else if (is_reserved(member->string))
+            fault = "is set by Errand itself";
+        else if (!value.p)
+            fault = "must be a text";
+        if (fault) {
+            faults_add_member(in->faults, yaml_line(in->doc, member), pointer, span_of(member->string),
+                              "`%s` %s", member->string, fault);
+            continue;
+        }
+        struct buf line = {0};
+        buf_addf(&line, "%s=", member->string);
+        buf_add_span(&line, value);
+        task->env[count++] = buf_take(&line);
+    }
+}
+
+/* One element of argv. */
+static void check_element(const struct keys_input *in, const struct task *task, const cJSON *element,
+                          const char *pointer, bool is_program)
+{
+    int line = yaml_line(in->doc, element);
+    const char *at = argument_text(element).p;
+    enum template_piece piece;
+    struct span text;
+
+    while (at && (piece = template_next(&at, &text)) != TEMPLATE_END) {
+        if (piece == TEMPLATE_BAD)
+            faults_add(in->faults, line, pointer,
+                       "a single `%c`: write {name} for an argument, `%c%c` for the character itself", *text.p,
+                       *text.p, *text.p);
+        else if (piece == TEMPLATE_NAME && is_program)
+            faults_add(in->faults, line, pointer, "the program must not come from an argument");
+        else if (piece == TEMPLATE_NAME && task->params && !params_has(task->params, text))
+            faults_add(in->faults, line, pointer, "{%.*s} is none of the `params`", (int)text.len, text.p);
+    }
+}
+
+/* Faulty params were reported already; any name passes then. */
+static void check_placeholders(const struct keys_input *in, const cJSON *item, const char *pointer,
+                               const struct task *task)
+{
+    const cJSON *run = cJSON_GetObjectItemCaseSensitive(item, "run");
+    int i = 0;
+    for (const cJSON *element = run->child; element; element = element->next, i++) {
+        struct buf place = {0};
+        buf_addf(&place, "%s/run/%d", pointer, i);
+        check_element(in, task, element, buf_cstr(&place), i == 0);
+        buf_release(&place);
+    }
+}
+
+static bool can_run(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+/* The PATH that the child will have. */
+static const char *search_path(const struct task *task)
+{
+    const char *path = getenv("PATH");
+    for (char **env = task->env; env && *env; env++)
+        if (strncmp(*env, "PATH=", 5) == 0)
+            path = *env + 5;
+    return path && *path ? path : "/usr/local/bin:/usr/bin:/bin";
+}
+
+/* As execvp() finds it, from the task's folder. */
+static bool program_exists(const struct task *task, const char *program)
+{
+    bool search = !strchr(program, '/');
+    const char *path = search ? search_path(task) : "";
+    bool found = false;
+    do {
+        size_t n = strcspn(path, ":");
+        struct buf file = {0};
+        if (path[0] != '/' && program[0] != '/')
+            buf_addf(&file, "%s/", task->cwd);
+        buf_add(&file, path, n);
+        if (n)
+            buf_addc(&file, '/');
+        buf_adds(&file, program);
+        found = can_run(buf_cstr(&file));
+        buf_release(&file);
+        path += n;
+    } while (!found && *path++ == ':');
+    return found;
+}
+
+static char *plain_program(const char *element)
+{
+    struct buf program = {0};
+    struct span text;
+    enum template_piece piece;
+    while ((piece = template_next(&element, &text)) != TEMPLATE_END)
+        buf_add_span(&program, text);
+    return buf_take(&program);
+}
+
+static void check_program(const struct keys_input *in, const cJSON *item, const char *pointer,
+                          const struct task *task)
+{
+    const cJSON *run = cJSON_GetObjectItemCaseSensitive(item, "run");
+    char *place = keys_pointer(pointer, "run");
+    char *program = plain_program(task->run[0]);
+    int line = yaml_line(in->doc, run->child);
+    if (*program == '\0')
+        faults_add(in->faults, line, place, "the program has no name");
+    else if (!program_exists(task, program))
+        faults_add(in->faults, line, place,
+                   strchr(program, '/') ? "there is no program `%s` (a relative path starts at `cwd`)"
+                                        : "there is no program `%s` in the PATH",
+                   program);
+    free(program);
+    free(place);
+}
+
+void task_run_check(const struct keys_input *in, const cJSON *item, const char *pointer, const struct task *task)
+{
+    int before = in->faults->total;
+    check_placeholders(in, item, pointer, task);
+    if (in->faults->total == before && task->cwd)
+        check_program(in, item, pointer, task);
+}

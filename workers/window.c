@@ -1,0 +1,273 @@
+#include "workers/window.h"
+
+#include <stdlib.h>
+
+enum {
+    LANE_MAX = 2048,    /* jobs a lane holds after a trim */
+    LANE_MIN = 64,
+    WINDOW_MAX = 16384, /* jobs of all lanes, roughly */
+};
+
+static bool before(int priority_a, int64_t id_a, int priority_b, int64_t id_b)
+{
+    return priority_a != priority_b ? priority_a < priority_b : id_a < id_b;
+}
+
+static bool entry_before(const struct entry *a, const struct entry *b)
+{
+    return before(a->priority, a->id, b->priority, b->id);
+}
+
+/* --- a lane's heap ------------------------------------------------------------- */
+
+static void sift_up(struct lane *lane, int i)
+{
+    struct entry moving = lane->heap[i];
+    while (i > 0 && entry_before(&moving, &lane->heap[(i - 1) / 2])) {
+        lane->heap[i] = lane->heap[(i - 1) / 2];
+        i = (i - 1) / 2;
+    }
+    lane->heap[i] = moving;
+}
+
+static void sift_down(struct lane *lane, int i)
+{
+    struct entry moving = lane->heap[i];
+    for (;;) {
+        int child = 2 * i + 1;
+        if (child >= lane->count)
+            break;
+        if (child + 1 < lane->count && entry_before(&lane->heap[child + 1], &lane->heap[child]))
+            child++;
+        if (!entry_before(&lane->heap[child], &moving))
+            break;
+        lane->heap[i] = lane->heap[child];
+        i = child;
+    }
+    lane->heap[i] = moving;
+}
+
+static void heap_remove(struct lane *lane, int i)
+{
+    lane->heap[i] = lane->heap[--lane->count];
+    if (i < lane->count) {
+        sift_down(lane, i);
+        sift_up(lane, i);
+    }
+}
+
+static int compare_entries(const void *a, const void *b)
+{
+    return entry_before(a, b) ? -1 : 1;
+}
+
+/* Leaves the first `room` jobs in memory and the rest to the disk. */
+static void lane_trim(struct lane *lane, int room)
+{
+    qsort(lane->heap, (size_t)lane->count, sizeof *lane->heap, compare_entries); /* sorted is a heap */
+    for (int i = room; i < lane->count; i++)
+        free(lane->heap[i].job);
+    lane->count = room;
+    lane->more = true;
+    lane->limit_priority = lane->heap[room - 1].priority;
+    lane->limit_id = lane->heap[room - 1].id;
+}
+
+/* --- the heap of lanes ------------------------------------------------------------ */
+
+static bool lane_before(const struct window *window, int a, int b)
+{
+    return entry_before(&window->lanes[a]->heap[0], &window->lanes[b]->heap[0]);
+}
+
+static void place(struct window *window, int i, int id)
+{
+    window->order[i] = id;
+    window->lanes[id]->place = i;
+}
+
+static void order_up(struct window *window, int i)
+{
+    int id = window->order[i];
+    while (i > 0 && lane_before(window, id, window->order[(i - 1) / 2])) {
+        place(window, i, window->order[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    place(window, i, id);
+}
+
+static void order_down(struct window *window, int i)
+{
+    int id = window->order[i];
+    for (;;) {
+        int child = 2 * i + 1;
+        if (child >= window->order_count)
+            break;
+        if (child + 1 < window->order_count && lane_before(window, window->order[child + 1], window->order[child]))
+            child++;
+        if (!lane_before(window, window->order[child], id))
+            break;
+        place(window, i, window->order[child]);
+        i = child;
+    }
+    place(window, i, id);
+}
+
+/* Puts the lane where it belongs after its first job or its right to run changed. */
+static void reorder(struct window *window, struct lane *lane)
+{
+    bool wanted = lane->count > 0 && lane->task && !lane->paused;
+    if (wanted && lane->place < 0) {
+        place(window, window->order_count++, lane->id);
+        order_up(window, lane->place);
+    } else if (wanted) {
+        order_up(window, lane->place);
+        order_down(window, lane->place);
+    } else if (lane->place >= 0) {
+        int hole = lane->place, last = window->order[--window->order_count];
+        lane->place = -1;
+        if (last != lane->id) {
+            place(window, hole, last);
+            order_up(window, hole);
+            order_down(window, window->lanes[last]->place);
+        }
+    }
+}
+
+/* --- lanes --------------------------------------------------------------------------- */
+
+void window_release(struct window *window)
+{
+    for (int i = 0; i < window->lane_count; i++) {
+        struct lane *lane = window->lanes[i];
+        if (!lane)
+            continue;
+        for (int k = 0; k < lane->count; k++)
+            free(lane->heap[k].job);
+        free(lane->heap);
+        free(lane);
+    }
+    free(window->lanes);
+    free(window->order);
+    *window = (struct window){0};
+}
+
+struct lane *window_lane(struct window *window, int task)
+{
+    if (task >= window->lane_count) {
+        size_t count = (size_t)task + 1;
+        window->lanes = xrealloc(window->lanes, count * sizeof *window->lanes);
+        window->order = xrealloc(window->order, count * sizeof *window->order);
+        while (window->lane_count <= task)
+            window->lanes[window->lane_count++] = NULL;
+    }
+    struct lane *lane = window->lanes[task];
+    if (!lane) {
+        lane = window->lanes[task] = xcalloc(1, sizeof *lane);
+        *lane = (struct lane){.id = task, .more = true, .limit_priority = -1, .place = -1};
+    }
+    return lane;
+}
+
+void window_set(struct window *window, struct lane *lane, const struct task *task, bool paused)
+{
+    lane->task = task;
+    lane->paused = paused;
+    reorder(window, lane);
+}
+
+int lane_room(const struct window *window)
+{
+    int share = WINDOW_MAX / (window->loaded > 0 ? window->loaded : 1);
+    return share > LANE_MAX ? LANE_MAX : share < LANE_MIN ? LANE_MIN : share;
+}
+
+bool lane_is_low(const struct window *window, const struct lane *lane)
+{
+    return lane->more && !lane->refilling && lane->task && lane->count < lane_room(window) / 4;
+}
+
+static void push(struct window *window, struct lane *lane, const struct ready *ready, int64_t offered_us)
+{
+    size_t len = ready->args.len;
+    struct job *job = xmalloc(sizeof *job + len + 1);
+    job->ready = *ready;
+    job->offered_us = offered_us;
+    if (ready->args.p) {
+        memcpy(job->args, ready->args.p, len);
+        job->ready.args.p = job->args;
+    }
+    job->args[len] = '\0';
+    if (lane->count == lane->cap) {
+        lane->cap = lane->cap ? lane->cap * 2 : 16;
+        lane->heap = xrealloc(lane->heap, (size_t)lane->cap * sizeof *lane->heap);
+    }
+    window->loaded += lane->count == 0;
+    lane->heap[lane->count] = (struct entry){ready->id, ready->priority, job};
+    sift_up(lane, lane->count++);
+}
+
+void window_offer(struct window *window, const struct ready *ready, int64_t offered_us)
+{
+    struct lane *lane = window_lane(window, ready->task);
+    if (lane->more && before(lane->limit_priority, lane->limit_id, ready->priority, ready->id))
+        return;
+    push(window, lane, ready, offered_us);
+    int room = lane_room(window);
+    if (lane->count >= 2 * room)
+        lane_trim(lane, room);
+    reorder(window, lane);
+}
+
+void window_withdraw(struct window *window, int task, int priority, int64_t id)
+{
+    struct lane *lane = window_lane(window, task);
+    if (lane->more && before(lane->limit_priority, lane->limit_id, priority, id))
+        return;
+    for (int i = 0; i < lane->count; i++) {
+        if (lane->heap[i].id != id)
+            continue;
+        free(lane->heap[i].job);
+        heap_remove(lane, i);
+        window->loaded -= lane->count == 0;
+        reorder(window, lane);
+        return;
+    }
+}
+
+struct job *window_take(struct window *window)
+{
+    if (!window->order_count)
+        return NULL;
+    struct lane *lane = window->lanes[window->order[0]];
+    struct job *job = lane->heap[0].job;
+    heap_remove(lane, 0);
+    window->loaded -= lane->count == 0;
+    reorder(window, lane);
+    return job;
+}
+
+void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
+                     bool (*skip)(void *, int64_t), void *context)
+{
+    struct lane *lane = window_lane(window, refill->task);
+    for (int i = 0; i < refill->count; i++)
+        if (!skip || !skip(context, refill->items[i].id))
+            push(window, lane, &refill->items[i], now_us);
+    lane->more = refill->count == refill->limit;
+    if (lane->more) {
+        lane->limit_priority = refill->items[refill->count - 1].priority;
+        lane->limit_id = refill->items[refill->count - 1].id;
+    }
+    reorder(window, lane);
+}
+
+bool window_is_drained(const struct window *window)
+{
+    for (int i = 0; i < window->lane_count; i++) {
+        const struct lane *lane = window->lanes[i];
+        if (lane && lane->task && !lane->paused && (lane->count || lane->more || lane->refilling))
+            return false;
+    }
+    return true;
+}

@@ -1,0 +1,85 @@
+/* The window: the part of the ready queue that is held in memory.
+ *
+ * A lane a task, each a heap by (priority, id). A lane holds every queued
+ * invocation up to its limit; what lies beyond the limit is on disk only and
+ * comes by refills, so that a backlog of millions costs no memory. Lanes that
+ * may run stand in a heap of lanes by their first job.
+ *
+ * Invariant of a lane with `more`: each queued row with a key up to
+ * (limit_priority, limit_id) is in the heap or was taken; none beyond is.
+ * Without `more` all queued rows are in the heap or were taken.
+ *
+ * Threads: none of this locks; the runner's lock guards it. */
+#pragma once
+
+#include "store/store.h"
+#include "workers/task.h"
+
+struct job {
+    struct ready ready; /* args point into `args` */
+    int64_t offered_us; /* clock_mono_us when it came into memory: eligible, or refilled */
+    char args[];        /* NUL-terminated */
+};
+
+struct entry {
+    int64_t id;
+    int priority;
+    struct job *job;
+};
+
+struct lane {
+    int id;                  /* of the task */
+    const struct task *task; /* NULL: it is not configured (any more) */
+    bool paused;
+    struct entry *heap;
+    int count, cap;
+    bool more;
+    int limit_priority;
+    int64_t limit_id;
+    bool refilling;
+    int place; /* in the heap of lanes; -1: not there */
+};
+
+struct window {
+    struct lane **lanes; /* by task id; NULL where there is none */
+    int lane_count;
+    int *order; /* heap of task ids */
+    int order_count;
+    int loaded; /* lanes with jobs */
+};
+
+void window_release(struct window *window);
+
+/* The lane of a task, made if need be: empty, with everything on disk. */
+struct lane *window_lane(struct window *window, int task);
+
+/* Sets what decides whether the lane's jobs may run. */
+void window_set(struct window *window, struct lane *lane, const struct task *task, bool paused);
+
+/* A queued invocation: copied in, or left on disk if it lies beyond. */
+void window_offer(struct window *window, const struct ready *ready, int64_t offered_us);
+
+/* It left the queue otherwise than by being taken. */
+void window_withdraw(struct window *window, int task, int priority, int64_t id);
+
+/* Is there a job that may run? */
+static inline bool window_has_work(const struct window *window)
+{
+    return window->order_count > 0;
+}
+
+/* Takes the job that comes first: lowest priority number, then oldest, over
+ * all lanes that may run. NULL if there is none. The caller frees it. */
+struct job *window_take(struct window *window);
+
+/* Does the lane want a refill? How many jobs it may hold. */
+bool lane_is_low(const struct window *window, const struct lane *lane);
+int lane_room(const struct window *window);
+
+/* What a refill found, in its place among the changes. `skip` says of an id
+ * whether it was taken already (may be NULL). */
+void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
+                     bool (*skip)(void *context, int64_t id), void *context);
+
+/* Nothing in memory and nothing on disk that may run? */
+bool window_is_drained(const struct window *window);
