@@ -39,8 +39,8 @@ MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
 
 # TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
 TESTS = unit store e2e scripts fuzz crash
-MODULE = tests/unit/tasks_for_tests.c
-TEST_MODULE := $(patsubst tests/unit/%.c,build/tests/%.so,$(wildcard $(MODULE)))
+NATIVE := $(wildcard tests/unit/tasks_for_tests.c tests/e2e/native/*.c)
+TEST_MODULES := $(patsubst %.c,build/tests/%.so,$(notdir $(NATIVE)))
 PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
@@ -57,7 +57,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
 
 all: $(B)/errand $(MODULES) ## the binary and the examples' native tasks (default)
 
-programs: $(WANTED) $(TEST_MODULE)
+programs: $(WANTED) $(TEST_MODULES)
 fuzzers: $(FUZZERS)
 
 # Folders are prerequisites where a file that went away matters: their times change with their entries.
@@ -88,16 +88,20 @@ build/gen/version.c: tools/embed.sh VERSION FORCE
 	@mkdir -p $(@D) && tools/embed.sh version $@
 
 # Native tasks: plain shared objects that need the public header only, whatever the variant.
+define native_task =
+	$(call say,CC,$@)
+	$Qmkdir -p $(@D) && $(PLAIN) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
+endef
 build/examples/%.so: examples/%.c workers/errand_task.h
-	$(call say,CC,$@)
-	$Qmkdir -p $(@D) && $(PLAIN) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
-$(TEST_MODULE): $(MODULE) workers/errand_task.h
-	$(call say,CC,$@)
-	$Qmkdir -p $(@D) && $(PLAIN) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
+	$(native_task)
+build/tests/%.so: tests/unit/%.c workers/errand_task.h
+	$(native_task)
+build/tests/%.so: tests/e2e/native/%.c workers/errand_task.h
+	$(native_task)
 
 # One Criterion program for tests/unit, tests/store and tests/e2e each, with the helpers of tests/*.c.
 .SECONDEXPANSION:
-$(PROGRAMS): $(B)/tests/%: $$(call objects,$$(filter-out $(MODULE),$$(wildcard tests/*.c tests/$$*/*.c))) \
+$(PROGRAMS): $(B)/tests/%: $$(call objects,$$(filter-out $(NATIVE),$$(wildcard tests/*.c tests/$$*/*.c))) \
   $(LIBRARY) tests/$$*
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $(filter %.o %.a,$^) -lcriterion $(LIBS)
@@ -118,11 +122,11 @@ FOR = build test
 variant = @+$(MAKE) --no-print-directory VARIANT=$1
 
 run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.0.1:8080
-	@tools/deps.sh build
+	@tools/deps.sh build run
 	@+$(MAKE) --no-print-directory all
 	@tools/run.sh
 
-deps: ## install missing Debian packages; FOR="build test bench fuzz lint coverage", FOR=all
+deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
 test: ## all tests; TESTS="unit store e2e scripts fuzz crash", FILTER=PATTERN, N=25 crash rounds
@@ -175,8 +179,9 @@ format-check: ## ... or only say what would change
 	$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED)
 layers: ## folders include downwards only, each outside library has one home
 	@tools/layers.sh
-lint: ## openapi.yaml, the man page, the unit file, the scripts, and cppcheck on the C
+lint: ## openapi.yaml, the man page, the unit file, the scripts, and clang-tidy on the C
 	@tools/deps.sh build lint
+	@+$(MAKE) --no-print-directory build/errand
 	@tools/lint.sh
 
 # --- installing ---------------------------------------------------------------------

@@ -4,7 +4,7 @@
 
 enum { SECOND_MS = 1000, MINUTE_MS = 60 * SECOND_MS, HOUR_MS = 60 * MINUTE_MS, DAY_MS = 24 * HOUR_MS };
 
-#define TIME_MIN_MS (INT64_C(-719528) * DAY_MS)    /* 0000-01-01T00:00:00.000Z */
+#define TIME_MIN_MS (INT64_C(-719528) * DAY_MS)     /* 0000-01-01T00:00:00.000Z */
 #define TIME_MAX_MS (INT64_C(2932897) * DAY_MS - 1) /* 9999-12-31T23:59:59.999Z */
 
 int64_t clock_now_ms(void)

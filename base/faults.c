@@ -44,8 +44,7 @@ void faults_add(struct faults *f, int line, const char *pointer, const char *for
     va_end(args);
 }
 
-void faults_add_member(struct faults *f, int line, const char *parent, struct span key, const char *format,
-                       ...)
+void faults_add_member(struct faults *f, int line, const char *parent, struct span key, const char *format, ...)
 {
     struct buf pointer = {0};
     buf_adds(&pointer, parent);

@@ -28,8 +28,8 @@ void faults_add(struct faults *f, int line, const char *pointer, const char *for
     __attribute__((format(printf, 4, 5)));
 
 /* As faults_add, for a member: the pointer is `parent` + "/" + the escaped key. */
-void faults_add_member(struct faults *f, int line, const char *parent, struct span key,
-                       const char *format, ...) __attribute__((format(printf, 5, 6)));
+void faults_add_member(struct faults *f, int line, const char *parent, struct span key, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
 
 /* Frees everything and leaves an empty list. */
 void faults_release(struct faults *f);

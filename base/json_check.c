@@ -50,8 +50,8 @@ struct checker {
 
 /* --- faults ------------------------------------------------------------- */
 
-__attribute__((cold, noinline, format(printf, 3, 4))) static const char *
-fail(struct checker *c, const char *at, const char *format, ...)
+__attribute__((cold, noinline, format(printf, 3, 4))) static const char *fail(struct checker *c, const char *at,
+                                                                              const char *format, ...)
 {
     if (!c->fault)
         return NULL;
@@ -65,7 +65,7 @@ fail(struct checker *c, const char *at, const char *format, ...)
 }
 
 __attribute__((cold, noinline)) static const char *unexpected(struct checker *c, const char *at,
-                                                               const char *wanted)
+                                                              const char *wanted)
 {
     if (at == c->end)
         return fail(c, at, "the text ends where %s is expected", wanted);
@@ -293,8 +293,7 @@ static const char *check_escape(struct checker *c, const char *p)
 }
 
 /* p is where a string's first plain bytes end, and they do not end it. */
-__attribute__((noinline)) static const char *check_string_rest(struct checker *c, const char *p,
-                                                               bool *escaped)
+__attribute__((noinline)) static const char *check_string_rest(struct checker *c, const char *p, bool *escaped)
 {
     const char *end = c->end;
     for (;; p = json_skip_plain(p, end)) {

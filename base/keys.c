@@ -35,8 +35,8 @@ static void list_free(char **list)
     free(list);
 }
 
-static void read_list(const struct keys_input *in, const struct key *key, const cJSON *item,
-                      const char *pointer, void *target)
+static void read_list(const struct keys_input *in, const struct key *key, const cJSON *item, const char *pointer,
+                      void *target)
 {
     if (!cJSON_IsArray(item) && !cJSON_IsNull(item)) {
         faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a list, [...]");
@@ -44,8 +44,8 @@ static void read_list(const struct keys_input *in, const struct key *key, const 
     }
     int count = cJSON_GetArraySize(item), index = 0;
     if (key->max && count > key->max) {
-        faults_add(in->faults, yaml_line(in->doc, item), pointer,
-                   "%d elements are more than %" PRId64, count, key->max);
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "%d elements are more than %" PRId64, count,
+                   key->max);
         return;
     }
     char **list = xcalloc((size_t)count + 1, sizeof(*list));
@@ -60,8 +60,7 @@ static void read_list(const struct keys_input *in, const struct key *key, const 
         }
         char digits[16];
         snprintf(digits, sizeof(digits), "%d", index);
-        faults_add_member(in->faults, yaml_line(in->doc, element), pointer, span_of(digits), "%s",
-                          why.text);
+        faults_add_member(in->faults, yaml_line(in->doc, element), pointer, span_of(digits), "%s", why.text);
         free(copy);
     }
     char ***place = keys_field(target, key);
@@ -88,8 +87,8 @@ static struct span scalar_text(const struct key *key, const cJSON *item, struct 
     return absent;
 }
 
-static void read_key(const struct keys_input *in, const struct key *key, const cJSON *item,
-                     const char *pointer, void *target)
+static void read_key(const struct keys_input *in, const struct key *key, const cJSON *item, const char *pointer,
+                     void *target)
 {
     struct reason why = {""};
     if (key->type == KEY_OTHER)
@@ -114,8 +113,7 @@ static void read_member(const struct keys_input *in, const cJSON *item, const ch
     for (int s = 0; s < section_count; s++) {
         const struct key *key = keys_find(sections[s].keys, item->string);
         if (key && sections[s].refused) {
-            faults_add(in->faults, line, pointer, "`%s` does not belong here: %s", key->name,
-                       sections[s].refused);
+            faults_add(in->faults, line, pointer, "`%s` does not belong here: %s", key->name, sections[s].refused);
             return;
         }
         if (key) {

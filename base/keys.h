@@ -80,8 +80,7 @@ void keys_read(const struct keys_input *in, const cJSON *mapping, const char *po
 
 /* Sets a scalar (KEY_TEXT .. KEY_WORD, KEY_PARSED) from text that came from a
  * flag or a variable. False with the reason if it is wrong. */
-bool keys_set_text(const struct key *key, struct span text, const char *folder, void *target,
-                   struct reason *why);
+bool keys_set_text(const struct key *key, struct span text, const char *folder, void *target, struct reason *why);
 
 /* The key of that name, NULL if there is none. */
 const struct key *keys_find(const struct key *keys, const char *name);

@@ -138,8 +138,7 @@ static bool set_word(const struct key *key, struct span text, void *target, stru
         nearest_try(&near, key->words[i]);
         buf_addf(&all, "%s%s", i == 0 ? "" : key->words[i + 1] ? ", " : " or ", key->words[i]);
     }
-    reason_set(why, "`%.*s` is not %s" NEAREST_FORMAT, (int)text.len, text.p, buf_cstr(&all),
-               NEAREST_ARGS(near));
+    reason_set(why, "`%.*s` is not %s" NEAREST_FORMAT, (int)text.len, text.p, buf_cstr(&all), NEAREST_ARGS(near));
     buf_release(&all);
     return false;
 }
@@ -188,8 +187,7 @@ static bool path_is_good(const struct key *key, const char *path, struct reason 
     return false;
 }
 
-static bool set_path(const struct key *key, struct span text, const char *folder, void *target,
-                     struct reason *why)
+static bool set_path(const struct key *key, struct span text, const char *folder, void *target, struct reason *why)
 {
     if (text.len == 0) {
         reason_set(why, "must not be empty");
@@ -209,8 +207,7 @@ static bool set_path(const struct key *key, struct span text, const char *folder
     return good;
 }
 
-bool keys_set_text(const struct key *key, struct span text, const char *folder, void *target,
-                   struct reason *why)
+bool keys_set_text(const struct key *key, struct span text, const char *folder, void *target, struct reason *why)
 {
     switch (key->type) {
     case KEY_TEXT: return set_plain(key, text, target, why);

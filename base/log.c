@@ -105,8 +105,7 @@ static void add_text_value(struct buf *line, struct span text)
         json_add_lossy(line, text);
 }
 
-static void add_text_line(struct buf *line, const char *level, const char *message,
-                          const struct log_field *fields)
+static void add_text_line(struct buf *line, const char *level, const char *message, const struct log_field *fields)
 {
     buf_addl(line, "time=");
     time_add(line, clock_now_ms());
@@ -126,8 +125,7 @@ static void add_text_line(struct buf *line, const char *level, const char *messa
     buf_addc(line, '\n');
 }
 
-static void add_json_line(struct buf *line, const char *level, const char *message,
-                          const struct log_field *fields)
+static void add_json_line(struct buf *line, const char *level, const char *message, const struct log_field *fields)
 {
     buf_addl(line, "{\"time\":\"");
     time_add(line, clock_now_ms());

@@ -43,10 +43,10 @@ static inline struct log_field log_field_span(const char *name, struct span text
 #define log_info(...) LOG_(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_warn(...) LOG_(LOG_LEVEL_WARN, __VA_ARGS__)
 #define log_error(...) LOG_(LOG_LEVEL_ERROR, __VA_ARGS__)
-#define LOG_(level, message, ...)                                                                            \
-    (log_enabled(level) ? log_write((level), (message),                                                      \
-                                    (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END_})         \
-                        : (void)0)
+#define LOG_(level, message, ...)                                                                         \
+    (log_enabled(level)                                                                                   \
+         ? log_write((level), (message), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END_}) \
+         : (void)0)
 #define LOG_END_ ((struct log_field){NULL, NULL, 0, 0})
 
 /* `directory` NULL: to stderr. Else to DIRECTORY/errand.log, appended, the

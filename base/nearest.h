@@ -26,5 +26,5 @@ void nearest_try(struct nearest *near, const char *name);
 
 /* For printf: "; did you mean `name`?", or nothing. */
 #define NEAREST_FORMAT "%s%s%s"
-#define NEAREST_ARGS(near)                                                                                    \
+#define NEAREST_ARGS(near) \
     (near).name ? "; did you mean `" : "", (near).name ? (near).name : "", (near).name ? "`?" : ""

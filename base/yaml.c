@@ -26,9 +26,9 @@ struct yaml {
 
 struct collection {
     cJSON *item;
-    int index;            /* of a sequence's next item */
+    int index;             /* of a sequence's next item */
     struct entry *members; /* by_key */
-    char *key;            /* whose value is next, NULL if a key is next */
+    char *key;             /* whose value is next, NULL if a key is next */
     int key_line;
 };
 
@@ -88,8 +88,8 @@ static void add_parser_fault(struct builder *b, const yaml_parser_t *parser, str
     if (parser->error == YAML_READER_ERROR)
         faults_add(b->faults, line_at_offset(text, parser->problem_offset), "", "%s", problem);
     else if (parser->context)
-        faults_add(b->faults, (int)parser->problem_mark.line + 1, "", "%s (%s that starts on line %d)",
-                   problem, parser->context, (int)parser->context_mark.line + 1);
+        faults_add(b->faults, (int)parser->problem_mark.line + 1, "", "%s (%s that starts on line %d)", problem,
+                   parser->context, (int)parser->context_mark.line + 1);
     else
         faults_add(b->faults, (int)parser->problem_mark.line + 1, "", "%s", problem);
 }

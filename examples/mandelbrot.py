@@ -20,17 +20,17 @@ import zlib
 
 FINAL = ("succeeded", "failed", "cancelled")
 
-# Colours between which the palette runs, from fast escape to slow.
+# Colours between which the palette runs, around a circle.
 STOPS = [
-    (0.00, (8, 10, 40)),
-    (0.30, (20, 50, 120)),
-    (0.46, (35, 120, 190)),
-    (0.58, (150, 215, 235)),
-    (0.66, (255, 250, 225)),
-    (0.74, (255, 190, 70)),
-    (0.83, (215, 90, 30)),
-    (0.92, (105, 20, 45)),
-    (1.00, (25, 5, 30)),
+    (0.00, (255, 180, 60)),
+    (0.10, (190, 70, 20)),
+    (0.22, (60, 10, 40)),
+    (0.30, (10, 15, 70)),
+    (0.45, (25, 95, 170)),
+    (0.62, (160, 220, 240)),
+    (0.75, (255, 250, 230)),
+    (0.88, (255, 225, 140)),
+    (1.00, (255, 180, 60)),
 ]
 
 
@@ -153,8 +153,8 @@ def read_options(arguments):
     parser.add_argument("--width", type=int, default=800)
     parser.add_argument("--height", type=int, default=600)
     parser.add_argument("--tile", type=int, default=100, help="side of a tile in pixels (%(default)s)")
-    parser.add_argument("--centre", type=float, nargs=2, default=[-0.743643887, 0.131825904], metavar=("X", "Y"))
-    parser.add_argument("--span", type=float, default=0.004, help="width in the plane (%(default)s)")
+    parser.add_argument("--centre", type=float, nargs=2, default=[-0.7436, 0.1322], metavar=("X", "Y"))
+    parser.add_argument("--span", type=float, default=0.012, help="width in the plane (%(default)s)")
     parser.add_argument("--max-iterations", type=int, default=1500)
     options = parser.parse_args(arguments)
     if min(options.width, options.height, options.tile) < 1:

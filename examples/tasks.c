@@ -9,6 +9,7 @@
  * numbers will bring a JSON library. */
 #include <errand_task.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -61,8 +62,9 @@ void echo(struct errand_call *call)
 void add(struct errand_call *call)
 {
     long long sum;
-    if (__builtin_add_overflow(integer(call, "x"), integer(call, "y"), &sum)) {
-        errand_fail_for_good(call, "overflow", "the sum does not fit into 64 bits");
+    errno = 0; /* an integer may have any number of digits */
+    if (__builtin_add_overflow(integer(call, "x"), integer(call, "y"), &sum) || errno == ERANGE) {
+        errand_fail_for_good(call, "overflow", "the numbers or their sum do not fit into 64 bits");
         return;
     }
     char text[32];
@@ -70,10 +72,18 @@ void add(struct errand_call *call)
     give(call, text);
 }
 
+static double now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
+}
+
 void sleep_task(struct errand_call *call)
 {
     const double step = 0.01;
-    for (double left = number(call, "seconds"); left > 0; left -= step) {
+    double until = now() + number(call, "seconds");
+    for (double left; (left = until - now()) > 0;) {
         if (errand_cancelled(call))
             return; /* without a result: it counts as cancelled, or as a timeout */
         nanosleep(&(struct timespec){0, (long)((left < step ? left : step) * 1e9)}, NULL);
@@ -139,9 +149,8 @@ void primes(struct errand_call *call)
     }
     int small_count = small_primes(small, n > 0 ? (int32_t)sqrt((double)n) + 1 : 0);
     int percent = 0;
-    for (int64_t low = 2; low <= n; low += SEGMENT) {
-        if (errand_cancelled(call))
-            break;
+    bool cancelled = false;
+    for (int64_t low = 2; low <= n && !(cancelled = errand_cancelled(call)); low += SEGMENT) {
         int64_t high = low + SEGMENT - 1 < n ? low + SEGMENT - 1 : n;
         count += count_segment(low, high, small, small_count);
         if (high * 100 / n > percent) {
@@ -152,7 +161,7 @@ void primes(struct errand_call *call)
         }
     }
     free(small);
-    if (errand_cancelled(call))
+    if (cancelled)
         return;
     char text[32];
     snprintf(text, sizeof(text), "%" PRId64, count);
@@ -190,8 +199,9 @@ static bool read_tile(struct errand_call *call, struct tile *tile)
            isfinite(tile->centre_y) && isfinite(tile->span) && tile->span > 0;
 }
 
-/* How fast the point leaves, as 1 to 255; 0 if it stays. Between whole numbers
- * of iterations it is smooth, and on a scale of logarithms. */
+/* How fast the point leaves, as a colour of 1 to 255 on a circle; 0 if it
+ * stays. Smooth between whole numbers of iterations; once around is a factor of
+ * 16 in time. */
 static unsigned char shade(double cx, double cy, long long max_iterations)
 {
     double x = 0, y = 0, xx = 0, yy = 0;
@@ -205,9 +215,7 @@ static unsigned char shade(double cx, double cy, long long max_iterations)
     if (i == max_iterations)
         return 0;
     double smooth = (double)i + 4 - log2(log2(xx + yy));
-    double share = log(smooth < 1 ? 1 : smooth) / log((double)max_iterations + 4);
-    int level = 1 + (int)(share * 255);
-    return (unsigned char)(level > 255 ? 255 : level);
+    return (unsigned char)(1 + (int)(log2(smooth) * 255 / 4) % 255);
 }
 
 static size_t base64(const unsigned char *bytes, size_t n, char *out)

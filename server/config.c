@@ -41,9 +41,9 @@ static void read_text(struct loading *l, struct span text)
 static void read_tasks(struct loading *l)
 {
     const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
-    l->config->registry = registry_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
-                                         cJSON_GetObjectItemCaseSensitive(root, "defaults"), l->config->folder,
-                                         l->faults);
+    l->config->registry =
+        registry_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
+                       cJSON_GetObjectItemCaseSensitive(root, "defaults"), l->config->folder, l->faults);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that
@@ -79,8 +79,7 @@ static const struct {
     {"--slots", "ERRAND_SLOTS", NULL, "slots", offsetof(struct config_flags, slots)},
     {"--log-level", "ERRAND_LOG_LEVEL", "log", "level", offsetof(struct config_flags, log_level)},
     {"--log-format", "ERRAND_LOG_FORMAT", "log", "format", offsetof(struct config_flags, log_format)},
-    {"--log-directory", "ERRAND_LOG_DIRECTORY", "log", "directory",
-     offsetof(struct config_flags, log_directory)},
+    {"--log-directory", "ERRAND_LOG_DIRECTORY", "log", "directory", offsetof(struct config_flags, log_directory)},
 };
 
 /* A variable that is empty is one that is not set. */

@@ -34,25 +34,25 @@ struct config {
 
     struct token *tokens;
     int token_count;
-    char **hosts;        /* accepted Host names besides loopback's; NULL-terminated, never NULL */
-    char **cors_origins; /* NULL-terminated, never NULL; "*" allowed */
+    char **hosts;                    /* accepted Host names besides loopback's; NULL-terminated, never NULL */
+    char **cors_origins;             /* NULL-terminated, never NULL; "*" allowed */
     char *tls_certificate, *tls_key; /* absolute paths of PEM files; both or none */
 
     int64_t shutdown_timeout_ms; /* 30s */
     int64_t kill_grace_ms;       /* 5s */
     int64_t retain_max;          /* final invocations kept at most; 0 is no limit */
     struct {
-        int64_t body_bytes;        /* 1 MiB */
-        int64_t bulk_body_bytes;   /* 64 MiB */
-        int64_t bulk_lines;        /* 100000 */
-        int64_t result_bytes;      /* 8 MiB */
-        int64_t log_bytes;         /* 10 MiB, of an attempt */
-        int64_t connections;       /* 2000 */
+        int64_t body_bytes;              /* 1 MiB */
+        int64_t bulk_body_bytes;         /* 64 MiB */
+        int64_t bulk_lines;              /* 100000 */
+        int64_t result_bytes;            /* 8 MiB */
+        int64_t log_bytes;               /* 10 MiB, of an attempt */
+        int64_t connections;             /* 2000 */
         int64_t connections_per_address; /* 0: no limit of its own */
-        int64_t streams;           /* 1000 suspended requests: waits and followed logs */
-        int64_t header_bytes;      /* 32 KiB */
-        int64_t request_timeout_ms; /* a request must be sent within; 30s */
-        int64_t idle_timeout_ms;    /* a silent connection is closed; 60s */
+        int64_t streams;                 /* 1000 suspended requests: waits and followed logs */
+        int64_t header_bytes;            /* 32 KiB */
+        int64_t request_timeout_ms;      /* a request must be sent within; 30s */
+        int64_t idle_timeout_ms;         /* a silent connection is closed; 60s */
     } limits;
 
     struct registry *registry; /* the tasks; a reference is the config's */

@@ -76,8 +76,7 @@ const struct key config_token_keys[] = {
     {0},
 };
 
-static void read_token(const struct keys_input *in, const cJSON *item, const char *pointer,
-                       struct config *config)
+static void read_token(const struct keys_input *in, const cJSON *item, const char *pointer, struct config *config)
 {
     struct token *token = &config->tokens[config->token_count++];
     int before = in->faults->total;

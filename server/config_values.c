@@ -47,8 +47,8 @@ bool config_parse_listen(struct span text, const char *folder, void *target, str
     int port;
 
     if (!parse_port((struct span){text.p + port_start, text.len - port_start}, &port)) {
-        reason_set(why, "`%.*s` does not end with a port, 0 to 65535: write such as 127.0.0.1:8080",
-                   (int)text.len, text.p);
+        reason_set(why, "`%.*s` does not end with a port, 0 to 65535: write such as 127.0.0.1:8080", (int)text.len,
+                   text.p);
         return false;
     }
     size_t host_len = port_start > 0 ? port_start - 1 : 0;

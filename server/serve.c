@@ -190,19 +190,12 @@ static void on_flushed(void *context)
 
 /* --- life ------------------------------------------------------------------------------ */
 
-static bool may_listen(const struct config *config)
+/* config_load() lets it through off loopback only with tokens or --insecure. */
+static void warn_if_open(const struct config *config)
 {
-    if (config_is_loopback(config) || config->token_count > 0)
-        return true;
-    if (!config->insecure) {
-        fprintf(stderr, "errand: %s is not loopback, and without tokens anyone could run tasks here; add tokens "
-                        "(errand token NAME), or say --insecure\n",
-                config->listen_host);
-        return false;
-    }
-    log_warn("INSECURE: anyone who reaches this address can run tasks here",
-             LOG_STR("address", config->listen_host));
-    return true;
+    if (!config_is_loopback(config) && !config->token_count)
+        log_warn("INSECURE: anyone who reaches this address can run tasks here",
+                 LOG_STR("address", config->listen_host));
 }
 
 static char *journal_path(const struct config *config)
@@ -343,10 +336,7 @@ int cli_serve(int argc, char **argv)
         config_free(s.server.config);
         return 1;
     }
-    if (!may_listen(s.server.config)) {
-        config_free(s.server.config);
-        return 2;
-    }
+    warn_if_open(s.server.config);
     s.signals = block_signals();
     raise_descriptor_limit();
     int status = serve(&s);

@@ -11,3 +11,15 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
 
 /* The same on one line (NDJSON). */
 void view_invocation_line(struct buf *out, const struct invocation *row, const char *task, bool payloads);
+
+/* An attempt: {attempt, status, started_at, finished_at, worker, error}. */
+void view_attempt(struct buf *out, const struct attempt_row *row);
+
+/* "scheduled":0,"queued":2,...: every status, without braces. */
+void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS]);
+
+/* A quoted time, null for 0. */
+void view_time(struct buf *out, int64_t at_ms);
+
+/* The fewest digits that read back as the same number; null if it is none. */
+void view_number(struct buf *out, double value);

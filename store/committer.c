@@ -73,8 +73,7 @@ static void tally(struct tx *tx)
 {
     if (tx->tally_cap < tx->store->task_count) {
         tx->tally = xrealloc(tx->tally, (size_t)tx->store->task_count * sizeof *tx->tally);
-        memset(tx->tally + tx->tally_cap, 0,
-               (size_t)(tx->store->task_count - tx->tally_cap) * sizeof *tx->tally);
+        memset(tx->tally + tx->tally_cap, 0, (size_t)(tx->store->task_count - tx->tally_cap) * sizeof *tx->tally);
         tx->tally_cap = tx->store->task_count;
     }
     for (; tx->tallied < tx->count; tx->tallied++) {
@@ -441,8 +440,7 @@ bool store_queue_alone(struct store *store, struct op *op)
 {
     bool alone = false;
     if (atomic_load_explicit(&store->commit_us, memory_order_relaxed) <= HERE_MAX_US &&
-        atomic_load_explicit(&store->healthy, memory_order_relaxed) &&
-        pthread_mutex_trylock(&store->role) == 0) {
+        atomic_load_explicit(&store->healthy, memory_order_relaxed) && pthread_mutex_trylock(&store->role) == 0) {
         pthread_mutex_lock(&store->lock);
         alone = !store->head && !store->stopped;
         pthread_mutex_unlock(&store->lock);

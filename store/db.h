@@ -81,11 +81,26 @@ void db_finalize(struct db_stmt *stmt); /* takes NULL */
 
 /* Parameters count from 1. Text and bytes are borrowed until db_reset; an
  * absent span (p NULL) binds NULL. */
-static inline void db_bind_null(struct db_stmt *s, int n) { s->driver->bind_null(s, n); }
-static inline void db_bind_int(struct db_stmt *s, int n, int64_t v) { s->driver->bind_int(s, n, v); }
-static inline void db_bind_double(struct db_stmt *s, int n, double v) { s->driver->bind_double(s, n, v); }
-static inline void db_bind_text(struct db_stmt *s, int n, struct span v) { s->driver->bind_text(s, n, v); }
-static inline void db_bind_blob(struct db_stmt *s, int n, struct span v) { s->driver->bind_blob(s, n, v); }
+static inline void db_bind_null(struct db_stmt *s, int n)
+{
+    s->driver->bind_null(s, n);
+}
+static inline void db_bind_int(struct db_stmt *s, int n, int64_t v)
+{
+    s->driver->bind_int(s, n, v);
+}
+static inline void db_bind_double(struct db_stmt *s, int n, double v)
+{
+    s->driver->bind_double(s, n, v);
+}
+static inline void db_bind_text(struct db_stmt *s, int n, struct span v)
+{
+    s->driver->bind_text(s, n, v);
+}
+static inline void db_bind_blob(struct db_stmt *s, int n, struct span v)
+{
+    s->driver->bind_blob(s, n, v);
+}
 
 /* 0 stands for absent in times and durations: binds NULL for it. */
 static inline void db_bind_time(struct db_stmt *s, int n, int64_t ms)
@@ -98,23 +113,47 @@ static inline void db_bind_time(struct db_stmt *s, int n, int64_t ms)
 
 /* Steps; *row says whether there is one (NULL: none is expected). After a row
  * the columns (from 0) can be read; spans live until the next step or reset. */
-static inline MUST_USE enum err db_step(struct db_stmt *s, bool *row) { return s->driver->step(s, row); }
-static inline bool db_is_null(struct db_stmt *s, int c) { return s->driver->is_null(s, c); }
-static inline int64_t db_int(struct db_stmt *s, int c) { return s->driver->column_int(s, c); }
-static inline double db_double(struct db_stmt *s, int c) { return s->driver->column_double(s, c); }
-static inline struct span db_span(struct db_stmt *s, int c) { return s->driver->column_span(s, c); }
-static inline void db_reset(struct db_stmt *s) { s->driver->reset(s); }
+static inline MUST_USE enum err db_step(struct db_stmt *s, bool *row)
+{
+    return s->driver->step(s, row);
+}
+static inline bool db_is_null(struct db_stmt *s, int c)
+{
+    return s->driver->is_null(s, c);
+}
+static inline int64_t db_int(struct db_stmt *s, int c)
+{
+    return s->driver->column_int(s, c);
+}
+static inline double db_double(struct db_stmt *s, int c)
+{
+    return s->driver->column_double(s, c);
+}
+static inline struct span db_span(struct db_stmt *s, int c)
+{
+    return s->driver->column_span(s, c);
+}
+static inline void db_reset(struct db_stmt *s)
+{
+    s->driver->reset(s);
+}
 
 /* Steps a statement that gives no rows, and resets it. */
 MUST_USE enum err db_run(struct db_stmt *stmt);
 
 /* Rows that the last statement changed. */
-static inline int64_t db_changes(struct db *db) { return db->driver->changes(db); }
+static inline int64_t db_changes(struct db *db)
+{
+    return db->driver->changes(db);
+}
 
 MUST_USE enum err db_begin(struct db *db);
 MUST_USE enum err db_commit(struct db *db);
 void db_rollback(struct db *db); /* without a transaction: does nothing */
-static inline bool db_in_transaction(struct db *db) { return db->driver->in_transaction(db); }
+static inline bool db_in_transaction(struct db *db)
+{
+    return db->driver->in_transaction(db);
+}
 
 /* One savepoint at a time, inside a transaction. */
 MUST_USE enum err db_savepoint(struct db *db);
@@ -123,7 +162,10 @@ void db_savepoint_rollback(struct db *db);
 
 /* Gives a bounded number of unused pages back to the file system; *left says
  * how many steps' worth remain (0: nothing that is worth it). */
-static inline MUST_USE enum err db_reclaim(struct db *db, int64_t *left) { return db->driver->reclaim(db, left); }
+static inline MUST_USE enum err db_reclaim(struct db *db, int64_t *left)
+{
+    return db->driver->reclaim(db, left);
+}
 
 /* Writes a consistent copy of the database at `url` to `file` (which must not
  * exist) while it is in use. */

@@ -28,8 +28,8 @@
 struct sqlite_db {
     struct db db;
     sqlite3 *handle;
-    int lock_fd;    /* -1 if this connection is not the owner */
-    char *folder;   /* the private folder of ":memory:", NULL otherwise */
+    int lock_fd;  /* -1 if this connection is not the owner */
+    char *folder; /* the private folder of ":memory:", NULL otherwise */
     char *path;
 };
 

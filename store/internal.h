@@ -127,7 +127,7 @@ MUST_USE enum err meta_set_int(struct db *db, struct span name, int64_t value);
 enum { ROW_ARGS = 21, ROW_RESULT, ROW_FLAGS };
 
 /* The columns that ready_read() reads. */
-#define READY_COLUMNS                                                                                  \
+#define READY_COLUMNS \
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 

@@ -13,17 +13,20 @@ struct row {
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
-    struct db_stmt *stmt = db_cached(tx->db, "SELECT task, status, priority, attempt, started_at, finished_at, run_at, "
-                                             "expires_at, retention_ms FROM invocations WHERE id = $1");
+    struct db_stmt *stmt =
+        db_cached(tx->db, "SELECT task, status, priority, attempt, started_at, finished_at, run_at, "
+                          "expires_at, retention_ms FROM invocations WHERE id = $1");
     if (!stmt)
         return ERR_DB;
     bool row;
     db_bind_int(stmt, 1, id);
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
-        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), (int)db_int(stmt, 2),
-                            (int)db_int(stmt, 3), db_int(stmt, 4), db_int(stmt, 5), db_int(stmt, 6),
-                            db_int(stmt, 7), db_int(stmt, 8)};
+        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1),
+                            (int)db_int(stmt, 2), (int)db_int(stmt, 3),
+                            db_int(stmt, 4),      db_int(stmt, 5),
+                            db_int(stmt, 6),      db_int(stmt, 7),
+                            db_int(stmt, 8)};
     else if (err == OK)
         err = ERR_NOT_FOUND;
     db_reset(stmt);
@@ -100,9 +103,10 @@ static enum err forget_error(struct tx *tx, int64_t id)
 static enum err requeue(struct tx *tx, int64_t id, const struct row *row, struct op_alter *op)
 {
     struct db_stmt *stmt = db_cached(
-        tx->db, "UPDATE invocations SET status = 2, failures = 0, recoveries = 0, deaths = 0, run_at = NULL, "
-                "expires_at = NULL, finished_at = NULL, prune_at = NULL, cancel_requested_at = NULL, error = NULL, "
-                "worker = NULL, progress = NULL, progress_note = NULL WHERE id = $1 RETURNING " READY_COLUMNS);
+        tx->db,
+        "UPDATE invocations SET status = 2, failures = 0, recoveries = 0, deaths = 0, run_at = NULL, "
+        "expires_at = NULL, finished_at = NULL, prune_at = NULL, cancel_requested_at = NULL, error = NULL, "
+        "worker = NULL, progress = NULL, progress_note = NULL WHERE id = $1 RETURNING " READY_COLUMNS);
     if (!stmt)
         return ERR_DB;
     bool found;
@@ -140,7 +144,8 @@ static enum err patch_one(struct tx *tx, struct op_alter *op, int64_t id, const 
     int64_t run_at = op->set_run_at ? op->run_at : row->run_at;
     enum status status = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
     struct db_stmt *stmt = db_cached(
-        tx->db, "UPDATE invocations SET status = $2, priority = $3, run_at = $4 WHERE id = $1 RETURNING " READY_COLUMNS);
+        tx->db,
+        "UPDATE invocations SET status = $2, priority = $3, run_at = $4 WHERE id = $1 RETURNING " READY_COLUMNS);
     if (!stmt)
         return ERR_DB;
     bool found;
@@ -168,8 +173,9 @@ static enum err patch_one(struct tx *tx, struct op_alter *op, int64_t id, const 
 enum err delete_satellites(struct db *db, int64_t id)
 {
     static const char *const texts[] = {
-        "DELETE FROM payloads WHERE id = $1", "DELETE FROM labels WHERE id = $1", "DELETE FROM errors WHERE id = $1",
-        "DELETE FROM attempts WHERE id = $1", "DELETE FROM logs WHERE id = $1",
+        "DELETE FROM payloads WHERE id = $1", "DELETE FROM labels WHERE id = $1",
+        "DELETE FROM errors WHERE id = $1",   "DELETE FROM attempts WHERE id = $1",
+        "DELETE FROM logs WHERE id = $1",
     };
     enum err err = OK;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++) {

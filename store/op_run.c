@@ -82,7 +82,8 @@ static enum err last_seq(struct tx *tx, int64_t id, int64_t *seq)
 }
 
 /* Appends the pieces after `seq`. */
-static enum err append_log(struct tx *tx, int64_t id, int attempt, int64_t seq, const struct log_chunk *chunks, int count)
+static enum err append_log(struct tx *tx, int64_t id, int attempt, int64_t seq, const struct log_chunk *chunks,
+                           int count)
 {
     enum err err = OK;
     struct db_stmt *stmt =
@@ -113,8 +114,8 @@ static enum err drop_stdout(struct tx *tx, struct op_run *run)
 /* Has someone asked to cancel it? Then a failure or an interruption is the end. */
 static enum err cancel_requested(struct tx *tx, struct op_run *run, bool *requested)
 {
-    struct db_stmt *stmt =
-        db_cached(tx->db, "SELECT cancel_requested_at FROM invocations WHERE id = $1 AND cancel_requested_at IS NOT NULL");
+    struct db_stmt *stmt = db_cached(
+        tx->db, "SELECT cancel_requested_at FROM invocations WHERE id = $1 AND cancel_requested_at IS NOT NULL");
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, run->id);
@@ -135,14 +136,13 @@ static enum err finish_row(struct tx *tx, struct op_run *run, enum status status
     static const struct span none = {NULL, 0};
     bool outside = run->result.len > INLINE_MAX;
     struct db_stmt *stmt =
-        merged ? db_cached(tx->db,
-                           "UPDATE invocations SET status = $3, attempt = $2, finished_at = $4, "
-                           "prune_at = $4 + retention_ms, result = $5, error = $6, flags = flags | $7, "
-                           "started_at = $8, worker = $9 WHERE id = $1 AND status = 2 AND attempt = $2 - 1")
-               : db_cached(tx->db,
-                           "UPDATE invocations SET status = $3, finished_at = $4, "
-                           "prune_at = $4 + retention_ms, result = $5, error = $6, flags = flags | $7 "
-                           "WHERE id = $1 AND status = 3 AND attempt = $2");
+        merged
+            ? db_cached(tx->db, "UPDATE invocations SET status = $3, attempt = $2, finished_at = $4, "
+                                "prune_at = $4 + retention_ms, result = $5, error = $6, flags = flags | $7, "
+                                "started_at = $8, worker = $9 WHERE id = $1 AND status = 2 AND attempt = $2 - 1")
+            : db_cached(tx->db, "UPDATE invocations SET status = $3, finished_at = $4, "
+                                "prune_at = $4 + retention_ms, result = $5, error = $6, flags = flags | $7 "
+                                "WHERE id = $1 AND status = 3 AND attempt = $2");
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, run->id);
@@ -174,10 +174,11 @@ static enum err again_row(struct tx *tx, struct op_run *run, bool merged)
     bool retry = run->next == FINISH_RETRY;
     enum status status = retry && run->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
     struct db_stmt *stmt = db_cached(
-        tx->db, "UPDATE invocations SET status = $3, attempt = $2, failures = failures + $4, run_at = $5, error = $6, "
-                "started_at = $7, worker = NULL, progress = NULL, progress_note = NULL "
-                "WHERE id = $1 AND ((status = 3 AND attempt = $2) OR (status = 2 AND attempt = $2 - 1 AND $8 = 1)) "
-                "RETURNING " READY_COLUMNS);
+        tx->db,
+        "UPDATE invocations SET status = $3, attempt = $2, failures = failures + $4, run_at = $5, error = $6, "
+        "started_at = $7, worker = NULL, progress = NULL, progress_note = NULL "
+        "WHERE id = $1 AND ((status = 3 AND attempt = $2) OR (status = 2 AND attempt = $2 - 1 AND $8 = 1)) "
+        "RETURNING " READY_COLUMNS);
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, run->id);
@@ -193,8 +194,7 @@ static enum err again_row(struct tx *tx, struct op_run *run, bool merged)
     if (err == OK && row) {
         struct ready ready;
         ready_read(stmt, &ready);
-        struct change *change =
-            tx_change(tx, run->id, run->task, merged ? STATUS_QUEUED : STATUS_RUNNING, status);
+        struct change *change = tx_change(tx, run->id, run->task, merged ? STATUS_QUEUED : STATUS_RUNNING, status);
         ready.args = tx_keep(tx, ready.args);
         change->ready = ready;
         change->expires_at = ready.expires_at;

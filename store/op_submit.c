@@ -43,7 +43,8 @@ static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
 static enum err replay(struct tx *tx, struct submission *s)
 {
     struct db_stmt *stmt = db_cached(
-        tx->db, "SELECT id, status, key_digest FROM invocations WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL");
+        tx->db,
+        "SELECT id, status, key_digest FROM invocations WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL");
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -64,8 +65,8 @@ static enum err replay(struct tx *tx, struct submission *s)
     return err;
 }
 
-#define INSERT_COLUMNS                                                                                    \
-    "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, "    \
+#define INSERT_COLUMNS                                                                                 \
+    "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, " \
     "timeout_ms, run_at, expires_at, args, labels"
 
 /* Two texts, because a key costs every submission that has none. */
@@ -73,10 +74,10 @@ static struct db_stmt *insert_statement(struct tx *tx, const struct submission *
 {
     if (!s->key.p)
         return db_cached(tx->db, INSERT_COLUMNS ") VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12)");
-    struct db_stmt *stmt =
-        db_cached(tx->db, INSERT_COLUMNS ", key_owner, key, key_digest) "
-                                         "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
-                                         "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING");
+    struct db_stmt *stmt = db_cached(
+        tx->db, INSERT_COLUMNS ", key_owner, key, key_digest) "
+                               "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+                               "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING");
     if (stmt) {
         db_bind_text(stmt, 13, key_owner(s->key_owner));
         db_bind_text(stmt, 14, s->key);
@@ -101,7 +102,9 @@ static void note(struct tx *tx, const struct submission *s)
         .timeout_ms = s->timeout_ms,
         .retention_ms = s->retention_ms,
         .expires_at = s->expires_at,
-        .args = s->args.len > INLINE_MAX ? (struct span){NULL, 0} : s->args.p ? s->args : SPAN(""),
+        .args = s->args.len > INLINE_MAX ? (struct span){NULL, 0}
+                : s->args.p              ? s->args
+                                         : SPAN(""),
     };
 }
 

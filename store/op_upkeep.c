@@ -23,7 +23,9 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .timeout_ms = db_int(stmt, 6),
         .retention_ms = db_int(stmt, 7),
         .expires_at = db_int(stmt, 8),
-        .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0} : args.p ? args : SPAN(""),
+        .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
+                : args.p                  ? args
+                                          : SPAN(""),
     };
 }
 
@@ -60,8 +62,8 @@ static enum err collect_ids(struct tx *tx, const char *sql, int64_t now, int lim
 
 static enum err promote_one(struct tx *tx, int64_t id)
 {
-    struct db_stmt *stmt =
-        db_cached(tx->db, "UPDATE invocations SET status = 2 WHERE id = $1 AND status = 1 RETURNING " READY_COLUMNS);
+    struct db_stmt *stmt = db_cached(
+        tx->db, "UPDATE invocations SET status = 2 WHERE id = $1 AND status = 1 RETURNING " READY_COLUMNS);
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -90,7 +92,8 @@ static enum err promote(struct tx *tx, struct op_upkeep *op)
         err = promote_one(tx, ids[i]);
     op->more = count == STEP_ROWS;
     if (err == OK)
-        err = first_time(tx, "SELECT run_at FROM invocations WHERE status = 1 ORDER BY run_at LIMIT 1", &op->next_at);
+        err = first_time(tx, "SELECT run_at FROM invocations WHERE status = 1 ORDER BY run_at LIMIT 1",
+                         &op->next_at);
     return err;
 }
 
@@ -101,8 +104,8 @@ static enum err expire_one(struct tx *tx, int64_t id)
     struct db_stmt *stmt = db_cached(
         tx->db, "UPDATE invocations SET status = 6, finished_at = $2, prune_at = $2 + retention_ms, error = $3 "
                 "WHERE id = $1 AND status IN (1, 2) RETURNING task, priority, prune_at");
-    struct db_stmt *error =
-        db_cached(tx->db, "INSERT INTO errors (type, id) VALUES ('expired', $1) ON CONFLICT (type, id) DO NOTHING");
+    struct db_stmt *error = db_cached(
+        tx->db, "INSERT INTO errors (type, id) VALUES ('expired', $1) ON CONFLICT (type, id) DO NOTHING");
     struct db_stmt *before = db_cached(tx->db, "SELECT status FROM invocations WHERE id = $1");
     if (!stmt || !error || !before)
         return ERR_DB;
@@ -155,8 +158,8 @@ static enum err expire(struct tx *tx, struct op_upkeep *op)
 
 static enum err prune_one(struct tx *tx, int64_t id, int64_t *highest)
 {
-    struct db_stmt *stmt = db_cached(
-        tx->db, "DELETE FROM invocations WHERE id = $1 AND prune_at IS NOT NULL RETURNING task, status");
+    struct db_stmt *stmt =
+        db_cached(tx->db, "DELETE FROM invocations WHERE id = $1 AND prune_at IS NOT NULL RETURNING task, status");
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -191,8 +194,9 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
         err = db_reclaim(tx->db, &reclaim_left);
     op->more = count == PRUNE_ROWS || reclaim_left > 0 || (count && over > count);
     if (err == OK)
-        err = first_time(tx, "SELECT prune_at FROM invocations WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1",
-                         &op->next_at);
+        err =
+            first_time(tx, "SELECT prune_at FROM invocations WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1",
+                       &op->next_at);
     return err;
 }
 
@@ -253,8 +257,9 @@ static enum err apply_refill(struct tx *tx, struct op *base)
     op->count = 0;
     op->arena.len = 0;
     /* Two ranges, because SQLite would use only the first part of (priority, id) > (...). */
-    enum err err = refill_from(op, db_cached(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE status = 2 "
-                                                     "AND task = $1 AND priority = $2 AND id > $3 ORDER BY id LIMIT $4"));
+    enum err err =
+        refill_from(op, db_cached(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE status = 2 "
+                                          "AND task = $1 AND priority = $2 AND id > $3 ORDER BY id LIMIT $4"));
     if (err == OK && op->count < op->limit)
         err = refill_from(op, db_cached(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE status = 2 "
                                                 "AND task = $1 AND priority > $2 ORDER BY priority, id LIMIT $4"));

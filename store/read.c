@@ -144,7 +144,8 @@ enum err reader_get(struct reader *reader, int64_t id, enum view view, struct in
     return err;
 }
 
-enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id, uint8_t digest[32])
+enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id,
+                         uint8_t digest[32])
 {
     struct db_stmt *stmt = db_cached(reader->db, "SELECT id, key_digest FROM invocations "
                                                  "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL");
@@ -181,14 +182,15 @@ static enum err all_attempts(struct reader *reader, const struct invocation *las
     db_bind_int(stmt, 1, last->id);
     while ((err = db_step(stmt, &row)) == OK && row) {
         highest = (int)db_int(stmt, 0);
-        each(context, &(struct attempt_row){highest, (enum status)db_int(stmt, 1), db_int(stmt, 2), db_int(stmt, 3),
-                                            db_span(stmt, 4), db_span(stmt, 5)});
+        each(context, &(struct attempt_row){highest, (enum status)db_int(stmt, 1), db_int(stmt, 2),
+                                            db_int(stmt, 3), db_span(stmt, 4), db_span(stmt, 5)});
     }
     db_reset(stmt);
     bool current = last->status == STATUS_RUNNING || status_is_final(last->status);
     if (err == OK && current && last->attempt > highest)
-        each(context, &(struct attempt_row){last->attempt, last->status, last->started_at, last->finished_at, last->worker,
-                                            last->status == STATUS_FAILED ? last->error : (struct span){NULL, 0}});
+        each(context,
+             &(struct attempt_row){last->attempt, last->status, last->started_at, last->finished_at, last->worker,
+                                   last->status == STATUS_FAILED ? last->error : (struct span){NULL, 0}});
     return err;
 }
 
@@ -240,7 +242,8 @@ enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offs
     return err;
 }
 
-enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit, struct buf *out)
+enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit,
+                          struct buf *out)
 {
     struct db_stmt *stmt = db_cached(reader->db, "SELECT seq, data FROM logs WHERE id = $1 AND seq > $2 "
                                                  "AND ($3 = 0 OR attempt = $3) ORDER BY seq");

@@ -18,7 +18,7 @@ struct reader {
     struct buf args, result; /* what stood outside the row */
     struct query queries[QUERIES_KEPT];
     int query_count;
-    struct buf row;          /* the bytes of the last reader_get() */
+    struct buf row; /* the bytes of the last reader_get() */
 };
 
 /* Fills a row from ROW_COLUMNS or ROW_COLUMNS_FULL; what stands outside the

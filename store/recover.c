@@ -51,7 +51,7 @@ static void found_read(struct db_stmt *stmt, struct found *out)
 static enum err find_running(struct store *store, struct list *list)
 {
     struct db_stmt *stmt = db_cached(store->db, "SELECT " FOUND_COLUMNS " FROM invocations "
-                                                "WHERE status = 3 AND status IN (1, 3, 6, 7)");
+                                                "WHERE status = 3 AND status <> 2 AND status <> 5");
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -91,11 +91,11 @@ static enum err find_casualty(struct store *store, struct list *list, const stru
 
 static enum err keep_attempt(struct store *store, const struct found *found, int64_t now)
 {
-    struct db_stmt *stmt = db_cached(
-        store->db, "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
-                   "SELECT id, $2, 6, CASE WHEN status = 3 THEN started_at END, $3, worker, $4 "
-                   "FROM invocations WHERE id = $1 "
-                   "ON CONFLICT (id, attempt) DO NOTHING");
+    struct db_stmt *stmt =
+        db_cached(store->db, "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
+                             "SELECT id, $2, 6, CASE WHEN status = 3 THEN started_at END, $3, worker, $4 "
+                             "FROM invocations WHERE id = $1 "
+                             "ON CONFLICT (id, attempt) DO NOTHING");
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, found->id);
@@ -111,11 +111,11 @@ static enum err requeue(struct store *store, const struct found *found, int64_t 
     enum err err = found->cancelled ? OK : keep_attempt(store, found, now);
     if (err != OK)
         return err;
-    struct db_stmt *stmt =
-        db_cached(store->db, "UPDATE invocations SET status = $2, attempt = $3, recoveries = $4, deaths = $5, "
-                             "finished_at = $6, prune_at = $6 + retention_ms, progress = NULL, progress_note = NULL, "
-                             "worker = CASE WHEN $2 = 2 THEN NULL ELSE worker END "
-                             "WHERE id = $1");
+    struct db_stmt *stmt = db_cached(
+        store->db, "UPDATE invocations SET status = $2, attempt = $3, recoveries = $4, deaths = $5, "
+                   "finished_at = $6, prune_at = $6 + retention_ms, progress = NULL, progress_note = NULL, "
+                   "worker = CASE WHEN $2 = 2 THEN NULL ELSE worker END "
+                   "WHERE id = $1");
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, found->id);
@@ -136,8 +136,9 @@ static enum err fail(struct store *store, const struct found *found, int64_t now
         db_cached(store->db, "UPDATE invocations SET status = 6, attempt = $2, recoveries = $3, finished_at = $4, "
                              "started_at = CASE WHEN status = 3 THEN started_at END, "
                              "prune_at = $4 + retention_ms, error = $5 WHERE id = $1");
-    struct db_stmt *error = db_cached(
-        store->db, "INSERT INTO errors (type, id) VALUES ('worker_crashed', $1) ON CONFLICT (type, id) DO NOTHING");
+    struct db_stmt *error =
+        db_cached(store->db,
+                  "INSERT INTO errors (type, id) VALUES ('worker_crashed', $1) ON CONFLICT (type, id) DO NOTHING");
     if (!stmt || !error)
         return ERR_DB;
     db_bind_int(stmt, 1, found->id);

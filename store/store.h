@@ -22,7 +22,7 @@ struct store;
 struct tx;
 
 enum {
-    INLINE_MAX = 1024,      /* arguments and results above stand in a table of their own */
+    INLINE_MAX = 1024, /* arguments and results above stand in a table of their own */
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
     LABELS_MAX = 32,
@@ -39,7 +39,7 @@ struct ready {
     int64_t id;
     int task;
     int priority;
-    int attempt;  /* starts so far */
+    int attempt; /* starts so far */
     int failures;
     int max_retries;
     int64_t timeout_ms;
@@ -56,11 +56,11 @@ struct change {
     bool cancel;      /* running, and its cancellation is now on disk */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
-    int64_t prune_at; /* to a final one */
-    bool withdrawn;   /* from queued, otherwise than by a start */
-    int old_priority; /* where it stood then */
+    int64_t prune_at;               /* to a final one */
+    bool withdrawn;                 /* from queued, otherwise than by a start */
+    int old_priority;               /* where it stood then */
     const struct op_refill *refill; /* not a change: what a refill found at this point */
-    struct ready ready; /* to queued; spans live until the listener returns */
+    struct ready ready;             /* to queued; spans live until the listener returns */
 };
 
 /* Called after each commit, before the done()s, in commit order; also with no
@@ -76,9 +76,9 @@ struct store_listener {
 /* --- life ----------------------------------------------------------------- */
 
 struct store_options {
-    const char *url;      /* a path, or ":memory:" */
-    int node;             /* of the ids; 0..1023 */
-    int64_t retain_max;   /* final invocations kept at most; 0: no limit */
+    const char *url;    /* a path, or ":memory:" */
+    int node;           /* of the ids; 0..1023 */
+    int64_t retain_max; /* final invocations kept at most; 0: no limit */
 };
 
 /* Opens, takes ownership, migrates. ERR_BUSY: another server has it;
@@ -164,20 +164,20 @@ struct submission {
     int task;
     int priority;
     int max_retries;
-    int64_t timeout_ms;   /* 0: none */
+    int64_t timeout_ms; /* 0: none */
     int64_t retention_ms;
-    int64_t run_at;       /* 0: now */
-    int64_t expires_at;   /* 0: never */
-    int64_t max_queued;   /* 0: no limit; of the task */
-    struct span args;     /* verbatim JSON, absent if none was given */
-    struct span labels;   /* a JSON object of strings, absent if none */
+    int64_t run_at;             /* 0: now */
+    int64_t expires_at;         /* 0: never */
+    int64_t max_queued;         /* 0: no limit; of the task */
+    struct span args;           /* verbatim JSON, absent if none was given */
+    struct span labels;         /* a JSON object of strings, absent if none */
     struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     /* out */
     int64_t id;
     enum status status;
-    bool replayed;  /* the key was there with the same digest: id is the first one's */
-    enum err err;   /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued) or a fault */
+    bool replayed; /* the key was there with the same digest: id is the first one's */
+    enum err err;  /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */
@@ -212,20 +212,20 @@ struct op_run {
     struct op finish;
     int64_t id;
     int task;
-    int attempt;       /* the number of this one */
+    int attempt; /* the number of this one */
     int64_t retention_ms;
     struct span worker;
     int64_t started_at;
     /* the end */
     void (*claimed)(struct op *claim);
-    bool apart;        /* other ops of this attempt were queued since: do not merge */
-    bool merged;       /* the committer's */
+    bool apart;  /* other ops of this attempt were queued since: do not merge */
+    bool merged; /* the committer's */
     enum finish_next next;
     enum status status;
     int64_t finished_at;
     int64_t run_at;
-    struct span result;     /* JSON; absent: null */
-    struct span error;      /* JSON object; absent if none */
+    struct span result; /* JSON; absent: null */
+    struct span error;  /* JSON object; absent if none */
     struct span error_type;
     const struct log_chunk *log;
     int log_count;
@@ -271,12 +271,12 @@ struct op_alter {
     const int64_t *ids;
     int count;
     enum err *errs;
-    int changed;         /* out: how many changed */
-    enum status status;  /* out: of the last id, before the change */
-    bool set_priority;   /* PATCH */
+    int changed;        /* out: how many changed */
+    enum status status; /* out: of the last id, before the change */
+    bool set_priority;  /* PATCH */
     int priority;
     bool set_run_at;
-    int64_t run_at;      /* 0: now */
+    int64_t run_at; /* 0: now */
 };
 void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count);
 
@@ -329,7 +329,7 @@ bool store_paused(const struct store *store);
 /* What the last process was running when it died, from the slot journal. */
 struct casualty {
     int64_t id;
-    bool pays;  /* the death was its doing, or it ran alone at an unexplained one */
+    bool pays; /* the death was its doing, or it ran alone at an unexplained one */
 };
 
 /* Whoever failed too often becomes `worker_crashed`; asked once a casualty that
@@ -377,10 +377,10 @@ MUST_USE enum err reader_find_key(struct reader *reader, struct span owner, stru
                                   uint8_t digest[32]);
 
 struct filter {
-    unsigned statuses;        /* bits 1 << enum status; 0: any */
-    int task;                 /* 0: any; -1: none can match */
-    struct span worker;       /* absent: any */
-    struct span error;        /* a type, or a prefix and `*`; absent: any */
+    unsigned statuses;  /* bits 1 << enum status; 0: any */
+    int task;           /* 0: any; -1: none can match */
+    struct span worker; /* absent: any */
+    struct span error;  /* a type, or a prefix and `*`; absent: any */
     struct span label_names[LABELS_MAX], label_values[LABELS_MAX];
     int label_count;
     struct span key_owner, key;

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing. Quick and without the network when all are there.
 #
-#   tools/deps.sh build|test|coverage|bench|fuzz|lint|all...
+#   tools/deps.sh build|run|test|coverage|fuzz|bench|lint|all...
 set -euo pipefail
 
 # group, what must be there, the package that brings it
@@ -15,6 +15,7 @@ build lib:sqlite3 libsqlite3-dev
 build lib:yaml-0.1 libyaml-dev
 build lib:nettle nettle-dev
 build header:uthash.h uthash-dev
+run cmd:python3 python3
 test lib:criterion libcriterion-dev
 test cmd:curl curl
 test cmd:jq jq
@@ -27,7 +28,7 @@ bench cmd:python3 python3
 fuzz cmd:clang clang
 fuzz file:/usr/lib/llvm-14/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a libclang-rt-14-dev
 lint cmd:clang-format-14 clang-format-14
-lint cmd:cppcheck cppcheck
+lint cmd:clang-tidy clang-tidy
 lint cmd:shellcheck shellcheck
 lint cmd:mandoc mandoc
 lint cmd:systemd-analyze systemd

@@ -33,7 +33,7 @@ assets() {
         file=${pair#*=}
         [ -s "$file" ] || { echo "$file is missing" >&2; exit 1; }
         echo
-        echo "const unsigned char asset_$name[] = {"
+        echo "const unsigned char asset_${name}[] = {"
         od -An -v -tu1 "$file" | sed 's/  */,/g; s/^,//; s/$/,/'
         echo '};'
         echo "const size_t asset_${name}_size = sizeof asset_$name;"

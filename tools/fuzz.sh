@@ -6,13 +6,14 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 folder=$1
 shift
-[ $# -gt 0 ] || set -- $(cd "$folder" && ls)
+names=("$@")
+[ $# -gt 0 ] || mapfile -t names < <(ls "$folder")
 passed=0
 failed=0
 # A crash must be seen as one: the targets are built with -fno-sanitize-recover.
 export UBSAN_OPTIONS=print_stacktrace=1
 
-for name; do
+for name in "${names[@]}"; do
     seeds=tests/fuzz/corpus/$name
     corpus=build/fuzz/corpus/$name
     found=build/fuzz/found/$name
@@ -21,7 +22,9 @@ for name; do
     options=(-print_final_stats=1 -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$found/")
     if [ -n "${RUNS-}" ]; then options+=(-runs="$RUNS"); else options+=(-max_total_time="${TIME:-60}"); fi
     [ ! -e "tests/fuzz/$name.dict" ] || options+=(-dict="tests/fuzz/$name.dict")
-    if "$folder/$name" "${options[@]}" "$corpus" $([ ! -d "$seeds" ] || echo "$seeds") >"$log" 2>&1 </dev/null; then
+    folders=("$corpus")
+    [ ! -d "$seeds" ] || folders+=("$seeds")
+    if "$folder/$name" "${options[@]}" "${folders[@]}" >"$log" 2>&1 </dev/null; then
         passed=$((passed + 1))
         printf '%-20s %s inputs tried\n' "$name" "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
     else

@@ -21,7 +21,7 @@ struct params {
 enum { PARAM_NAME_MAX = 64, DESCRIPTION_MAX = 1000 };
 
 static const char *const type_names[] = {"any", "string", "integer", "number", "boolean", "array", "object"};
-static const char *const type_phrases[] = {"any value",  "a string", "an integer", "a number",
+static const char *const type_phrases[] = {"any value",     "a string", "an integer", "a number",
                                            "true or false", "an array", "an object"};
 enum { TYPES = sizeof(type_names) / sizeof(type_names[0]) };
 
@@ -85,8 +85,9 @@ static void read_type(const struct reading *r, struct param *param, const cJSON 
 {
     int line = yaml_line(r->doc, item);
     if (!cJSON_IsString(item)) {
-        faults_add(r->faults, line, pointer, "the type must be a word: any, string, integer, number, boolean, "
-                                             "array or object");
+        faults_add(r->faults, line, pointer,
+                   "the type must be a word: any, string, integer, number, boolean, "
+                   "array or object");
         return;
     }
     struct nearest near = nearest_to(span_of(item->valuestring));
@@ -273,8 +274,8 @@ static void refuse_value(const struct param *param, struct span value, const cha
         faults_add_member(faults, 0, parent, key, "`%s` must be %s, not %s", param->name,
                           type_phrases[param->type], value_phrase(value));
     else
-        faults_add_member(faults, 0, parent, key, "`%s` must be one of %.*s", param->name,
-                          (int)param->choices.len, param->choices.data);
+        faults_add_member(faults, 0, parent, key, "`%s` must be one of %.*s", param->name, (int)param->choices.len,
+                          param->choices.data);
 }
 
 static void refuse_name(const struct params *params, struct span key, const char *parent, struct faults *faults)
@@ -322,8 +323,8 @@ static struct span index_text(char text[static 16], int index)
     return (struct span){text, digits.len};
 }
 
-static void bind_positions(const struct params *params, struct span args, const char *pointer,
-                           struct span *values, struct faults *faults)
+static void bind_positions(const struct params *params, struct span args, const char *pointer, struct span *values,
+                           struct faults *faults)
 {
     struct json_iter it = json_iter(args);
     struct span value;
@@ -339,12 +340,12 @@ static void bind_positions(const struct params *params, struct span args, const 
     }
     if (i > params->count)
         faults_add_member(faults, 0, pointer, index_text(text, params->count),
-                          "%d values for %d parameter%s: this one and what follows have no name", i,
-                          params->count, params->count == 1 ? "" : "s");
+                          "%d values for %d parameter%s: this one and what follows have no name", i, params->count,
+                          params->count == 1 ? "" : "s");
 }
 
-static void refuse_missing(const struct params *params, const struct span *values, bool named,
-                           const char *pointer, struct faults *faults)
+static void refuse_missing(const struct params *params, const struct span *values, bool named, const char *pointer,
+                           struct faults *faults)
 {
     for (int i = 0; i < params->count; i++) {
         const struct param *param = &params->items[i];
@@ -352,8 +353,7 @@ static void refuse_missing(const struct params *params, const struct span *value
             continue;
         char text[16];
         struct span key = named ? (struct span){param->name, param->name_len} : index_text(text, i);
-        faults_add_member(faults, 0, pointer, key, "`%s` is missing: %s", param->name,
-                          type_phrases[param->type]);
+        faults_add_member(faults, 0, pointer, key, "`%s` is missing: %s", param->name, type_phrases[param->type]);
     }
 }
 

@@ -126,8 +126,7 @@ static void read_keys(const struct keys_input *in, const cJSON *item, const char
     keys_read(in, item, pointer, sections, 4);
 }
 
-static void settle_native(const struct keys_input *in, const cJSON *item, const char *pointer,
-                          struct task *task)
+static void settle_native(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
 {
     struct reason why;
     if (task->function)
@@ -139,8 +138,7 @@ static void settle_native(const struct keys_input *in, const cJSON *item, const 
                    "`function` is missing: the task's name is no name of a C function");
 }
 
-static void settle_command(const struct keys_input *in, const cJSON *item, const char *pointer,
-                           struct task *task)
+static void settle_command(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
 {
     if (!task->cwd && !cJSON_GetObjectItemCaseSensitive(item, "cwd"))
         task->cwd = xstrdup(in->folder);

@@ -34,8 +34,7 @@ void task_run_read_env(const struct keys_input *in, const cJSON *item, const cha
 
 /* Checks the argv of a task that was read: the braces, that placeholders are
  * among the params, that the program is there (unless `cwd` was faulty: NULL). */
-void task_run_check(const struct keys_input *in, const cJSON *item, const char *pointer,
-                    const struct task *task);
+void task_run_check(const struct keys_input *in, const cJSON *item, const char *pointer, const struct task *task);
 
 /* Reads one task, named by the item, over `defaults`. False with faults added if
  * anything is wrong; the task is to be released either way. */

@@ -92,10 +92,7 @@ const struct key task_option_keys[] = {
      .check = check_pattern,
      .offset = offsetof(struct task_options, retry.retry_for),
      .help = "error types to retry: timeout, exit:75, \"http:5*\""},
-    {.name = "backoff",
-     .type = KEY_MAP,
-     .members = backoff_keys,
-     .help = "how long to wait before a retry"},
+    {.name = "backoff", .type = KEY_MAP, .members = backoff_keys, .help = "how long to wait before a retry"},
     {.name = "retention",
      .type = KEY_DURATION,
      .standard = "7d",
@@ -155,7 +152,7 @@ void task_options_release(struct task_options *options)
 }
 
 void task_options_settle(const struct keys_input *in, const cJSON *mapping, const char *pointer,
-                           struct task_options *options)
+                         struct task_options *options)
 {
     settle_retry_for(options);
     const cJSON *backoff = cJSON_GetObjectItemCaseSensitive(mapping, "backoff");

@@ -33,8 +33,7 @@ void task_run_read(const struct keys_input *in, const cJSON *item, const char *p
             char index[16] = {0};
             struct buf digits = {index, 0, sizeof(index)};
             buf_add_int(&digits, i);
-            faults_add_member(in->faults, yaml_line(in->doc, word), pointer, buf_span(&digits),
-                              "must be a text");
+            faults_add_member(in->faults, yaml_line(in->doc, word), pointer, buf_span(&digits), "must be a text");
         }
         task->run[i] = text.p ? span_dup(text) : xstrdup("");
     }
@@ -68,8 +67,8 @@ void task_run_read_env(const struct keys_input *in, const cJSON *item, const cha
         else if (!value.p)
             fault = "must be a text";
         if (fault) {
-            faults_add_member(in->faults, yaml_line(in->doc, member), pointer, span_of(member->string),
-                              "`%s` %s", member->string, fault);
+            faults_add_member(in->faults, yaml_line(in->doc, member), pointer, span_of(member->string), "`%s` %s",
+                              member->string, fault);
             continue;
         }
         struct buf line = {0};

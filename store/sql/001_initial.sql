@@ -54,7 +54,7 @@ CREATE INDEX invocations_ready ON invocations (task, priority, id) WHERE status 
 CREATE INDEX invocations_task ON invocations (task, id);
 -- Neither queued (invocations_ready has them) nor succeeded (nearly all are).
 -- (Queries repeat a partial index's condition word for word: that is how SQLite knows it.)
-CREATE INDEX invocations_status ON invocations (status, id) WHERE status IN (1, 3, 6, 7);
+CREATE INDEX invocations_status ON invocations (status, id) WHERE status <> 2 AND status <> 5;
 CREATE INDEX invocations_due ON invocations (run_at) WHERE status = 1;
 CREATE INDEX invocations_expiry ON invocations (expires_at) WHERE status IN (1, 2) AND expires_at IS NOT NULL;
 CREATE INDEX invocations_prune ON invocations (prune_at) WHERE prune_at IS NOT NULL;

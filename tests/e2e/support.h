@@ -45,7 +45,7 @@ int64_t now_ms(void);
 #define REQUIRE(condition, ...)                                                                                  \
     do {                                                                                                         \
         if (!(condition))                                                                                        \
-            fail_at(__FILE__, __LINE__, "" __VA_ARGS__);                                                         \
+            fail_at(__FILE__, __LINE__, "it does not hold. " __VA_ARGS__);                                      \
     } while (0)
 
 void fail_at(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4), noreturn));

@@ -43,7 +43,8 @@ void fixture_open(struct fixture *f)
     struct store_options options = {.url = f->url, .node = 1, .retain_max = f->retain_max};
     enum err err = store_open(&options, &f->store, &why);
     cr_assert_eq(err, OK, "%s: %s", f->driver, why.text);
-    store_listen(f->store, &(struct store_listener){.committed = heard_changes, .health = heard_health, .context = f});
+    store_listen(f->store,
+                 &(struct store_listener){.committed = heard_changes, .health = heard_health, .context = f});
     IS_OK(store_task_id(f->store, SPAN("alpha"), &f->task));
     IS_OK(store_task_id(f->store, SPAN("beta"), &f->other));
 }
@@ -280,8 +281,8 @@ void check_counters(struct fixture *f)
         for (int s = 1; s < STATUS_SLOTS; s++) {
             int64_t real =
                 askf(f, "SELECT COUNT(*) FROM invocations WHERE task = %d AND status = %d", tasks[i].id, s);
-            int64_t disk =
-                askf(f, "SELECT COALESCE(SUM(n), 0) FROM counters WHERE task = %d AND status = %d", tasks[i].id, s);
+            int64_t disk = askf(f, "SELECT COALESCE(SUM(n), 0) FROM counters WHERE task = %d AND status = %d",
+                                tasks[i].id, s);
             cr_assert_eq(tasks[i].counts[s], real, "%s in memory: %lld, real %lld of status %d", tasks[i].name,
                          (long long)tasks[i].counts[s], (long long)real, s);
             cr_assert_eq(disk, real, "%s on disk: %lld, real %lld of status %d", tasks[i].name, (long long)disk,
@@ -290,10 +291,12 @@ void check_counters(struct fixture *f)
     store_tasks_free(tasks, count);
     static const char *const satellites[] = {"payloads", "labels", "errors", "attempts", "logs"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
-        cr_assert_eq(askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
-                     "orphans in %s", satellites[i]);
-    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM errors WHERE id NOT IN (SELECT id FROM invocations WHERE status = 6)"), 0,
-                 "errors of what did not fail");
+        cr_assert_eq(
+            askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
+            "orphans in %s", satellites[i]);
+    cr_assert_eq(
+        ask(f, "SELECT COUNT(*) FROM errors WHERE id NOT IN (SELECT id FROM invocations WHERE status = 6)"), 0,
+        "errors of what did not fail");
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE (status >= 5) <> (prune_at IS NOT NULL)"), 0,
                  "prune_at is for final ones, and all of them");
 }

@@ -37,9 +37,12 @@ struct fixture {
 typedef void (*fixture_test)(struct fixture *f);
 void each_driver(fixture_test test, bool start);
 
-#define STORE_TEST_(name, start, ...)                          \
-    static void on_##name(struct fixture *f);                  \
-    Test(store, name, __VA_ARGS__) { each_driver(on_##name, start); } \
+#define STORE_TEST_(name, start, ...)         \
+    static void on_##name(struct fixture *f); \
+    Test(store, name, __VA_ARGS__)            \
+    {                                         \
+        each_driver(on_##name, start);        \
+    }                                         \
     static void on_##name(struct fixture *f)
 #define STORE_TEST(name) STORE_TEST_(name, true, .timeout = 120)
 /* The committer does not run yet: what is queued comes in one batch. */
@@ -87,7 +90,7 @@ enum err alter(struct fixture *f, enum alter what, int64_t id);
 struct op_upkeep upkeep(struct fixture *f, enum upkeep what);
 struct invocation row_of(struct fixture *f, int64_t id); /* VIEW_FULL */
 enum status status_of(struct fixture *f, int64_t id);
-int64_t succeed(struct fixture *f, int64_t id);  /* runs the first attempt of it */
+int64_t succeed(struct fixture *f, int64_t id); /* runs the first attempt of it */
 int64_t fail_for_good(struct fixture *f, int64_t id);
 int64_t count_of(struct fixture *f, int task, enum status status);
 

@@ -48,8 +48,9 @@ static void fill(struct fixture *f, int priorities)
     uint64_t seed = 20240229;
     for (int i = 0; i < ROWS; i++) {
         struct model *m = &model[i];
-        static const enum status statuses[] = {STATUS_SCHEDULED, STATUS_QUEUED, STATUS_QUEUED, STATUS_RUNNING, STATUS_SUCCEEDED,
-                                               STATUS_SUCCEEDED, STATUS_FAILED, STATUS_CANCELLED};
+        static const enum status statuses[] = {STATUS_SCHEDULED, STATUS_QUEUED,    STATUS_QUEUED,
+                                               STATUS_RUNNING,   STATUS_SUCCEEDED, STATUS_SUCCEEDED,
+                                               STATUS_FAILED,    STATUS_CANCELLED};
         *m = (struct model){.task = dice(&seed, 3) ? f->task : f->other, .status = statuses[dice(&seed, 8)]};
         m->user = (int)dice(&seed, 4);
         m->zone = (int)dice(&seed, 3);
@@ -120,7 +121,8 @@ static bool fits(const struct filter *q, const struct model *m)
     if (q->key.p && !span_is(q->key, m->key))
         return false;
     int64_t created = id_time_ms(m->id);
-    return (!q->created_after || created > q->created_after) && (!q->created_before || created < q->created_before);
+    return (!q->created_after || created > q->created_after) &&
+           (!q->created_before || created < q->created_before);
 }
 
 struct page {
@@ -176,9 +178,12 @@ static void check(struct fixture *f, struct list_query *query, const char *what)
 /* Every combination of every choice of each filter, in both orders. */
 static void check_all(struct fixture *f)
 {
-    static const unsigned statuses[] = {
-        0, 1u << STATUS_QUEUED, 1u << STATUS_FAILED, 1u << STATUS_SUCCEEDED,
-        1u << STATUS_QUEUED | 1u << STATUS_RUNNING | 1u << STATUS_SCHEDULED, 1u << STATUS_CANCELLED | 1u << STATUS_SUCCEEDED};
+    static const unsigned statuses[] = {0,
+                                        1u << STATUS_QUEUED,
+                                        1u << STATUS_FAILED,
+                                        1u << STATUS_SUCCEEDED,
+                                        1u << STATUS_QUEUED | 1u << STATUS_RUNNING | 1u << STATUS_SCHEDULED,
+                                        1u << STATUS_CANCELLED | 1u << STATUS_SUCCEEDED};
     const int tasks[] = {0, f->task, f->other, 99};
     static const char *const errors[] = {NULL, "exit:1", "exit:*", "*", "none"};
     static const char *const of_workers[] = {NULL, "slot-2"};

@@ -64,7 +64,7 @@ static void *name_tasks(void *arg)
 {
     int *ids = arg;
     for (int i = 0; i < 50; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "task-%d", i);
         if (store_task_id(naming->store, span_of(name), &ids[i]) != OK)
             ids[i] = -1;

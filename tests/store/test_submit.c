@@ -31,7 +31,8 @@ STORE_TEST(a_submission_is_queued_and_read_back)
     cr_assert_null(row.key.p);
     IS_SPAN(row.labels, "{\"user\":\"7\",\"caf\\u00e9\":\"x\"}");
     cr_assert_eq(askf(f, "SELECT COUNT(*) FROM labels WHERE name = 'caf\xc3\xa9' AND value = 'x' AND id = %lld",
-                      (long long)s.id), 1);
+                      (long long)s.id),
+                 1);
     cr_assert_eq(f->change_count, 1);
     cr_assert_eq(f->changes[0].from, 0);
     cr_assert_eq(f->changes[0].to, STATUS_QUEUED);
@@ -56,8 +57,16 @@ static void comes_back(struct fixture *f, struct span args)
 STORE_TEST(arguments_come_back_byte_for_byte_on_both_sides_of_the_inline_limit)
 {
     static const char *const rows[] = {
-        "null", "1.10", "9223372036854775807", "123456789012345678901234567890", "{\"b\":1,\"a\":2}", "  [1, 2]\n",
-        "\"\\u0000\\ud83d\\ude00\"", "\"\xf0\x9f\x98\x80\"", "1e400", "-0",
+        "null",
+        "1.10",
+        "9223372036854775807",
+        "123456789012345678901234567890",
+        "{\"b\":1,\"a\":2}",
+        "  [1, 2]\n",
+        "\"\\u0000\\ud83d\\ude00\"",
+        "\"\xf0\x9f\x98\x80\"",
+        "1e400",
+        "-0",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         comes_back(f, span_of(rows[i]));

@@ -22,7 +22,8 @@ STORE_TEST(promote_queues_what_is_due_and_says_when_the_next_is)
     cr_assert_eq(status_of(f, s[0].id), STATUS_QUEUED);
     cr_assert_eq(status_of(f, s[1].id), STATUS_SCHEDULED);
     cr_assert_eq(status_of(f, s[2].id), STATUS_QUEUED);
-    cr_assert_eq(f->changes[f->change_count - 1].ready.priority == 9 || f->changes[f->change_count - 2].ready.priority == 9,
+    cr_assert_eq(f->changes[f->change_count - 1].ready.priority == 9 ||
+                     f->changes[f->change_count - 2].ready.priority == 9,
                  true);
     check_counters(f);
 }

@@ -19,8 +19,9 @@ static void write_file(const char *name, const char *text)
 
 static void make_folder(void)
 {
-    static const char *const variables[] = {"ERRAND_CONFIG", "ERRAND_LISTEN", "ERRAND_STORE", "ERRAND_SLOTS",
-                                            "ERRAND_LOG_LEVEL", "ERRAND_LOG_FORMAT", "ERRAND_LOG_DIRECTORY"};
+    static const char *const variables[] = {"ERRAND_CONFIG",       "ERRAND_LISTEN",    "ERRAND_STORE",
+                                            "ERRAND_SLOTS",        "ERRAND_LOG_LEVEL", "ERRAND_LOG_FORMAT",
+                                            "ERRAND_LOG_DIRECTORY"};
     for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++)
         unsetenv(variables[i]);
     strcpy(folder, "/tmp/errand-config-XXXXXX");
@@ -100,11 +101,20 @@ static struct buf dumped(const struct config *c)
         buf_addf(&text, "origin %s\n", c->cors_origins[i]);
     buf_addf(&text, "%s %s\n", c->tls_certificate ? c->tls_certificate : "-", c->tls_key ? c->tls_key : "-");
     const int64_t numbers[] = {
-        c->shutdown_timeout_ms,       c->kill_grace_ms,      c->retain_max,
-        c->limits.body_bytes,         c->limits.bulk_body_bytes, c->limits.bulk_lines,
-        c->limits.result_bytes,       c->limits.log_bytes,   c->limits.connections,
-        c->limits.connections_per_address, c->limits.streams, c->limits.header_bytes,
-        c->limits.request_timeout_ms, c->limits.idle_timeout_ms,
+        c->shutdown_timeout_ms,
+        c->kill_grace_ms,
+        c->retain_max,
+        c->limits.body_bytes,
+        c->limits.bulk_body_bytes,
+        c->limits.bulk_lines,
+        c->limits.result_bytes,
+        c->limits.log_bytes,
+        c->limits.connections,
+        c->limits.connections_per_address,
+        c->limits.streams,
+        c->limits.header_bytes,
+        c->limits.request_timeout_ms,
+        c->limits.idle_timeout_ms,
     };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         buf_addf(&text, "%lld ", (long long)numbers[i]);
@@ -179,12 +189,53 @@ Test(config, the_printed_defaults_are_a_configuration_that_says_the_same)
 Test(config, the_printed_defaults_name_every_key)
 {
     static const char *const keys[] = {
-        "listen", "store", "slots", "level", "format", "directory", "tokens", "name", "sha256", "scopes", "hosts",
-        "origins", "certificate", "key", "shutdown_timeout", "kill_grace", "retain_max", "body", "bulk_body",
-        "bulk_lines", "result", "connections", "connections_per_address", "streams", "header", "request_timeout",
-        "idle_timeout", "priority", "timeout", "expires_in", "max_retries", "max_recoveries", "retry_for", "initial",
-        "factor", "max", "jitter", "retention", "max_queued", "kind", "description", "params", "module", "function",
-        "run", "cwd", "env",
+        "listen",
+        "store",
+        "slots",
+        "level",
+        "format",
+        "directory",
+        "tokens",
+        "name",
+        "sha256",
+        "scopes",
+        "hosts",
+        "origins",
+        "certificate",
+        "key",
+        "shutdown_timeout",
+        "kill_grace",
+        "retain_max",
+        "body",
+        "bulk_body",
+        "bulk_lines",
+        "result",
+        "connections",
+        "connections_per_address",
+        "streams",
+        "header",
+        "request_timeout",
+        "idle_timeout",
+        "priority",
+        "timeout",
+        "expires_in",
+        "max_retries",
+        "max_recoveries",
+        "retry_for",
+        "initial",
+        "factor",
+        "max",
+        "jitter",
+        "retention",
+        "max_queued",
+        "kind",
+        "description",
+        "params",
+        "module",
+        "function",
+        "run",
+        "cwd",
+        "env",
     };
     struct buf text = {0};
     config_add_defaults(&text);
@@ -204,9 +255,11 @@ Test(config, every_key_can_be_set)
         "slots: 3\n"
         "log: {level: error, format: json, directory: logs}\n"
         "tokens:\n"
-        "  - {name: shop, sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, scopes: [read, "
+        "  - {name: shop, sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, scopes: "
+        "[read, "
         "submit]}\n"
-        "  - {name: 7, sha256: 1111111111111111111111111111111111111111111111111111111111111111, scopes: [admin]}\n"
+        "  - {name: 7, sha256: 1111111111111111111111111111111111111111111111111111111111111111, scopes: "
+        "[admin]}\n"
         "hosts: [Errand.Example.org, '[2001:DB8::1]', 10.0.0.1]\n"
         "cors: {origins: ['*', 'HTTPS://Example.org:8443']}\n"
         "tls: {certificate: cert.pem, key: key.pem}\n"
@@ -346,7 +399,8 @@ Test(config, a_store_is_a_path_or_memory)
     } rows[] = {
         {"store: postgresql://h/d",
          "1 /store: `postgresql://h/d` is not supported: write the path of a file, or :memory:\n"},
-        {"store: sqlite:x.db", "1 /store: `sqlite:x.db` is not supported: write the path of a file, or :memory:\n"},
+        {"store: sqlite:x.db",
+         "1 /store: `sqlite:x.db` is not supported: write the path of a file, or :memory:\n"},
         {"store: nowhere/x.db", "1 /store: there is no folder FOLDER/nowhere\n"},
         {"store: sub", "1 /store: FOLDER/sub is a folder, not a file\n"},
         {"store: ''", "1 /store: must not be empty\n"},
@@ -385,16 +439,19 @@ Test(config, every_fault_of_a_file_is_named_with_its_line)
         "4 /hosts/0: `example.org:80` is not the name or the address of a host, without scheme and port\n"
         "4 /hosts/1: `http://x` is not the name or the address of a host, without scheme and port\n"
         "4 /hosts/2: `` is not the name or the address of a host, without scheme and port\n"
-        "5 /cors/origins/0: `https://x/` is not an origin, such as https://example.org (no path, no / at the end), "
+        "5 /cors/origins/0: `https://x/` is not an origin, such as https://example.org (no path, no / at the "
+        "end), "
         "or *\n"
-        "5 /cors/origins/1: `example.org` is not an origin, such as https://example.org (no path, no / at the end), "
+        "5 /cors/origins/1: `example.org` is not an origin, such as https://example.org (no path, no / at the "
+        "end), "
         "or *\n"
         "6 /tls/certificate: there is no file FOLDER/nope.pem\n"
         "6 /tls: `key` is missing: PEM\n"
         "7 /kill_grace: `5` is not a duration with its unit, such as 250ms, 30s or 1h30m\n"
         "9 /limits/body: `1MB` is not a size in bytes or with its unit, such as 4096, 64KiB or 1MiB\n"
         "10 /limits/result: 0 is out of range: 1KiB to 256MiB\n"
-        "11 /limits/bulk_body: `99999999999999999GiB` is not a size in bytes or with its unit, such as 4096, 64KiB "
+        "11 /limits/bulk_body: `99999999999999999GiB` is not a size in bytes or with its unit, such as 4096, "
+        "64KiB "
         "or 1MiB\n"
         "12 /limits/connections: must be a number without quotes\n"
         "13 /defaults/timeut: unknown key `timeut`; did you mean `timeout`?\n"
@@ -464,7 +521,8 @@ Test(config, a_file_that_is_no_mapping_or_no_yaml_is_refused)
 
 Test(config, flags_beat_variables_beat_the_file)
 {
-    write_file("errand.yaml", "listen: 127.0.0.1:1\nstore: file.db\nslots: 1\nlog: {level: debug, format: text}\n");
+    write_file("errand.yaml",
+               "listen: 127.0.0.1:1\nstore: file.db\nslots: 1\nlog: {level: debug, format: text}\n");
     setenv("ERRAND_LISTEN", "127.0.0.1:2", 1);
     setenv("ERRAND_SLOTS", "2", 1);
     setenv("ERRAND_LOG_LEVEL", "warn", 1);
@@ -547,16 +605,16 @@ Test(config, faults_of_flags_and_variables_name_them)
     struct faults faults = {0};
     cr_expect_null(config_load(&flags, &faults));
     struct buf wrong = listed(&faults);
-    cr_expect_str_eq(
-        wrong.data,
-        "1 /kill_grace: `5` is not a duration with its unit, such as 250ms, 30s or 1h30m\n"
-        "0 ERRAND_LISTEN: needs an address before the port: 127.0.0.1:8080 for this machine alone, 0.0.0.0:8080 for "
-        "every network\n"
-        "0 --store: `postgresql://x` is not supported: write the path of a file, or :memory:\n"
-        "0 ERRAND_SLOTS: `many` is not a whole number\n"
-        "0 --slots: 0 is out of range: 1 to 1024\n"
-        "0 --log-level: `inf` is not debug, info, warn or error; did you mean `info`?\n"
-        "0 --log-format: `` is not text or json\n");
+    cr_expect_str_eq(wrong.data,
+                     "1 /kill_grace: `5` is not a duration with its unit, such as 250ms, 30s or 1h30m\n"
+                     "0 ERRAND_LISTEN: needs an address before the port: 127.0.0.1:8080 for this machine alone, "
+                     "0.0.0.0:8080 for "
+                     "every network\n"
+                     "0 --store: `postgresql://x` is not supported: write the path of a file, or :memory:\n"
+                     "0 ERRAND_SLOTS: `many` is not a whole number\n"
+                     "0 --slots: 0 is out of range: 1 to 1024\n"
+                     "0 --log-level: `inf` is not debug, info, warn or error; did you mean `info`?\n"
+                     "0 --log-format: `` is not text or json\n");
     buf_release(&wrong);
     faults_release(&faults);
 }

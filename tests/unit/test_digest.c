@@ -29,8 +29,10 @@ Test(digest, hex_is_read_in_either_case_and_exact_length)
         const char *text;
         bool ok;
     } rows[] = {
-        {"00fF", true}, {"ABcd", true}, {"", false},     {"abc", false},    {"abcde", false},
-        {"abcg", false}, {"ab c", false}, {"0x12", false}, {"\x10\x11\x12\x13", false}, {"@ABC", false},
+        {"00fF", true},  {"ABcd", true},   {"", false},
+        {"abc", false},  {"abcde", false}, {"abcg", false},
+        {"ab c", false}, {"0x12", false},  {"\x10\x11\x12\x13", false},
+        {"@ABC", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint8_t bytes[2];

@@ -25,11 +25,8 @@ Test(faults, a_members_key_is_escaped_in_the_pointer)
     static const struct row {
         const char *parent, *key, *pointer;
     } rows[] = {
-        {"", "x", "/x"},
-        {"/args", "", "/args/"},
-        {"/args", "a/b", "/args/a~1b"},
-        {"", "m~n", "/m~0n"},
-        {"/a~1b", "~1", "/a~1b/~01"},
+        {"", "x", "/x"},      {"/args", "", "/args/"},      {"/args", "a/b", "/args/a~1b"},
+        {"", "m~n", "/m~0n"}, {"/a~1b", "~1", "/a~1b/~01"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct faults f = {0};

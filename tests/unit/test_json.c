@@ -67,7 +67,7 @@ Test(json, faults_are_found_where_they_are)
         {"only space", " \n ", 3, "ends where a value"},
         {"trailing junk", "{} x", 3, "'x'"},
         {"two values", "1 2", 2, "the end of the text"},
-        {"a trailing NUL is tested below", "[1,]", 3, "']' stands where a value"},
+        {"a trailing comma", "[1,]", 3, "']' stands where a value"},
         {"a leading comma", "[,1]", 1, "a value"},
         {"no comma", "[1 2]", 3, "',' or ']'"},
         {"a trailing comma in an object", "{\"a\":1,}", 7, "a key in quotes"},
@@ -112,6 +112,7 @@ Test(json, faults_are_found_where_they_are)
         {"a high surrogate before another", "\"\\ud800\\ud800\"", 1, "surrogate"},
         {"a high surrogate before an escape", "\"\\ud800\\n12345\"", 1, "surrogate"},
         {"a low surrogate first", "\"\\udc00\\ud800\"", 1, "surrogate"},
+        {"two low surrogates", "\"\\udc00\\udc00\"", 1, "surrogate"},
         {"a surrogate pair that is cut", "\"\\ud800\\udc0", 1, "surrogate"},
         {"a lone tail byte", "\"\x80\"", 1, "UTF-8"},
         {"an overlong form", "\"\xC0\xAF\"", 1, "UTF-8"},
@@ -136,7 +137,8 @@ Test(json, faults_are_found_where_they_are)
 /* A text cut anywhere must not be read past its end, nor pass. */
 Test(json, no_prefix_of_an_object_passes)
 {
-    struct span text = SPAN("{\"k\\u00e9y\":[1.5e-3,true,null,\"\\ud83d\\ude00\xF0\x9F\x98\x80\"],\"b\":{\"c\":-0}}");
+    struct span text = SPAN("{\"k\\u00e9y\":[1.5e-3,true,null,"
+                            "\"\\ud83d\\ude00\xF0\x9F\x98\x80\"],\"b\":{\"c\":-0}}");
     cr_assert_eq(check(text, 64, NULL), OK);
     for (size_t len = 0; len < text.len; len++)
         cr_expect_eq(check((struct span){text.p, len}, 64, NULL), ERR_INVALID, "%zu bytes", len);
@@ -152,8 +154,8 @@ Test(json, every_byte_is_judged_alike_wherever_it_stands)
             memset(text, 'a', sizeof text);
             text[0] = text[21] = '"';
             text[place] = (char)byte;
-            cr_assert_eq(check((struct span){text, sizeof text}, 0, NULL) == OK, plain, "0x%02X at %d",
-                         byte, place);
+            cr_assert_eq(check((struct span){text, sizeof text}, 0, NULL) == OK, plain, "0x%02X at %d", byte,
+                         place);
         }
     }
 }
@@ -165,8 +167,8 @@ Test(json, nesting_is_limited)
         int depth_max;
         bool ok;
     } rows[] = {
-        {"1", 0, true},           {"[]", 0, false},         {"[]", 1, true},
-        {"[1,[2]]", 1, false},    {"[1,[2]]", 2, true},     {"{\"a\":{}}", 1, false},
+        {"1", 0, true},          {"[]", 0, false},          {"[]", 1, true},
+        {"[1,[2]]", 1, false},   {"[1,[2]]", 2, true},      {"{\"a\":{}}", 1, false},
         {"{\"a\":{}}", 2, true}, {"[[],[],[[]]]", 3, true}, {"[[],[],[[]]]", 2, false},
     };
     for (size_t i = 0; i < COUNT(rows); i++)
@@ -284,9 +286,9 @@ Test(json, types_are_told_by_the_first_byte)
         enum json_type type;
         const char *name;
     } rows[] = {
-        {"null", JSON_NULL, "null"},      {"false", JSON_FALSE, "boolean"}, {"true", JSON_TRUE, "boolean"},
-        {"-1", JSON_NUMBER, "number"},    {"7", JSON_NUMBER, "number"},     {"\"\"", JSON_STRING, "string"},
-        {"[]", JSON_ARRAY, "array"},      {"{}", JSON_OBJECT, "object"},
+        {"null", JSON_NULL, "null"},   {"false", JSON_FALSE, "boolean"}, {"true", JSON_TRUE, "boolean"},
+        {"-1", JSON_NUMBER, "number"}, {"7", JSON_NUMBER, "number"},     {"\"\"", JSON_STRING, "string"},
+        {"[]", JSON_ARRAY, "array"},   {"{}", JSON_OBJECT, "object"},
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         cr_expect_eq(json_type(span_of(rows[i].text)), rows[i].type);

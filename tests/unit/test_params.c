@@ -184,9 +184,8 @@ Test(params, every_fault_of_a_definition_is_named)
         {"{x: {type: string, enum: [a, 1]}}", "/params/x/enum: 1 is not a string\n"},
         {"{x: {enum: []}}", "/params/x/enum: must be a list of at least one value\n"},
         {"{x: {enum: [a], default: b}}", "/params/x/default: must be one of the `enum` values\n"},
-        {"{x: {defualt: 1, min: 2}}",
-         "/params/x/defualt: unknown key `defualt`; did you mean `default`?\n"
-         "/params/x/min: unknown key `min`\n"},
+        {"{x: {defualt: 1, min: 2}}", "/params/x/defualt: unknown key `defualt`; did you mean `default`?\n"
+                                      "/params/x/min: unknown key `min`\n"},
         {"{x: {description: 5}}", "/params/x/description: must be a text of at most 1000 bytes\n"},
         {"{a-b: string, 1a: string, \"\": any}",
          "/params/a-b: `a-b` is no parameter name: 1 to 64 letters, digits and _, no digit first\n"

@@ -25,9 +25,9 @@ Test(retry, the_delay_grows_by_the_factor_up_to_the_maximum)
         {&plain, 11, 0.5, 600000},
         {&plain, 1000, 0.5, 600000},
         {&plain, INT_MAX, 0.5, 600000},
-        {&plain, 0, 0.5, 1000},  /* no failure counts as the first */
+        {&plain, 0, 0.5, 1000}, /* no failure counts as the first */
         {&plain, -5, 0.5, 1000},
-        {&plain, 3, 0.0, 4000},  /* no jitter: randomness changes nothing */
+        {&plain, 3, 0.0, 4000}, /* no jitter: randomness changes nothing */
         {&jittered, 1, 0.0, 800},
         {&jittered, 1, 0.5, 1000},
         {&jittered, 1, 0.75, 1100},
@@ -73,11 +73,20 @@ Test(retry, a_pattern_matches_exactly_or_by_prefix)
         const char *pattern, *type;
         bool matches;
     } rows[] = {
-        {"timeout", "timeout", true}, {"timeout", "timeouts", false}, {"timeouts", "timeout", false},
-        {"http:5*", "http:503", true}, {"http:5*", "http:404", false}, {"http:5*", "http:5", true},
-        {"http:5*", "http:", false},   {"*", "anything", true},        {"*", "", true},
-        {"exit:1", "exit:12", false},  {"exit:1*", "exit:12", true},   {"Timeout", "timeout", false},
-        {"", "", true},                {"", "x", false},
+        {"timeout", "timeout", true},
+        {"timeout", "timeouts", false},
+        {"timeouts", "timeout", false},
+        {"http:5*", "http:503", true},
+        {"http:5*", "http:404", false},
+        {"http:5*", "http:5", true},
+        {"http:5*", "http:", false},
+        {"*", "anything", true},
+        {"*", "", true},
+        {"exit:1", "exit:12", false},
+        {"exit:1*", "exit:12", true},
+        {"Timeout", "timeout", false},
+        {"", "", true},
+        {"", "x", false},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         cr_expect_eq(type_matches(span_of(rows[i].pattern), span_of(rows[i].type)), rows[i].matches,

@@ -299,8 +299,8 @@ Test(task, names_are_what_a_url_can_hold)
         const char *name;
         bool good;
     } rows[] = {
-        {"a", true}, {"9", true}, {"a.b-c_D", true}, {"\"true\"", true}, {"_a", false}, {"-a", false},
-        {".", false}, {"\"\"", false}, {"a/b", false}, {"\"a b\"", false}, {"\303\244", false},
+        {"a", true},  {"9", true},     {"a.b-c_D", true}, {"\"true\"", true}, {"_a", false},       {"-a", false},
+        {".", false}, {"\"\"", false}, {"a/b", false},    {"\"a b\"", false}, {"\303\244", false},
     };
     struct buf yaml = {0};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -332,8 +332,7 @@ Test(task, a_function_is_needed_where_the_name_is_no_c_name)
     struct faults faults = {0};
     cr_expect_null(parsed("tasks: {odd-name: {kind: native, module: tasks.so}}", &faults));
     cr_assert_eq(faults.count, 1);
-    cr_expect_str_eq(faults.items[0].detail,
-                     "`function` is missing: the task's name is no name of a C function");
+    cr_expect_str_eq(faults.items[0].detail, "`function` is missing: the task's name is no name of a C function");
     faults_release(&faults);
 }
 
@@ -380,7 +379,10 @@ Test(task, a_template_is_text_names_and_literal_braces)
         struct span text;
         enum template_piece piece;
         while ((piece = template_next(&at, &text)) != TEMPLATE_END)
-            buf_addf(&pieces, "%c(%.*s)", piece == TEMPLATE_TEXT ? 'T' : piece == TEMPLATE_NAME ? 'N' : 'B',
+            buf_addf(&pieces, "%c(%.*s)",
+                     piece == TEMPLATE_TEXT   ? 'T'
+                     : piece == TEMPLATE_NAME ? 'N'
+                                              : 'B',
                      (int)text.len, text.p);
         cr_expect_str_eq(buf_cstr(&pieces), rows[i].pieces);
         buf_release(&pieces);

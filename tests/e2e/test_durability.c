@@ -1,0 +1,211 @@
+/* What is on disk survives, and what was running runs again. */
+#include "tests/e2e/support.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+SUITE(durability);
+
+Test(durability, what_was_acknowledged_survives_kill_9)
+{
+    struct server *s = serve(TASKS);
+    char *ids[60];
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    for (int i = 0; i < 60; i++) {
+        ids[i] = submit(s, "{'task': 'echo', 'args': {'n': %d}, 'labels': {'i': '%d'}}", i, i);
+        if (i % 20 == 19)
+            restart(s);
+    }
+    for (int i = 0; i < 60; i++) {
+        struct reply *r = EXPECT(get(s, "/invocations/%s", ids[i]), 200);
+        EXPECT_NUMBER(r, "args.n", i);
+        EXPECT_TEXT(r, "status", "queued");
+    }
+    EXPECT_NUMBER(get(s, "/stats"), "invocations.queued", 60);
+    /* the pause survived, too */
+    REQUIRE(cJSON_IsTrue(field(get(s, "/tasks/echo"), "paused")));
+    EXPECT(post(s, "/tasks/echo/resume", NULL), 200);
+    for (int i = 0; i < 60; i++)
+        EXPECT_TEXT(final(s, ids[i]), "status", "succeeded");
+}
+
+Test(durability, a_server_killed_while_clients_submit_has_all_that_it_confirmed)
+{
+    struct server *s = serve(TASKS);
+    char *ids[3000];
+    int count = 0;
+    for (int round = 0; round < 3; round++) {
+        struct client *clients[16];
+        char *body = "{\"task\": \"count\"}";
+        for (int i = 0; i < 16; i++) {
+            clients[i] = client_open(s);
+            client_ask(clients[i], "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
+        }
+        for (int turn = 0; turn < 40; turn++)
+            for (int i = 0; i < 16; i++) {
+                struct reply *r = client_receive(clients[i], false);
+                REQUIRE(r && r->status == 201);
+                ids[count++] = strdup(text_of(r, "id"));
+                client_ask(clients[i], "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
+            }
+        kill_hard(s); /* with 16 requests on their way */
+        for (int i = 0; i < 16; i++)
+            client_close(clients[i]);
+        start(s);
+    }
+    for (int i = 0; i < count; i++)
+        EXPECT(get(s, "/invocations/%s", ids[i]), 200);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.succeeded") >= count &&
+               number_of(get(s, "/stats"), "invocations.queued") == 0);
+    char *runs = read_whole(file_in(s, "runs"));
+    for (int i = 0; i < count; i++)
+        REQUIRE(strstr(runs, ids[i]), "%s never ran", ids[i]);
+}
+
+Test(durability, ids_never_go_back)
+{
+    struct server *s = serve("tasks:\n  echo: {kind: native, module: $NATIVE, retention: 1s}\n");
+    char *last = strdup("");
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 5; i++) {
+            char *id = submit(s, "{'task': 'echo'}");
+            REQUIRE(strcmp(id, last) > 0, "%s after %s", id, last);
+            final(s, id);
+            EXPECT(ask(s, "DELETE", format("/invocations/%s", id), NULL, NULL), 204);
+            last = id;
+        }
+        restart(s);
+    }
+}
+
+Test(durability, what_was_running_runs_again_at_once)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, id, "running");
+    restart(s);
+    struct reply *r;
+    WAIT_UNTIL(number_of(r = get(s, "/invocations/%s", id), "attempt") == 2);
+    touch(file_in(s, "go"));
+    r = final(s, id);
+    EXPECT_TEXT(r, "status", "succeeded");
+    EXPECT_NUMBER(r, "attempt", 2);
+}
+
+/* Many deaths that nobody in it is to blame for: a power cut, the OOM killer. */
+Test(durability, an_unexplained_death_costs_nobody_who_stood_beside_others)
+{
+    struct server *s = serve("slots: 4\ndefaults: {max_recoveries: 0}\n" TASKS);
+    char *a = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    char *b = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, a, "running");
+    AWAIT_STATUS(s, b, "running");
+    restart(s);
+    AWAIT_STATUS(s, a, "running");
+    AWAIT_STATUS(s, b, "running");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, a), "status", "succeeded");
+    EXPECT_TEXT(final(s, b), "status", "succeeded");
+}
+
+/* A task that kills its worker cannot loop for ever, and what merely stood beside it pays nothing. */
+Test(durability, a_native_task_that_crashes_pays_and_its_neighbours_do_not)
+{
+    struct server *s = serve("slots: 4\n"
+                             "tasks:\n"
+                             "  hold: {kind: native, module: $NATIVE, max_recoveries: 0}\n"
+                             "  segfault_after: {kind: native, module: $NATIVE, max_recoveries: 2}\n");
+    char *beside = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    char *bad = submit(s, "{'task': 'segfault_after', 'args': '%s'}", file_in(s, "crash"));
+    for (int death = 1; death <= 3; death++) {
+        AWAIT_STATUS(s, beside, "running");
+        EXPECT_NUMBER(AWAIT_STATUS(s, bad, "running"), "attempt", death);
+        touch(file_in(s, "crash"));
+        cr_assert_eq(await_exit(s), 128 + SIGSEGV);
+        unlink(file_in(s, "crash"));
+        start(s);
+    }
+    struct reply *r = final(s, bad);
+    EXPECT_TEXT(r, "status", "failed");
+    EXPECT_TEXT(r, "error.type", "worker_crashed");
+    r = EXPECT(get(s, "/invocations/%s/attempts", bad), 200);
+    cr_assert_eq(cJSON_GetArraySize(field(r, "items")), 3);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, beside), "status", "succeeded");
+}
+
+Test(durability, an_exit_in_a_native_task_is_its_own_doing)
+{
+    struct server *s = serve("tasks:\n"
+                             "  leaves: {kind: native, module: $NATIVE, max_recoveries: 0}\n"
+                             "  hold: {kind: native, module: $NATIVE, max_recoveries: 0}\n");
+    char *beside = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, beside, "running");
+    char *bad = submit(s, "{'task': 'leaves'}");
+    await_exit(s);
+    start(s);
+    EXPECT_TEXT(EXPECT_TEXT(final(s, bad), "status", "failed"), "error.type", "worker_crashed");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, beside), "status", "succeeded");
+}
+
+Test(durability, children_that_outlive_a_killed_server_are_killed_before_they_run_again)
+{
+    struct server *s = serve("tasks:\n  long: {kind: command, run: [sh, -c, 'echo $$ >>pids; exec sleep 1000']}\n");
+    char *id = submit(s, "{'task': 'long'}");
+    WAIT_UNTIL(*read_whole(file_in(s, "pids")));
+    pid_t first = atoi(read_whole(file_in(s, "pids")));
+    restart(s);
+    WAIT_UNTIL(strchr(read_whole(file_in(s, "pids")), '\n') && strlen(strchr(read_whole(file_in(s, "pids")), '\n')) > 1);
+    REQUIRE(kill(first, 0) != 0, "two of them run");
+    EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200);
+    final(s, id);
+}
+
+Test(durability, retries_and_delays_survive_a_crash)
+{
+    struct server *s = serve("defaults: {backoff: {initial: 1s, jitter: 0}}\n" TASKS);
+    char *failing = submit(s, "{'task': 'fail', 'max_retries': 1}");
+    char *delayed = submit(s, "{'task': 'echo', 'delay': '2s'}");
+    AWAIT_STATUS(s, failing, "scheduled");
+    restart(s);
+    EXPECT_NUMBER(final(s, failing), "attempt", 2);
+    struct reply *r = final(s, delayed);
+    EXPECT_TEXT(r, "status", "succeeded");
+    REQUIRE(strcmp(text_of(r, "started_at"), text_of(r, "run_at")) >= 0, "it ran too early: %s", r->body);
+}
+
+Test(durability, a_second_server_on_the_same_file_is_refused)
+{
+    struct server *s = serve(TASKS);
+    submit(s, "{'task': 'echo'}");
+    struct server *second = prepare(TASKS);
+    char *store = file_in(s, "errand.db");
+    second->arguments = (const char *[]){"--store", store, NULL};
+    REQUIRE(!try_start(second), "it started");
+    REQUIRE(await_exit(second) != 0);
+    REQUIRE(strstr(server_log(second), "errand.db"), "it does not say why: %s", server_log(second));
+    EXPECT(get(s, "/invocations"), 200);
+    kill_hard(s);
+    start(second);
+    cr_assert_eq(cJSON_GetArraySize(field(get(second, "/invocations"), "items")), 1);
+}
+
+Test(durability, a_store_in_memory_is_a_private_folder_that_goes_with_the_server)
+{
+    struct server *s = prepare(TASKS);
+    char *tmp = file_in(s, "tmp");
+    run(s->folder, (const char *[]){"mkdir", "tmp", NULL}, NULL, NULL, NULL);
+    s->arguments = (const char *[]){"--store", ":memory:", NULL};
+    s->variables = (const char *[]){format("TMPDIR=%s", tmp), NULL};
+    start(s);
+    final(s, submit(s, "{'task': 'echo'}"));
+    cr_assert_eq(terminate(s), 0);
+    char *left;
+    run(tmp, (const char *[]){"ls", "-A", NULL}, NULL, &left, NULL);
+    cr_assert_str_empty(left);
+    start(s);
+    EXPECT_NUMBER(get(s, "/stats"), "invocations.succeeded", 0);
+}

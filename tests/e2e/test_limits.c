@@ -1,0 +1,258 @@
+/* Every size has a limit and its own clear answer. */
+#include "tests/e2e/support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+SUITE(limits);
+
+#define JSON "Content-Type: application/json\r\n"
+
+static char *filled(const char *before, size_t n, const char *after)
+{
+    char *text = malloc(strlen(before) + n + strlen(after) + 1);
+    char *at = stpcpy(text, before);
+    memset(at, 'x', n);
+    strcpy(at + n, after);
+    return text;
+}
+
+Test(limits, a_body_above_the_limit_is_413_and_its_answer_is_heard)
+{
+    struct server *s = serve("limits: {body: 64KiB}\n" TASKS);
+    char *fits = filled("{\"task\": \"echo\", \"args\": \"", 65536 - 28, "\"}");
+    cr_assert_eq(strlen(fits), 65536);
+    EXPECT(ask(s, "POST", "/tasks", JSON, fits), 201);
+    EXPECT_HAS(EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, filled(fits, 1, "")), 413, "payload-too-large"), "65536");
+    /* the server reads and drops what it refused: an answer is lost if the connection is reset */
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, filled("\"", 4 << 20, "\"")), 413, "payload-too-large");
+    /* sent in chunks, its length is not known before */
+    struct client *c = client_open(s);
+    client_ask(c, "POST", "/tasks", JSON "Transfer-Encoding: chunked\r\n", NULL, 0);
+    char *chunk = filled("4000\r\n", 0x4000, "\r\n");
+    for (int i = 0; i < 6; i++)
+        client_send(c, chunk, strlen(chunk));
+    client_send(c, "0\r\n\r\n", 5);
+    struct reply *r = client_receive(c, false);
+    REQUIRE(r, "closed without an answer");
+    EXPECT_PROBLEM(r, 413, "payload-too-large");
+    /* and the server is as it was */
+    final(s, submit(s, "{'task': 'echo'}"));
+}
+
+Test(limits, a_body_far_above_the_limit_is_refused_before_it_is_sent)
+{
+    struct server *s = serve(TASKS);
+    struct client *c = client_open(s);
+    client_ask(c, "POST", "/tasks", JSON "Content-Length: 99999999999\r\n", NULL, 0);
+    struct reply *r = client_receive(c, false);
+    REQUIRE(r && r->status == 413, "not refused");
+}
+
+Test(limits, a_client_that_expects_100_is_told_to_go_on)
+{
+    struct server *s = serve(TASKS);
+    struct client *c = client_open(s);
+    client_ask(c, "POST", "/tasks", JSON "Content-Length: 16\r\nExpect: 100-continue\r\n", NULL, 0);
+    REQUIRE(client_hears(c, PATIENCE_MS), "no 100 Continue");
+    client_send(c, "{\"task\": \"echo\"}", 16);
+    struct reply *r = client_receive(c, false);
+    REQUIRE(r && r->status == 201, "%s", r ? r->body : "closed");
+}
+
+Test(limits, an_ndjson_body_may_be_larger_but_has_limits_too)
+{
+    struct server *s = serve("limits: {body: 4KiB, bulk_body: 32KiB, bulk_lines: 100}\n" TASKS);
+    char *lines = strdup("");
+    for (int i = 0; i < 100; i++)
+        lines = format("%s{\"task\": \"echo\", \"args\": \"%s\"}\n", lines, filled("", 100, ""));
+    struct reply *r = EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
+    REQUIRE(!strstr(r->body, "problem"), "%s", r->body);
+    r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", format("%s{\"task\": \"echo\"}\n", lines));
+    REQUIRE(r->status == 413 || (r->status == 200 && strstr(r->body, "413")), "%d %s", r->status, r->body);
+    r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", filled("\"", 40000, "\"\n"));
+    REQUIRE(r->status == 413 || (r->status == 200 && strstr(r->body, "413")), "%d %s", r->status, r->body);
+    r = EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n",
+                   filled("{\"task\": \"echo\"}\n\"", 8000, "\"\n{\"task\": \"echo\"}\n")), 200);
+    EXPECT_HAS(r, "413");
+    final(s, submit(s, "{'task': 'echo'}"));
+}
+
+Test(limits, nesting_is_at_most_64_deep)
+{
+    struct server *s = serve(TASKS);
+    char *open = strdup(""), *close = strdup("");
+    for (int i = 0; i < 63; i++)
+        open = format("%s[", open), close = format("%s]", close);
+    EXPECT(post(s, "/tasks", "{'task': 'echo', 'args': %s%s}", open, close), 201);
+    struct reply *r = post(s, "/tasks", "{'task': 'echo', 'args': %s[]%s}", open, close);
+    REQUIRE(r->status == 400 || r->status == 422, "%d %s", r->status, r->body);
+    char *deep = filled("", 100000, "");
+    memset(deep, '[', 100000);
+    r = ask(s, "POST", "/tasks", JSON, deep);
+    REQUIRE(r->status == 400 || r->status == 422, "%d %s", r->status, r->body);
+}
+
+Test(limits, a_long_address_is_414_and_large_headers_are_431)
+{
+    struct server *s = serve("limits: {header: 8KiB}\n" TASKS);
+    EXPECT_PROBLEM(ask(s, "GET", filled("/invocations?task=", 40000, ""), NULL, NULL), 414, "uri-too-long");
+    EXPECT_PROBLEM(ask(s, "GET", "/tasks", filled("X-Long: ", 40000, "\r\n"), NULL), 431, "header-too-large");
+    EXPECT(ask(s, "GET", "/tasks", filled("X-Long: ", 4000, "\r\n"), NULL), 200);
+    EXPECT(get(s, "/healthz"), 200);
+}
+
+Test(limits, labels_and_keys_have_limits)
+{
+    struct server *s = serve(TASKS);
+    char *many = strdup("\"l0\": \"\"");
+    for (int i = 1; i < 32; i++)
+        many = format("%s, \"l%d\": \"v\"", many, i);
+    EXPECT(post(s, "/tasks", "{'task': 'echo', 'labels': {%s}}", many), 201);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {%s, 'more': ''}}", many), 422, "invalid-request");
+    EXPECT(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': '%s'}}", filled("", 64, ""), filled("", 256, "")), 201);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': ''}}", filled("", 65, "")), 422, "invalid-request");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'a': '%s'}}", filled("", 257, "")), 422, "invalid-request");
+    EXPECT(post(s, "/tasks", "{'task': 'echo', 'key': '%s'}", filled("", 255, "")), 201);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'key': '%s'}", filled("", 256, "")), 422, "invalid-request");
+    struct reply *r = ask(s, "POST", "/tasks", filled(JSON "Idempotency-Key: ", 256, "\r\n"), "{\"task\": \"echo\"}");
+    REQUIRE(r->status == 400 || r->status == 422, "%d", r->status);
+}
+
+Test(limits, a_time_that_overflows_is_refused)
+{
+    struct server *s = serve(TASKS);
+    static const char *const fields[] = {
+        "\"delay\": \"99999999999999999999d\"", "\"expires_in\": \"9223372036854775807ms\"",
+        "\"timeout\": \"9999999999999999h\"",   "\"run_at\": \"99999-01-01T00:00:00Z\"",
+    };
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', %s}", fields[i]), 422, "invalid-request");
+}
+
+Test(limits, a_request_that_two_parsers_could_read_differently_is_refused)
+{
+    static const char *const heads[] = {
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\nContent-Length: 5\r\n\r\n{\"task\": \"echo\"}",
+        "GET /tasks HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+        "GET /tasks HTTP/1.1\r\n\r\n",
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+        "nonsense\r\n\r\n",
+        "GET /tasks HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    };
+    struct server *s = serve(TASKS);
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        struct client *c = client_open(s);
+        client_send(c, heads[i], strlen(heads[i]));
+        struct reply *r = client_receive(c, false);
+        REQUIRE(!r || (r->status >= 400 && r->status < 600), "%s: %d", heads[i], r->status);
+        client_close(c);
+    }
+    EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
+}
+
+Test(limits, a_slow_client_is_timed_out_and_an_idle_one_closed)
+{
+    struct server *s = serve("limits: {request_timeout: 1s, idle_timeout: 1s}\n" TASKS);
+    struct client *head = client_open(s), *body = client_open(s), *idle = client_open(s), *silent = client_open(s);
+    client_send(head, "GET /tasks HT", 13);
+    client_ask(body, "POST", "/tasks", JSON "Content-Length: 16\r\n", NULL, 0);
+    client_send(body, "{\"task\"", 7);
+    client_ask(idle, "GET", "/healthz", NULL, NULL, 0);
+    REQUIRE(client_receive(idle, false));
+    struct client *all[] = {head, body, idle, silent};
+    for (int i = 0; i < 4; i++) {
+        REQUIRE(client_hears(all[i], PATIENCE_MS), "client %d is kept for ever", i);
+        struct reply *r = client_receive(all[i], false);
+        REQUIRE(!r || r->status == 408, "client %d: %d", i, r->status);
+    }
+    EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
+}
+
+Test(limits, connections_above_the_limit_are_not_taken_and_the_others_are_served)
+{
+    struct server *s = serve("limits: {connections: 20}\n" TASKS);
+    struct client *clients[40];
+    for (int i = 0; i < 40; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", "/healthz", NULL, NULL, 0);
+    }
+    int served = 0;
+    for (int i = 0; i < 15; i++) {
+        struct reply *r = client_receive(clients[i], false);
+        served += r && r->status == 200;
+    }
+    cr_assert_eq(served, 15);
+    for (int i = 0; i < 40; i++)
+        client_close(clients[i]);
+    WAIT_UNTIL(({
+        struct client *c = client_open(s);
+        client_ask(c, "GET", "/healthz", NULL, NULL, 0);
+        struct reply *r = client_receive(c, false);
+        client_close(c);
+        r && r->status == 200;
+    }));
+}
+
+Test(limits, waits_above_the_limit_of_streams_are_429)
+{
+    struct server *s = serve("limits: {streams: 3}\n" TASKS);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    struct client *clients[3];
+    for (int i = 0; i < 3; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    }
+    struct reply *r;
+    WAIT_UNTIL((r = get(s, "/invocations/%s?wait=0.01", id))->status == 429);
+    EXPECT_PROBLEM(r, 429, "too-many-streams");
+    EXPECT(get(s, "/invocations/%s", id), 200);
+    touch(file_in(s, "go"));
+    for (int i = 0; i < 3; i++)
+        EXPECT_TEXT(client_receive(clients[i], false), "status", "succeeded");
+}
+
+Test(limits, a_result_above_the_limit_is_said)
+{
+    struct server *s = serve("limits: {result: 4KiB}\n"
+                             "tasks:\n"
+                             "  long_result: {kind: native, module: $NATIVE}\n"
+                             "  many: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y']}\n");
+    char *native = submit(s, "{'task': 'long_result', 'args': 5000}"), *command = submit(s, "{'task': 'many'}");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'long_result', 'args': 4000}")), "status", "succeeded");
+    EXPECT_TEXT(EXPECT_TEXT(final(s, native), "status", "failed"), "error.type", "bad_result");
+    EXPECT_TEXT(EXPECT_TEXT(final(s, command), "status", "failed"), "error.type", "bad_result");
+}
+
+Test(limits, a_log_above_the_limit_is_cut_and_says_so)
+{
+    struct server *s = serve("limits: {log: 8KiB}\n"
+                             "tasks:\n"
+                             "  loud: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y >&2; echo done']}\n");
+    char *id = submit(s, "{'task': 'loud'}");
+    EXPECT_TEXT(final(s, id), "result", "done\n");
+    struct reply *r = EXPECT(get(s, "/invocations/%s/log", id), 200);
+    REQUIRE(r->length >= 8000 && r->length < 9000, "the log has %zu bytes", r->length);
+    REQUIRE(strstr(r->body, "limit") || strstr(r->body, "cut"), "it does not say so: %s", r->body + r->length - 100);
+}
+
+Test(limits, memory_stays_flat_over_many_requests)
+{
+    struct server *s = serve("defaults: {retention: 1s}\n" TASKS);
+    struct client *c = client_open(s);
+    char *body = "{\"task\": \"echo\", \"args\": {\"some\": \"arguments\"}}";
+    int64_t before = 0;
+    for (int i = 0; i < 6000; i++) {
+        client_ask(c, "POST", "/tasks", JSON, body, strlen(body));
+        struct reply *r = client_receive(c, false);
+        REQUIRE(r && r->status == 201);
+        client_ask(c, "GET", format("/invocations/%s", text_of(r, "id")), NULL, NULL, 0);
+        REQUIRE(client_receive(c, false));
+        if (i == 3000)
+            before = resident_kb(s);
+    }
+    int64_t after = resident_kb(s);
+    if (!getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT"))
+        REQUIRE(after < before + 2048, "from %lld to %lld kB", (long long)before, (long long)after);
+}

@@ -1,0 +1,338 @@
+/* Reading: one, lists, tasks, figures. */
+#include "tests/e2e/support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+SUITE(read);
+
+Test(read, a_page_never_skips_or_repeats_while_statuses_change)
+{
+    struct server *s = serve("slots: 2\n" TASKS);
+    enum { N = 120 };
+    char *ids[N];
+    EXPECT(post(s, "/pause", NULL), 200);
+    for (int i = 0; i < N; i++)
+        ids[i] = submit(s, "{'task': 'echo', 'args': %d}", i);
+    EXPECT(post(s, "/resume", NULL), 200);
+
+    /* newest first, while they run, are cancelled, and more come in */
+    int seen = 0;
+    const char *cursor = "";
+    for (int page = 0; cursor; page++) {
+        struct reply *r = EXPECT(get(s, "/invocations?limit=7&cursor=%s", cursor) , 200);
+        if (!*cursor)
+            r = EXPECT(get(s, "/invocations?limit=7"), 200);
+        const cJSON *each;
+        cJSON_ArrayForEach(each, field(r, "items"))
+        {
+            const char *id = cJSON_GetObjectItem(each, "id")->valuestring;
+            REQUIRE(strcmp(id, ids[N - 1 - seen]) == 0, "%s came where %s should", id, ids[N - 1 - seen]);
+            seen++;
+        }
+        cursor = cJSON_IsString(field(r, "next")) ? text_of(r, "next") : NULL;
+        EXPECT(post(s, format("/invocations/%s/cancel", ids[(page * 13) % N]), NULL), 200);
+        submit(s, "{'task': 'echo'}");
+    }
+    cr_assert_eq(seen, N);
+}
+
+Test(read, pages_with_several_statuses_are_merged_in_order)
+{
+    struct server *s = serve(TASKS);
+    char *ids[12];
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    for (int i = 0; i < 12; i++) {
+        static const char *const bodies[] = {"{\"task\": \"fail\"}", "{\"task\": \"echo\"}",
+                                             "{\"task\": \"echo\", \"delay\": \"1h\"}", "{\"task\": \"count\"}"};
+        ids[i] = submit(s, "%s", bodies[i % 4]);
+    }
+    for (int i = 0; i < 12; i++)
+        if (i % 4 == 0 || i % 4 == 3)
+            final(s, ids[i]);
+    int expected[] = {0, 1, 2, 4, 5, 6, 8, 9, 10};
+    int seen = 0;
+    struct reply *r = EXPECT(get(s, "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2"), 200);
+    for (;;) {
+        const cJSON *each;
+        cJSON_ArrayForEach(each, field(r, "items"))
+            REQUIRE(strcmp(cJSON_GetObjectItem(each, "id")->valuestring, ids[expected[seen++]]) == 0, "%s", r->body);
+        if (!cJSON_IsString(field(r, "next")))
+            break;
+        REQUIRE(strstr(header(r, "Link"), "rel=\"next\""), "%s", r->head);
+        r = EXPECT(get(s, "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2&cursor=%s",
+                       text_of(r, "next")), 200);
+    }
+    cr_assert_eq(seen, 9);
+}
+
+static int count_of(struct server *s, const char *query)
+{
+    int n = 0;
+    const char *cursor = NULL;
+    do {
+        struct reply *r = cursor ? get(s, "/invocations?%s&cursor=%s", query, cursor) : get(s, "/invocations?%s", query);
+        EXPECT(r, 200);
+        n += cJSON_GetArraySize(field(r, "items"));
+        cursor = cJSON_IsString(field(r, "next")) ? text_of(r, "next") : NULL;
+    } while (cursor);
+    return n;
+}
+
+Test(read, a_list_is_filtered_by_everything_it_says)
+{
+    struct server *s = serve(TASKS);
+    char *first = submit(s, "{'task': 'echo', 'labels': {'shop': 'a', 'order': '1'}}");
+    submit(s, "{'task': 'echo', 'labels': {'shop': 'a', 'order': '2'}}");
+    char *failed = submit(s, "{'task': 'fail', 'labels': {'shop': 'b'}, 'key': 'k'}");
+    final(s, first);
+    struct reply *f = final(s, failed);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.succeeded") == 2);
+    static const struct {
+        const char *query;
+        int count;
+    } rows[] = {
+        {"task=echo", 2},          {"task=nosuch", 0},          {"status=failed", 1},
+        {"status=succeeded", 2},   {"status=running", 0},       {"label.shop=a", 2},
+        {"label.shop=a&label.order=2", 1}, {"label.shop=b&label.order=2", 0}, {"error=mine", 1},
+        {"error=mi*", 1},          {"error=mi", 0},             {"key=k", 1},
+        {"task=fail&status=failed&label.shop=b&error=mine", 1}, {"worker=nobody", 0},
+        {"created_after=2001-01-01T00:00:00Z", 3},              {"created_before=2001-01-01T00:00:00Z", 0},
+        {"label.shop=a&limit=1", 2},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        int n = count_of(s, rows[i].query);
+        REQUIRE(n == rows[i].count, "%s: %d instead of %d", rows[i].query, n, rows[i].count);
+    }
+    cr_assert_eq(count_of(s, format("worker=%s", text_of(f, "worker"))) >= 1, 1);
+    cr_assert_eq(count_of(s, format("created_before=%s", text_of(f, "created_at"))), 2);
+}
+
+Test(read, a_query_that_nothing_reads_is_refused)
+{
+    static const char *const paths[] = {
+        "/invocations?stauts=failed", "/invocations?status=done", "/invocations?limit=0", "/invocations?limit=1001",
+        "/invocations?limit=x", "/invocations?order=up", "/invocations?view=all", "/invocations?cursor=!!",
+        "/invocations?created_after=yesterday", "/invocations?task=a&task=b", "/invocations?task=%zz",
+        "/invocations?group=1", "/stats?x=1", "/tasks?limit=2x", "/invocations?label.=x",
+    };
+    struct server *s = serve(TASKS);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        EXPECT_PROBLEM(ask(s, "GET", paths[i], NULL, NULL), 400, "invalid-query");
+    EXPECT_HAS(ask(s, "GET", "/invocations?stauts=failed", NULL, NULL), "status");
+}
+
+Test(read, lists_leave_arguments_and_results_out_unless_asked)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'args': 'secret'}");
+    final(s, id);
+    struct reply *r = EXPECT(get(s, "/invocations"), 200);
+    REQUIRE(!field(r, "items.0.args") && !field(r, "items.0.result") && field(r, "items.0.id"), "%s", r->body);
+    EXPECT_TEXT(EXPECT(get(s, "/invocations?view=full"), 200), "items.0.result", "secret");
+    r = EXPECT(get(s, "/invocations/%s?view=basic", id), 200);
+    REQUIRE(!field(r, "args") && !field(r, "result"), "%s", r->body);
+}
+
+Test(read, what_has_not_changed_is_304)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo'}");
+    final(s, id);
+    char *paths[] = {"/invocations", "/tasks", "/tasks/echo", format("/invocations/%s", id), format("/invocations/%s/attempts", id)};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        char *tag = header(EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200), "ETag");
+        REQUIRE(tag && strncmp(tag, "W/\"", 3) == 0, "%s has the ETag %s", paths[i], tag);
+        char *condition = format("If-None-Match: %s\r\n", tag);
+        struct reply *r = EXPECT(ask(s, "GET", paths[i], condition, NULL), 304);
+        cr_assert_eq(r->length, 0);
+        cr_assert_str_eq(header(r, "ETag"), tag);
+        EXPECT(ask(s, "GET", paths[i], "If-None-Match: W/\"other\"\r\n", NULL), 200);
+        final(s, submit(s, "{'task': 'echo'}"));
+        EXPECT(ask(s, "GET", paths[i], condition, NULL), 200);
+    }
+    /* a tag of an earlier life of the server is worth nothing */
+    char *tag = header(EXPECT(get(s, "/invocations"), 200), "ETag");
+    restart(s);
+    EXPECT(ask(s, "GET", "/invocations", format("If-None-Match: %s\r\n", tag), NULL), 200);
+}
+
+Test(read, an_unknown_invocation_is_404)
+{
+    static const char *const paths[] = {"/invocations/0000000000000", "/invocations/nonsense", "/invocations/0000000000000/log",
+                                        "/invocations/0000000000000/result", "/invocations/0000000000000/attempts",
+                                        "/tasks/nosuch", "/nosuch", "/tasks/", "/invocations/0000000000000/nosuch",
+                                        "/groups", "/loops", "/schedules", "/events", "/metrics", "/workers", "/slots",
+                                        "/messages", "/invocations/0000000000000/children"};
+    struct server *s = serve(TASKS);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        EXPECT_PROBLEM(ask(s, "GET", paths[i], NULL, NULL), 404, "not-found");
+    EXPECT_PROBLEM(post(s, "/invocations/0000000000000/cancel", NULL), 404, "not-found");
+    EXPECT_PROBLEM(post(s, "/invocations/0000000000000/retry", NULL), 404, "not-found");
+    EXPECT_PROBLEM(patch(s, "/invocations/0000000000000", "{'priority': 1}"), 404, "not-found");
+    EXPECT_PROBLEM(ask(s, "DELETE", "/invocations/0000000000000", NULL, NULL), 404, "not-found");
+    EXPECT_PROBLEM(post(s, "/tasks/nosuch/pause", NULL), 404, "not-found");
+    EXPECT_PROBLEM(post(s, "/leases", "{}"), 404, "not-found");
+}
+
+Test(read, a_result_that_is_not_there_is_409)
+{
+    struct server *s = serve(TASKS);
+    char *held = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    char *failed = submit(s, "{'task': 'fail'}");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result", held), 409, "conflict");
+    final(s, failed);
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result", failed), 409, "conflict");
+    touch(file_in(s, "go"));
+    final(s, held);
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/result", held), 200)->body, "\"let go\"");
+}
+
+Test(read, attempts_are_kept_with_their_errors)
+{
+    struct server *s = serve("defaults: {max_retries: 5, backoff: {initial: 1ms}}\ntasks:\n"
+                             "  fail_until: {kind: native, module: $NATIVE}\n");
+    char *id = submit(s, "{'task': 'fail_until', 'args': 3}");
+    struct reply *r = final(s, id);
+    EXPECT_TEXT(r, "status", "succeeded");
+    EXPECT_NUMBER(r, "attempt", 3);
+    EXPECT_NULL(r, "error");
+    r = EXPECT(get(s, "/invocations/%s/attempts", id), 200);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_NUMBER(r, format("items.%d.attempt", i), i + 1);
+        EXPECT_TEXT(r, format("items.%d.status", i), i < 2 ? "failed" : "succeeded");
+        if (i < 2)
+            EXPECT_TEXT(r, format("items.%d.error.type", i), format("fault-%d", i + 1));
+        REQUIRE(*text_of(r, format("items.%d.started_at", i)) && *text_of(r, format("items.%d.finished_at", i)), "%s", r->body);
+    }
+    EXPECT_NULL(r, "items.2.error");
+    cr_assert_eq(cJSON_GetArraySize(field(r, "items")), 3);
+}
+
+Test(read, tasks_show_their_definition_and_their_counts)
+{
+    struct server *s = serve("tasks:\n"
+                             "  add:\n"
+                             "    kind: native\n"
+                             "    module: $NATIVE\n"
+                             "    function: echo\n"
+                             "    description: adds\n"
+                             "    params: {x: integer, y: {type: integer, default: 1}, z: {type: string, enum: [a, b], default: a}}\n"
+                             "    timeout: 1h30m\n"
+                             "    max_retries: 3\n"
+                             "  say: {kind: command, run: [echo, hello]}\n");
+    final(s, submit(s, "{'task': 'add', 'args': [1]}"));
+    struct reply *r = EXPECT(get(s, "/tasks/add"), 200);
+    EXPECT_TEXT(r, "kind", "native");
+    EXPECT_TEXT(r, "description", "adds");
+    EXPECT_TEXT(r, "params.properties.x.type", "integer");
+    EXPECT_NUMBER(r, "params.properties.y.default", 1);
+    EXPECT_TEXT(r, "params.required.0", "x");
+    EXPECT_TEXT(r, "options.timeout", "1h30m");
+    EXPECT_NUMBER(r, "options.max_retries", 3);
+    EXPECT_NUMBER(r, "counts.succeeded", 1);
+    REQUIRE(cJSON_IsFalse(field(r, "paused")) && cJSON_IsFalse(field(r, "gone")), "%s", r->body);
+    EXPECT_NULL(r, "oldest_queued_at");
+    r = EXPECT(get(s, "/tasks"), 200);
+    EXPECT_TEXT(r, "items.0.name", "add");
+    EXPECT_TEXT(r, "items.1.name", "say");
+    EXPECT_TEXT(r, "items.1.kind", "command");
+    EXPECT(post(s, "/tasks/say/pause", NULL), 200);
+    struct reply *queued = EXPECT(post(s, "/tasks", "{'task': 'say'}"), 201);
+    EXPECT_TEXT(EXPECT(get(s, "/tasks/say"), 200), "oldest_queued_at", text_of(queued, "created_at"));
+}
+
+Test(read, stats_count_what_happened)
+{
+    struct server *s = serve(TASKS);
+    final(s, submit(s, "{'task': 'echo'}"));
+    final(s, submit(s, "{'task': 'fail'}"));
+    EXPECT(post(s, "/pause", NULL), 200);
+    submit(s, "{'task': 'echo'}");
+    struct reply *r = EXPECT(get(s, "/stats"), 200);
+    EXPECT_NUMBER(r, "invocations.succeeded", 1);
+    EXPECT_NUMBER(r, "invocations.failed", 1);
+    EXPECT_NUMBER(r, "invocations.queued", 1);
+    EXPECT_NUMBER(r, "tasks.echo.succeeded", 1);
+    EXPECT_NUMBER(r, "tasks.echo.queued", 1);
+    EXPECT_NUMBER(r, "submitted", 3);
+    EXPECT_NUMBER(r, "failed", 1);
+    REQUIRE(number_of(r, "rates.submitted") > 0, "%s", r->body);
+    REQUIRE(number_of(r, "latency_ms.run.p99") >= number_of(r, "latency_ms.run.p50"), "%s", r->body);
+}
+
+Test(read, the_server_says_what_it_is)
+{
+    struct server *s = serve(TASKS);
+    EXPECT(get(s, "/healthz"), 200);
+    EXPECT(get(s, "/readyz"), 200);
+    struct reply *r = EXPECT(get(s, "/version"), 200);
+    REQUIRE(*text_of(r, "version") && *text_of(r, "commit") && *text_of(r, "sqlite") && *text_of(r, "libmicrohttpd"), "%s", r->body);
+    r = EXPECT(get(s, "/openapi.yaml"), 200);
+    cr_assert_str_eq(r->body, read_whole("openapi.yaml"));
+}
+
+Test(read, a_head_is_a_get_without_its_body)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'args': 'x'}");
+    final(s, id);
+    char *paths[] = {"/tasks", "/invocations", "/healthz", "/stats", format("/invocations/%s", id), format("/invocations/%s/log", id)};
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        struct reply *head = EXPECT(ask(s, "HEAD", paths[i], NULL, NULL), 200);
+        struct reply *whole = EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200);
+        cr_assert_eq(head->length, 0);
+        cr_assert_str_eq(header(head, "Content-Type"), header(whole, "Content-Type"));
+    }
+}
+
+Test(read, a_method_that_a_path_does_not_know_is_405_and_names_those_it_does)
+{
+    struct server *s = serve(TASKS);
+    struct reply *r = EXPECT_PROBLEM(ask(s, "DELETE", "/tasks", NULL, NULL), 405, "method-not-allowed");
+    REQUIRE(strstr(header(r, "Allow"), "GET") && strstr(header(r, "Allow"), "POST"), "%s", r->head);
+    EXPECT(ask(s, "PUT", "/invocations/0000000000000", "Content-Type: application/json\r\n", "{}"), 405);
+    EXPECT(ask(s, "BREW", "/tasks", NULL, NULL), 405);
+    r = EXPECT(ask(s, "OPTIONS", "/invocations/0000000000000", NULL, NULL), 204);
+    REQUIRE(strstr(header(r, "Allow"), "PATCH") && strstr(header(r, "Allow"), "HEAD"), "%s", r->head);
+}
+
+Test(read, a_connection_serves_many_requests_in_order)
+{
+    struct server *s = serve(TASKS);
+    struct client *c = client_open(s);
+    for (int i = 0; i < 20; i++) {
+        char *body = format("{\"task\": \"echo\", \"args\": %d}", i);
+        client_ask(c, "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
+        struct reply *r = client_receive(c, false);
+        REQUIRE(r && r->status == 201, "the connection was closed");
+        EXPECT_NUMBER(r, "args", i);
+    }
+    /* pipelined */
+    for (int i = 0; i < 5; i++)
+        client_ask(c, "GET", i % 2 ? "/healthz" : "/version", NULL, NULL, 0);
+    for (int i = 0; i < 5; i++) {
+        struct reply *r = client_receive(c, false);
+        REQUIRE(r && r->status == 200 && (i % 2 == 0) == (strstr(r->body, "sqlite") != NULL), "answer %d is another's", i);
+    }
+}
+
+Test(read, a_task_that_left_the_configuration_is_gone_and_its_invocations_stay)
+{
+    struct server *s = serve(TASKS);
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    char *id = submit(s, "{'task': 'echo'}");
+    EXPECT(post(s, "/tasks/echo/resume", NULL), 200);
+    final(s, id);
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    id = submit(s, "{'task': 'echo', 'key': 'k'}");
+    kill_hard(s);
+    configure(s, "tasks:\n  fail: {kind: native, module: $NATIVE}\n");
+    start(s);
+    struct reply *r = EXPECT(get(s, "/tasks/echo"), 200);
+    REQUIRE(cJSON_IsTrue(field(r, "gone")), "%s", r->body);
+    EXPECT_NUMBER(r, "counts.queued", 1);
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "queued");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 422, "invalid-request");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+}

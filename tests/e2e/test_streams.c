@@ -1,0 +1,169 @@
+/* Requests that wait: long polls, Prefer, followed logs. */
+#include "tests/e2e/support.h"
+
+#include <signal.h>
+#include <string.h>
+
+SUITE(streams);
+
+#define JSON "Content-Type: application/json\r\n"
+
+Test(streams, a_wait_ends_when_it_is_final)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    struct client *c = client_open(s);
+    client_ask(c, "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    AWAIT_STATUS(s, id, "running");
+    REQUIRE(!client_hears(c, 100), "it does not wait");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(client_receive(c, false), "status", "succeeded");
+}
+
+Test(streams, a_wait_is_over_when_its_time_is)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    int64_t began = now_ms();
+    AWAIT_STATUS(s, id, "running");
+    struct reply *r = EXPECT(get(s, "/invocations/%s?wait=0.5", id), 200);
+    EXPECT_TEXT(r, "status", "running");
+    REQUIRE(now_ms() - began >= 500, "after %d ms", (int)(now_ms() - began));
+    EXPECT_TEXT(EXPECT(get(s, "/invocations/%s?wait=100ms", id), 200), "status", "running");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=0.1", id), 409, "conflict");
+    EXPECT_PROBLEM(get(s, "/invocations/%s?wait=soon", id), 400, "invalid-query");
+    EXPECT_PROBLEM(get(s, "/invocations/%s?wait=-1", id), 400, "invalid-query");
+}
+
+/* Elsewhere a wait for a result spins a core. */
+Test(streams, five_hundred_waits_do_not_spin)
+{
+    struct server *s = serve(TASKS);
+    struct client *clients[500];
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, id, "running");
+    for (int i = 0; i < 500; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    }
+    EXPECT(get(s, "/healthz"), 200);
+    char *other = submit(s, "{'task': 'echo', 'delay': '2s'}");
+    int64_t before = processor_ms(s);
+    final(s, other);
+    int64_t used = processor_ms(s) - before; /* the held body looks for its file 500 times a second */
+    REQUIRE(used < 600, "they used %lld ms of 2 s", (long long)used);
+    touch(file_in(s, "go"));
+    for (int i = 0; i < 500; i++)
+        EXPECT_TEXT(client_receive(clients[i], false), "status", "succeeded");
+}
+
+Test(streams, prefer_wait_answers_a_submission_with_its_result)
+{
+    struct server *s = serve(TASKS);
+    struct reply *r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: wait=30\r\n", "{\"task\": \"echo\", \"args\": 5}"), 201);
+    EXPECT_TEXT(r, "status", "succeeded");
+    EXPECT_NUMBER(r, "result", 5);
+    REQUIRE(header(r, "Preference-Applied") && strstr(header(r, "Preference-Applied"), "wait"), "%s", r->head);
+    REQUIRE(header(r, "Location"), "%s", r->head);
+
+    char *body = format("{\"task\": \"hold\", \"args\": \"%s\", \"key\": \"k\"}", file_in(s, "go"));
+    r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: wait=0.2\r\n", body), 201);
+    REQUIRE(strcmp(text_of(r, "status"), "succeeded") != 0, "%s", r->body);
+    touch(file_in(s, "go"));
+    r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: respond-async, wait=30\r\n", body), 200);
+    EXPECT_TEXT(r, "status", "succeeded");
+    r = EXPECT(ask(s, "POST", "/tasks", JSON, body), 200);
+    REQUIRE(!header(r, "Preference-Applied"), "%s", r->head);
+}
+
+Test(streams, a_client_that_leaves_cancels_nothing)
+{
+    struct server *s = serve(TASKS);
+    struct client *c = client_open(s);
+    char *body = format("{\"task\": \"hold\", \"args\": \"%s\", \"key\": \"k\"}", file_in(s, "go"));
+    client_ask(c, "POST", "/tasks", JSON "Prefer: wait=60\r\n", body, strlen(body));
+    struct reply *r;
+    WAIT_UNTIL(cJSON_GetArraySize(field(r = get(s, "/invocations?key=k&status=running"), "items")) == 1);
+    char *id = strdup(text_of(r, "items.0.id"));
+    client_close(c);
+    c = client_open(s);
+    client_ask(c, "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    client_close(c);
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "running");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+}
+
+Test(streams, a_log_is_followed_to_its_end)
+{
+    struct server *s = serve("tasks:\n  slow: {kind: command, run: [sh, -c, 'echo one; until [ -e go ]; do sleep 0.02; done; echo two >&2; exit 1']}\n");
+    char *id = submit(s, "{'task': 'slow'}");
+    struct client *c = client_open(s);
+    client_ask(c, "GET", format("/invocations/%s/log?follow=true", id), NULL, NULL, 0);
+    struct reply *r = client_receive_head(c);
+    REQUIRE(r && r->status == 200 && strncmp(header(r, "Content-Type"), "text/plain", 10) == 0, "%s", r ? r->head : "closed");
+    char *text = strdup("");
+    while (!strstr(text, "one\n"))
+        text = format("%s%s", text, client_receive_piece(c));
+    touch(file_in(s, "go"));
+    for (char *piece; (piece = client_receive_piece(c));)
+        text = format("%s%s", text, piece);
+    cr_assert_str_eq(text, "one\ntwo\n");
+    /* the connection can be used again */
+    client_ask(c, "GET", format("/invocations/%s/log", id), NULL, NULL, 0);
+    r = client_receive(c, false);
+    REQUIRE(r && strcmp(r->body, "one\ntwo\n") == 0, "%s", r ? r->body : "closed");
+}
+
+Test(streams, a_log_is_that_of_all_attempts_or_of_one)
+{
+    struct server *s = serve("tasks:\n  tries: {kind: command, run: [sh, -c, 'echo try $ERRAND_ATTEMPT; exit 1'], max_retries: 1, backoff: {initial: 1ms}}\n");
+    char *id = submit(s, "{'task': 'tries'}");
+    final(s, id);
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log", id), 200)->body, "try 1\ntry 2\n");
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?attempt=2", id), 200)->body, "try 2\n");
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?attempt=7", id), 200)->body, "");
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?follow=true", id), 200)->body, "try 1\ntry 2\n");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/log?attempt=0", id), 400, "invalid-query");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/log?follow=maybe", id), 400, "invalid-query");
+}
+
+Test(streams, progress_and_log_are_seen_while_it_runs)
+{
+    struct server *s = serve("tasks:\n  chatter: {kind: native, module: $NATIVE}\n");
+    char *id = submit(s, "{'task': 'chatter', 'args': '%s'}", file_in(s, "go"));
+    WAIT_UNTIL(number_of(get(s, "/invocations/%s", id), "progress.value") == 0.5);
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "progress.note", "half");
+    WAIT_UNTIL(strcmp(get(s, "/invocations/%s/log", id)->body, "one\ntwo\nholding\n") == 0);
+    touch(file_in(s, "go"));
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body, "one\ntwo\nholding\n");
+}
+
+Test(streams, waits_end_at_shutdown_with_what_is_known)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    struct client *wait = client_open(s), *follow = client_open(s);
+    client_ask(wait, "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    client_ask(follow, "GET", format("/invocations/%s/log?follow=true", id), NULL, NULL, 0);
+    REQUIRE(client_receive_head(follow));
+    REQUIRE(!client_hears(wait, 50), "it does not wait");
+    send_signal(s, SIGTERM);
+    struct reply *r = client_receive(wait, false);
+    REQUIRE(r, "closed without an answer");
+    EXPECT_TEXT(r, "status", "scheduled");
+    REQUIRE(!client_receive_piece(follow));
+    cr_assert_eq(await_exit(s), 0);
+}
+
+Test(streams, a_wait_is_answered_for_a_cancellation_and_a_deletion_too)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    struct client *c = client_open(s);
+    client_ask(c, "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    REQUIRE(!client_hears(c, 50), "it does not wait");
+    EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200);
+    EXPECT_TEXT(client_receive(c, false), "status", "cancelled");
+}

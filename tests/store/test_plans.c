@@ -1,0 +1,247 @@
+/* Every statement that the store runs is caught as SQLite prepares it, and its
+ * plan is looked at afterwards: nothing scans a table that grows, nothing
+ * sorts, and each hot statement uses the index that was made for it. (SQLite
+ * takes a partial index only where the query repeats its condition.) */
+#include "base/clock.h"
+#include "tests/store/support.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TEXTS_MAX = 400 };
+
+static pthread_mutex_t texts_lock = PTHREAD_MUTEX_INITIALIZER;
+static char *texts[TEXTS_MAX];
+static int text_count;
+
+static int catch_statement(unsigned mask, void *context, void *stmt, void *text)
+{
+    (void)mask;
+    (void)context;
+    (void)text;
+    const char *sql = sqlite3_sql(stmt);
+    pthread_mutex_lock(&texts_lock);
+    int i = 0;
+    while (i < text_count && strcmp(texts[i], sql) != 0)
+        i++;
+    if (i == text_count && i < TEXTS_MAX)
+        texts[text_count++] = xstrdup(sql);
+    pthread_mutex_unlock(&texts_lock);
+    return 0;
+}
+
+static int watch_connection(sqlite3 *handle, char **error, const void *api)
+{
+    (void)error;
+    (void)api;
+    return sqlite3_trace_v2(handle, SQLITE_TRACE_STMT, catch_statement, NULL);
+}
+
+static bool ignore_row(void *context, const struct invocation *row)
+{
+    (void)context;
+    (void)row;
+    return true;
+}
+
+static void ignore_attempt(void *context, const struct attempt_row *row)
+{
+    (void)context;
+    (void)row;
+}
+
+static void list(struct fixture *f, struct filter filter)
+{
+    for (int order = 0; order < 2; order++) {
+        struct list_query query = {.filter = filter, .limit = 10, .oldest_first = order, .view = (enum view)order};
+        int64_t next;
+        IS_OK(reader_list(f->reader, &query, ignore_row, NULL, &next));
+    }
+}
+
+static int one(void *context, int task)
+{
+    (void)context;
+    (void)task;
+    return 1;
+}
+
+/* Everything the store can do, once. */
+static void do_everything(struct fixture *f)
+{
+    static char large[2000];
+    memset(large, '4', sizeof large);
+    struct submission s = plain(f);
+    s.labels = SPAN("{\"a\":\"b\"}");
+    s.args = (struct span){large, sizeof large};
+    s.key_owner = SPAN("");
+    s.key = SPAN("k");
+    submit_all(f, &s, 1);
+    submit_all(f, &s, 1);
+    struct waited w;
+    started(&w, f, s.id, 1);
+    struct op_progress progress;
+    op_progress_init(&progress);
+    progress.id = s.id;
+    progress.task = f->task;
+    progress.attempt = 1;
+    IS_OK(store_do(f->store, &progress.op));
+    struct log_chunk chunk = {1, SPAN("x")};
+    w.run.log = &chunk;
+    w.run.log_count = 1;
+    w.run.drop_stdout = true;
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    started(&w, f, s.id, 2);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_FAILED));
+    list(f, (struct filter){.error = SPAN("boom")});
+    IS_OK(alter(f, ALTER_RETRY, s.id));
+    started(&w, f, s.id, 3);
+    w.run.result = (struct span){large, sizeof large};
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    struct invocation row;
+    IS_OK(reader_get(f->reader, s.id, VIEW_FULL, &row));
+    IS_OK(reader_attempts(f->reader, s.id, ignore_attempt, NULL));
+    struct buf out = {0};
+    int64_t total, seq = 0;
+    IS_OK(reader_log(f->reader, s.id, 0, 0, 100, &out, &total));
+    IS_OK(reader_log_after(f->reader, s.id, 0, &seq, 100, &out));
+    buf_release(&out);
+    uint8_t digest[32];
+    IS_OK(reader_find_key(f->reader, SPAN(""), SPAN("k"), &row.id, digest));
+    IS_OK(alter(f, ALTER_DELETE, s.id));
+    int64_t id = submit(f);
+    struct op_alter patch;
+    op_alter_init(&patch, ALTER_PATCH, &id, 1);
+    patch.set_priority = true;
+    IS_OK(store_do(f->store, &patch.op));
+    list(f, (struct filter){.statuses = 1u << STATUS_QUEUED});
+    list(f, (struct filter){.statuses = 1u << STATUS_RUNNING | 1u << STATUS_FAILED | 1u << STATUS_CANCELLED});
+    list(f, (struct filter){.statuses = 1u << STATUS_SCHEDULED});
+    list(f, (struct filter){.task = f->task});
+    list(f, (struct filter){.label_count = 1, .label_names = {SPAN("a")}, .label_values = {SPAN("b")}});
+    list(f, (struct filter){.key = SPAN("k")});
+    struct op_refill refill;
+    op_refill_init(&refill);
+    refill.task = f->task;
+    refill.limit = 10;
+    IS_OK(store_do(f->store, &refill.op));
+    op_refill_release(&refill);
+    struct submission soon[2] = {plain(f), plain(f)};
+    soon[0].run_at = soon[1].expires_at = clock_now_ms() + 2;
+    soon[1].retention_ms = 0;
+    submit_all(f, soon, 2);
+    while (upkeep(f, UPKEEP_PROMOTE).next_at || upkeep(f, UPKEEP_EXPIRE).next_at)
+        ;
+    upkeep(f, UPKEEP_PRUNE);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    id = submit(f);
+    started(&w, f, id, 1);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    int64_t casualty = submit(f);
+    fixture_shut(f);
+    fixture_open(f);
+    int64_t *alone;
+    int count;
+    IS_OK(store_recover(f->store, &(struct casualty){casualty, true}, 1, one, NULL, &alone, &count));
+    free(alone);
+    fixture_start(f);
+}
+
+static const struct {
+    const char *part;  /* of the statement */
+    const char *index; /* what its plan must name */
+} hot[] = {
+    {"UPDATE invocations SET status = 3", "INTEGER PRIMARY KEY"},
+    {"UPDATE invocations SET status = ?3, finished_at", "INTEGER PRIMARY KEY"},
+    {"priority = ?2 AND id > ?3 ORDER BY id", "invocations_ready (task=? AND priority=? AND id>?)"},
+    {"priority > ?2 ORDER BY priority, id", "invocations_ready (task=? AND priority>?)"},
+    {"MIN(priority)", "invocations_ready (task=? AND priority>?)"},
+    {"status = 1 AND run_at <= ?1", "invocations_due (run_at<?)"},
+    {"SELECT run_at FROM invocations WHERE status = 1", "invocations_due"},
+    {"expires_at <= ?1", "invocations_expiry (expires_at>? AND expires_at<?)"},
+    {"SELECT expires_at", "invocations_expiry"},
+    {"prune_at <= ?1", "invocations_prune (prune_at>? AND prune_at<?)"},
+    {"SELECT prune_at", "invocations_prune"},
+    {"key_owner = ?1 AND key = ?2", "invocations_key (key_owner=? AND key=?)"},
+    {"i.key_owner = ?3", "invocations_key (key_owner=? AND key=?"},
+    {"i.status = 2 AND i.task = ?3", "invocations_ready (task=? AND priority=? AND id>? AND id<?)"},
+    {"i.status = 1 AND", "invocations_status (status=? AND id>? AND id<?)"},
+    {"i.status = 3 AND", "invocations_status (status=? AND id>? AND id<?)"},
+    {"i.status = 6 AND", "invocations_status (status=? AND id>? AND id<?)"},
+    {"i.status = 7 AND", "invocations_status (status=? AND id>? AND id<?)"},
+    {"i.task = ?3 AND i.id", "invocations_task (task=? AND id>? AND id<?)"},
+    {"FROM labels l", "labels_1 (name=? AND value=? AND id>? AND id<?)"},
+    {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
+    {"WHERE status = 3 AND status IN", "invocations_status (status=?)"},
+    {"DELETE FROM labels", "labels_id"},
+    {"DELETE FROM errors", "errors_id"},
+    {"DELETE FROM payloads", "payloads_1 (id=?)"},
+    {"DELETE FROM logs WHERE id = ?1", "logs_1 (id=?)"},
+    {"DELETE FROM attempts", "attempts_1 (id=?)"},
+    {"MAX(seq)", "logs_1 (id=?)"},
+    {"seq > ?2", "logs_1 (id=? AND seq>?)"},
+};
+enum { HOT = sizeof hot / sizeof *hot };
+
+/* These tables stay small, or are read whole when the store is opened. */
+static bool may_be_scanned(const char *detail, const char *sql)
+{
+    return strstr(detail, "SCAN tasks") || strstr(detail, "SCAN counters") || strstr(detail, "schema_version") ||
+           strstr(detail, "CONSTANT ROW") || strstr(sql, "MAX(id) FROM invocations") ||
+           (strncmp(detail, "SCAN invocations USING", 22) == 0 && strstr(sql, "LIMIT 1"));
+}
+
+static void check_plan(struct fixture *f, const char *sql, int hits[HOT])
+{
+    struct db_stmt *stmt;
+    struct buf text = {0}, plan = {0};
+    buf_addf(&text, "EXPLAIN QUERY PLAN %s", sql);
+    IS_OK(db_prepare(f->raw, buf_cstr(&text), &stmt));
+    bool row;
+    while (db_step(stmt, &row) == OK && row) {
+        struct span detail = db_span(stmt, 3);
+        char line[300];
+        snprintf(line, sizeof line, "%.*s", (int)detail.len, detail.p);
+        cr_expect(!strstr(line, "TEMP B-TREE"), "sorts: %s", sql);
+        cr_expect(strncmp(line, "SCAN", 4) != 0 || may_be_scanned(line, sql), "%s: %s", line, sql);
+        buf_addf(&plan, "%s; ", line);
+    }
+    for (int i = 0; i < HOT; i++)
+        if (strstr(sql, hot[i].part)) {
+            hits[i]++;
+            cr_expect(strstr(buf_cstr(&plan), hot[i].index), "%s\n  has the plan %s\n  without %s", sql,
+                      buf_cstr(&plan), hot[i].index);
+        }
+    db_finalize(stmt);
+    buf_release(&text);
+    buf_release(&plan);
+}
+
+static bool has_plan(const char *sql)
+{
+    return strncmp(sql, "SELECT", 6) == 0 || strncmp(sql, "UPDATE", 6) == 0 || strncmp(sql, "DELETE", 6) == 0 ||
+           strncmp(sql, "INSERT", 6) == 0;
+}
+
+STORE_TEST(each_statement_uses_the_index_that_was_made_for_it)
+{
+    if (strcmp(f->driver, "sqlite") != 0)
+        return;
+    fixture_shut(f);
+    cr_assert_eq(sqlite3_auto_extension((void (*)(void))watch_connection), SQLITE_OK);
+    fixture_open(f);
+    fixture_start(f);
+    do_everything(f);
+    pthread_mutex_lock(&texts_lock);
+    int count = text_count;
+    pthread_mutex_unlock(&texts_lock);
+    int hits[HOT] = {0};
+    cr_assert_gt(count, 60);
+    for (int i = 0; i < count; i++)
+        if (has_plan(texts[i]))
+            check_plan(f, texts[i], hits);
+    for (int i = 0; i < HOT; i++)
+        cr_expect_gt(hits[i], 0, "no statement with \"%s\" ran", hot[i].part);
+    check_counters(f);
+}
