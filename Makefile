@@ -22,7 +22,9 @@ FLAGS_fuzz = -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undef
 
 PACKAGES = libmicrohttpd libcjson sqlite3 yaml-0.1 nettle
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lpthread -lm
-WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR:1=-Werror)
+# Warnings are the plain build's: sanitizers make gcc see what cannot be.
+WARNINGS = $(if $(VARIANT),,-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+  $(if $(filter 1,$(WERROR)),-Werror))
 PLAIN := $(CC) -std=gnu11 -D_GNU_SOURCE -I. $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null) $(CPPFLAGS) \
   $(WARNINGS) $(CFLAGS)
 COMPILE = $(PLAIN) $(FLAGS_$(VARIANT))
@@ -111,6 +113,9 @@ $(REPLAYS): $(B)/tests/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tools/fuz
 $(FUZZERS): $(B)/fuzz/%: $(B)/obj/tests/fuzz/fuzz_%.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(B)/tests/store_bench: $(B)/obj/tests/bench/store_bench.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
 
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
 
@@ -139,21 +144,21 @@ test: ## all tests; TESTS="unit store e2e scripts fuzz crash", FILTER=PATTERN, N
 asan: | $(GENERATED) ## tests under AddressSanitizer and UBSan
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=e2e
-	$(call variant,asan) programs TESTS='unit store fuzz scripts'
-	@FILTER='$(FILTER)' tools/test.sh build/asan unit store fuzz e2e scripts
+	$(call variant,asan) build/asan/errand programs TESTS='unit store fuzz'
+	@FILTER='$(FILTER)' tools/test.sh build/asan unit store fuzz e2e
 
-tsan: | $(GENERATED) ## end-to-end tests with the server under ThreadSanitizer
+tsan: | $(GENERATED) ## the store under stress, and end-to-end tests, under ThreadSanitizer
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=e2e
-	$(call variant,tsan) programs TESTS=scripts
-	@FILTER='$(FILTER)' tools/test.sh build/tsan e2e scripts
+	$(call variant,tsan) build/tsan/errand build/tsan/tests/store_bench
+	@FILTER='$(FILTER)' tools/test.sh build/tsan stress e2e
 
 coverage: | $(GENERATED) ## lines covered by the tests, a folder and a file at a time
 	@tools/deps.sh build test coverage
 	@+$(MAKE) --no-print-directory programs TESTS=e2e
-	$(call variant,coverage) programs TESTS='unit store fuzz scripts'
+	$(call variant,coverage) build/coverage/errand programs TESTS='unit store fuzz'
 	@find build/coverage -name '*.gcda' -delete
-	@tools/test.sh build/coverage unit store fuzz e2e scripts; status=$$?; tools/coverage.sh build/coverage; exit $$status
+	@tools/test.sh build/coverage unit store fuzz e2e; status=$$?; tools/coverage.sh build/coverage; exit $$status
 
 fuzz: | $(GENERATED) ## each fuzz target with libFuzzer; TIME=60 seconds or RUNS=N, TARGET=NAME
 	@tools/deps.sh build fuzz
@@ -165,10 +170,10 @@ crash: ## kill the server N=25 times and check what it promised
 	@+$(MAKE) --no-print-directory programs TESTS=crash
 	@N='$(N)' tools/test.sh build crash
 
-bench: ## measure; QUICK=1 for a short run
+bench: ## measure against this machine's ceilings; QUICK=1, NAME="submit run ..."
 	@tools/deps.sh build bench
 	@+$(MAKE) --no-print-directory all
-	@tests/bench/run.py $(if $(QUICK),--quick)
+	@python3 tests/bench/run.py $(if $(QUICK),--quick) $(NAME)
 
 # --- keeping order ----------------------------------------------------------------
 

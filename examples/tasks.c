@@ -147,7 +147,10 @@ void primes(struct errand_call *call)
         errand_fail(call, "no_memory", "there is no memory for the sieve");
         return;
     }
-    int small_count = small_primes(small, n > 0 ? (int32_t)sqrt((double)n) + 1 : 0);
+    int32_t root = 1;
+    while ((int64_t)root * root < n)
+        root++;
+    int small_count = small_primes(small, root);
     int percent = 0;
     bool cancelled = false;
     for (int64_t low = 2; low <= n && !(cancelled = errand_cancelled(call)); low += SEGMENT) {
@@ -199,6 +202,17 @@ static bool read_tile(struct errand_call *call, struct tile *tile)
            isfinite(tile->centre_y) && isfinite(tile->span) && tile->span > 0;
 }
 
+/* log2() for x > 0, so that this module needs no library: the exponent, and
+ * atanh's series for the rest. */
+static double logarithm(double x)
+{
+    int exponent;
+    double m = frexp(x, &exponent), t = (m - 1) / (m + 1), tt = t * t, sum = 0;
+    for (int i = 19; i > 0; i -= 2)
+        sum = sum * tt + 1.0 / i;
+    return exponent + 2 * t * sum / 0.6931471805599453;
+}
+
 /* How fast the point leaves, as a colour of 1 to 255 on a circle; 0 if it
  * stays. Smooth between whole numbers of iterations; once around is a factor of
  * 16 in time. */
@@ -214,8 +228,8 @@ static unsigned char shade(double cx, double cy, long long max_iterations)
     }
     if (i == max_iterations)
         return 0;
-    double smooth = (double)i + 4 - log2(log2(xx + yy));
-    return (unsigned char)(1 + (int)(log2(smooth) * 255 / 4) % 255);
+    double smooth = (double)i + 4 - logarithm(logarithm(xx + yy));
+    return (unsigned char)(1 + (int)(logarithm(smooth) * 255 / 4) % 255);
 }
 
 static size_t base64(const unsigned char *bytes, size_t n, char *out)
@@ -256,8 +270,9 @@ void mandelbrot(struct errand_call *call)
 {
     struct tile tile;
     if (!read_tile(call, &tile)) {
-        errand_fail_for_good(call, "bad_tile", "a side is 1 to 16384 pixels, a tile at most 2^20 pixels, the span "
-                                               "positive, max_iterations 1 to 1000000");
+        errand_fail_for_good(call, "bad_tile",
+                             "a side is 1 to 16384 pixels, a tile at most 2^20 pixels, the span "
+                             "positive, max_iterations 1 to 1000000");
         return;
     }
     size_t n = (size_t)(tile.tile_width * tile.tile_height);
@@ -266,8 +281,8 @@ void mandelbrot(struct errand_call *call)
     if (!pixels || !json) {
         errand_fail(call, "no_memory", "there is no memory for the tile");
     } else if (render(call, &tile, pixels)) {
-        int head = sprintf(json, "{\"left\":%lld,\"top\":%lld,\"width\":%lld,\"height\":%lld,\"pixels\":\"", tile.left,
-                           tile.top, tile.tile_width, tile.tile_height);
+        int head = sprintf(json, "{\"left\":%lld,\"top\":%lld,\"width\":%lld,\"height\":%lld,\"pixels\":\"",
+                           tile.left, tile.top, tile.tile_width, tile.tile_height);
         size_t length = (size_t)head + base64(pixels, n, json + head);
         json[length++] = '"';
         json[length++] = '}';

@@ -73,7 +73,7 @@ static enum next answer_problem_body(struct request *rq, int status, const char 
                                      const struct faults *faults)
 {
     struct buf body = {0};
-    /* Cut, and never in the middle of a %XX. */
+    /* A long path is left out: cut, it would be another one. */
     struct span instance = rq->path.len <= INSTANCE_BYTES ? rq->path : (struct span){NULL, 0};
     drop_header(&rq->answer, "ETag"); /* it was for the answer that did not come */
     drop_header(&rq->answer, "Cache-Control");

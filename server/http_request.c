@@ -188,6 +188,11 @@ static bool admit_body(struct http_request *glue)
                            "Idempotency-Key does not fit many submissions; give each line its own \"key\"");
             return false;
         }
+        if (atomic_load_explicit(&rq->server->closing, memory_order_relaxed)) {
+            answer_header(rq, "Retry-After", "5");
+            answer_problem(rq, 503, "closing", "the service is closing; try again soon");
+            return false;
+        }
         glue->bulk = bulk_new(rq);
     } else if (media == MEDIA_OTHER || media == MEDIA_NDJSON || (media == MEDIA_NONE && length != 0)) {
         answer_problem(rq, 415, "unsupported-media-type", "the body must be application/json%s (with curl: curl --json)",

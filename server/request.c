@@ -18,8 +18,8 @@ static bool is_one_of(struct span name, const char *const *names)
 {
     for (; names && *names; names++) {
         size_t n = strlen(*names);
-        bool prefix = (*names)[n - 1] == '.' && name.len > n && memcmp(name.p, *names, n) == 0;
-        if (prefix || span_is(name, *names))
+        bool prefix = (*names)[n - 1] == '.';
+        if (prefix ? name.len > n && memcmp(name.p, *names, n) == 0 : span_is(name, *names))
             return true;
     }
     return false;

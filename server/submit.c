@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "server/await.h"
 #include "server/gate.h"
 #include "server/server.h"
 #include "server/submission.h"
@@ -10,22 +11,18 @@
 
 #include <stdlib.h>
 
-enum { WAIT_MAX_MS = 60000 };
-
 struct submitting {
     struct op_submit op;
     struct submission submission;
-    struct request *rq;
     struct buf key;
-    int64_t wait_ms;  /* of Prefer: wait; -1: none */
-    bool waiting;     /* in the table of waits */
+    int64_t wait_ms; /* of Prefer: wait; -1: none */
+    struct await await;
 };
 
 static void submitting_free(void *state)
 {
     struct submitting *s = state;
-    if (s->waiting)
-        waits_remove(s->rq->server->waits, s->rq, s->submission.id);
+    await_release(&s->await);
     buf_release(&s->key);
     free(s);
 }
@@ -69,27 +66,15 @@ static enum next answer_from_disk(struct request *rq, int status)
     return answer_row(rq, status, &row);
 }
 
-static enum next waited(struct request *rq)
-{
-    struct submitting *s = rq->state;
-    waits_remove(rq->server->waits, rq, s->submission.id);
-    s->waiting = false;
-    return answer_from_disk(rq, s->submission.replayed ? 200 : 201);
-}
-
-/* Parks until it is final, or answers at once if it is by now. */
+/* Parks until it is final, or answers if it is by now. */
 static enum next wait_for_end(struct request *rq)
 {
     struct submitting *s = rq->state;
-    struct invocation row;
-    waits_add(rq->server->waits, rq, s->submission.id, false);
-    s->waiting = true;
-    enum err err = reader_get(rq->server->reader, s->submission.id, VIEW_BASIC, &row);
-    if (err != OK || status_is_final(row.status) || rq->closing)
-        return waited(rq);
-    rq->deadline_us = clock_mono_us() + s->wait_ms * 1000;
-    rq->resume = waited;
-    return NEXT_PARK;
+    if (!await_over(&s->await, rq, s->submission.id)) {
+        rq->resume = wait_for_end;
+        return NEXT_PARK;
+    }
+    return answer_from_disk(rq, s->submission.replayed ? 200 : 201);
 }
 
 static enum next committed(struct request *rq)
@@ -101,8 +86,10 @@ static enum next committed(struct request *rq)
             answer_header(rq, "Retry-After", "1");
         return answer_problem(rq, refusal.status, refusal.type, "%s", refusal.detail);
     }
-    if (s->wait_ms > 0)
+    if (s->wait_ms > 0) {
+        rq->deadline_us = clock_mono_us() + s->wait_ms * 1000;
         return wait_for_end(rq);
+    }
     if (s->submission.replayed)
         return answer_from_disk(rq, 200);
     struct invocation row;
@@ -126,10 +113,11 @@ enum next submit_one(struct request *rq)
     struct submitting *s = xcalloc(1, sizeof *s);
     rq->state = s;
     rq->release = submitting_free;
-    s->rq = rq;
     s->wait_ms = gate_prefer_wait(request_prefer(rq));
-    if (s->wait_ms > WAIT_MAX_MS)
-        s->wait_ms = WAIT_MAX_MS;
+    if (s->wait_ms > AWAIT_MAX_MS)
+        s->wait_ms = AWAIT_MAX_MS;
+    if (s->wait_ms > 0 && http_parked(rq->server->http) >= rq->config->limits.streams)
+        s->wait_ms = -1; /* a preference, and not one that can be met now */
     struct submission_context context = {
         .config = rq->config,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),

@@ -20,6 +20,7 @@ test lib:criterion libcriterion-dev
 test cmd:curl curl
 test cmd:jq jq
 test cmd:python3 python3
+test cmd:openssl openssl
 test cmd:setarch util-linux
 coverage cmd:gcov gcc
 bench cmd:wrk wrk

@@ -15,8 +15,8 @@ BEGIN {
     below["workers"] = "base store workers"
     below["server"] = "base store workers server"
     # header: where alone it may be included, as an anchored pattern of files
-    home["store/internal.h"] = "store/.*"
-    home["store/reader.h"] = "store/.*"
+    home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
+    home["store/reader.h"] = "(tests/)?store/.*"
     library["microhttpd.h"] = "server/http[a-z_]*[.][ch]"
     library["sqlite3.h"] = "store/db_sqlite[.]c"
     library["libpq-fe.h"] = "store/db_postgres[.]c"

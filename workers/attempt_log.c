@@ -83,8 +83,7 @@ void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes)
     pthread_mutex_lock(&attempt->lock);
     add_locked(attempt, stream, bytes);
     if (has_sink(attempt) && attempt->pending.count > 0 &&
-        (attempt->pending.bytes.len >= FLUSH_BYTES ||
-         clock_mono_us() - attempt->pending_since_us >= FLUSH_US))
+        (attempt->pending.bytes.len >= FLUSH_BYTES || clock_mono_us() - attempt->pending_since_us >= FLUSH_US))
         flush_locked(attempt);
     pthread_mutex_unlock(&attempt->lock);
 }

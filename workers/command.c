@@ -466,7 +466,8 @@ static void conclude(struct command *command, int status)
     if (command->ending == ENDING_TIMEOUT)
         fail_timeout(command);
     else if (status == -1)
-        fail(command, "exit:unknown", -1, "how the command ended is unknown: its status was taken by somebody else");
+        fail(command, "exit:unknown", -1,
+             "how the command ended is unknown: its status was taken by somebody else");
     else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         succeed(command);
     else

@@ -102,17 +102,16 @@ static int show_faults(const struct faults *faults)
 static bool settle_args(const struct task *task, struct span args, struct buf *bound, struct faults *faults)
 {
     struct json_fault fault;
-    if (!args.p)
-        args = SPAN("{}");
-    if (json_check(args.p, args.len, JSON_DEPTH_MAX, &fault)) {
+    if (args.p && json_check(args.p, args.len, JSON_DEPTH_MAX, &fault)) {
         faults_add(faults, 0, "/args", "not valid JSON: %s, at byte %zu", fault.detail, fault.offset);
         return false;
     }
-    args = json_trim(args);
-    if (!task->params)
-        buf_add_span(bound, args);
-    else if (params_bind(task->params, args, "/args", bound, faults))
-        return false;
+    if (task->params) {
+        if (params_bind(task->params, args, "/args", bound, faults))
+            return false;
+    } else {
+        buf_add_span(bound, args.p ? json_trim(args) : SPAN("null"));
+    }
     buf_cstr(bound);
     return argv_check(task, buf_span(bound), faults) == OK;
 }

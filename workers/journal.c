@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -89,8 +88,8 @@ static void kill_survivors(const struct header *header, const struct record *rec
     free(wanted);
 }
 
-static void take_entries(const struct header *header, const struct record *records,
-                         struct journal_entry **left, int *left_count)
+static void take_entries(const struct header *header, const struct record *records, struct journal_entry **left,
+                         int *left_count)
 {
     struct journal_entry *entries = xcalloc((size_t)header->slots, sizeof(*entries));
     int count = 0;
@@ -201,8 +200,10 @@ static enum err open_file(struct journal *journal, struct reason *why)
     journal->fd = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (journal->fd < 0)
         return fail_open("open", journal->path, why);
-    if (flock(journal->fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK)
+    /* Not flock(): a child that a module forked would hold that, too. */
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(journal->fd, F_SETLK, &whole) != 0) {
+        if (errno != EAGAIN && errno != EACCES)
             return fail_open("lock", journal->path, why);
         reason_set(why, "the slot journal %s is in use by another server", journal->path);
         return ERR_BUSY;
@@ -391,8 +392,8 @@ void journal_thread_init(void)
     stack_t old;
     if (sigaltstack(NULL, &old) == 0 && !(old.ss_flags & SS_DISABLE))
         return; /* a sanitizer's */
-    void *stack = mmap(NULL, ALTERNATE_STACK_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    void *stack =
+        mmap(NULL, ALTERNATE_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         return;
     stack_t alternate = {.ss_sp = stack, .ss_size = ALTERNATE_STACK_BYTES};

@@ -24,8 +24,8 @@ struct spawn {
     int slot;
 
     /* out */
-    pid_t pid;   /* leader of a process group of its own */
-    int pidfd;   /* close-on-exec, the caller's */
+    pid_t pid;          /* leader of a process group of its own */
+    int pidfd;          /* close-on-exec, the caller's */
     const char *failed; /* what failed: "start the program", ... */
 };
 

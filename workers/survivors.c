@@ -65,9 +65,9 @@ static bool read_stat(pid_t pid, struct buf *scratch, pid_t *group, int64_t *sin
     int pgrp;
     char state;
     unsigned long long ticks;
-    if (!rest || sscanf(rest + 1,
-                        " %c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
-                        &pgrp, &ticks) != 3)
+    if (!rest ||
+        sscanf(rest + 1, " %c %*d %d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &state,
+               &pgrp, &ticks) != 3)
         return false;
     *group = pgrp;
     *since_ms = (int64_t)(ticks * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));

@@ -137,8 +137,8 @@ static bool fill(struct client *client)
         REQUIRE(now_ms() < deadline, "the server does not answer");
         if (poll(&p, 1, 1000) <= 0)
             continue;
-        ssize_t got = recv(client->fd, client->held + client->held_length, client->held_cap - client->held_length,
-                           0);
+        ssize_t got =
+            recv(client->fd, client->held + client->held_length, client->held_cap - client->held_length, 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)

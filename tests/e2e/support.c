@@ -57,6 +57,17 @@ void fail_at(const char *file, int line, const char *text, ...)
     abort();
 }
 
+void require_failed(const char *file, int line, const char *condition, const char *text, ...)
+{
+    va_list args;
+    va_start(args, text);
+    char *why = NULL;
+    if (vasprintf(&why, text, args) < 0)
+        abort();
+    va_end(args);
+    fail_at(file, line, "not so: %s.%s", condition, why);
+}
+
 char *format(const char *text, ...)
 {
     va_list args;
@@ -204,8 +215,19 @@ char *native(const char *name)
         mkdir("build/tests", 0777);
         char *raw = format("build/tests/%s-%d.so", name, (int)getpid());
         const char *cc = getenv("CC");
-        const char *argv[] = {cc && *cc ? cc : "cc", "-Iworkers", "-O1", "-g", "-Wall", "-D_GNU_SOURCE",
-                              "-shared", "-fPIC", "-o", raw, source, "-ldl", NULL};
+        const char *argv[] = {cc && *cc ? cc : "cc",
+                              "-Iworkers",
+                              "-O1",
+                              "-g",
+                              "-Wall",
+                              "-D_GNU_SOURCE",
+                              "-shared",
+                              "-fPIC",
+                              "-o",
+                              raw,
+                              source,
+                              "-ldl",
+                              NULL};
         char *err;
         REQUIRE(run(NULL, argv, NULL, NULL, &err) == 0, "%s does not compile: %s", source, err);
         REQUIRE(rename(raw, target) == 0, "rename");
@@ -380,7 +402,8 @@ int64_t processor_ms(struct server *server)
     unsigned long user = 0, kernel = 0;
     char *stat = read_whole(format("/proc/%d/stat", (int)server->pid));
     const char *after = strrchr(stat, ')');
-    REQUIRE(after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel) == 2,
+    REQUIRE(after &&
+                sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &kernel) == 2,
             "/proc/PID/stat: %s", stat);
     return (int64_t)(user + kernel) * 1000 / sysconf(_SC_CLK_TCK);
 }
@@ -513,15 +536,15 @@ struct reply *expect_has(const char *file, int line, struct reply *reply, const 
 
 /* ---- conversations that many tests have ---- */
 
-#define QUOTED_FORMAT(text)                                                                                      \
-    ({                                                                                                           \
-        char *made_ = NULL;                                                                                      \
-        va_list args_;                                                                                           \
-        va_start(args_, text);                                                                                   \
-        if (text && vasprintf(&made_, quoted(text), args_) < 0)                                                  \
-            abort();                                                                                             \
-        va_end(args_);                                                                                           \
-        made_;                                                                                                   \
+#define QUOTED_FORMAT(text)                                     \
+    ({                                                          \
+        char *made_ = NULL;                                     \
+        va_list args_;                                          \
+        va_start(args_, text);                                  \
+        if (text && vasprintf(&made_, quoted(text), args_) < 0) \
+            abort();                                            \
+        va_end(args_);                                          \
+        made_;                                                  \
     })
 
 #define AS_JSON "Content-Type: application/json\r\n"
@@ -548,7 +571,7 @@ char *submit(struct server *server, const char *body, ...)
     return strdup(text_of(r, "id"));
 }
 
-struct reply *final(struct server *server, const char *id)
+struct reply * final(struct server *server, const char *id)
 {
     struct reply *r = get(server, "/invocations/%s?wait=%d", id, PATIENCE_MS / 1000);
     EXPECT(r, 200);

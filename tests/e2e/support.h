@@ -31,24 +31,26 @@ enum { PATIENCE_MS = 30000 }; /* the deadline of everything that must come */
 int64_t now_ms(void);
 
 /* Waits until the expression is true; fails the test after PATIENCE_MS. */
-#define WAIT_UNTIL(condition)                                                                                    \
-    do {                                                                                                         \
-        int64_t wait_until_ = now_ms() + PATIENCE_MS;                                                            \
-        while (!(condition)) {                                                                                   \
-            if (now_ms() > wait_until_)                                                                          \
-                fail_at(__FILE__, __LINE__, "in vain waited for: %s", #condition);                               \
-            breathe();                                                                                           \
-        }                                                                                                        \
+#define WAIT_UNTIL(condition)                                                      \
+    do {                                                                           \
+        int64_t wait_until_ = now_ms() + PATIENCE_MS;                              \
+        while (!(condition)) {                                                     \
+            if (now_ms() > wait_until_)                                            \
+                fail_at(__FILE__, __LINE__, "in vain waited for: %s", #condition); \
+            breathe();                                                             \
+        }                                                                          \
     } while (0)
 
 /* As cr_assert, but says what the servers logged. */
-#define REQUIRE(condition, ...)                                                                                  \
-    do {                                                                                                         \
-        if (!(condition))                                                                                        \
-            fail_at(__FILE__, __LINE__, "it does not hold. " __VA_ARGS__);                                      \
+#define REQUIRE(condition, ...)                                              \
+    do {                                                                     \
+        if (!(condition))                                                    \
+            require_failed(__FILE__, __LINE__, #condition, " " __VA_ARGS__); \
     } while (0)
 
 void fail_at(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4), noreturn));
+void require_failed(const char *file, int line, const char *condition, const char *format, ...)
+    __attribute__((format(printf, 4, 5), noreturn));
 void breathe(void); /* 5 ms, between two looks at a condition */
 char *format(const char *text, ...) __attribute__((format(printf, 1, 2)));
 char *quoted(const char *text); /* every ' as " */
@@ -56,12 +58,12 @@ char *quoted(const char *text); /* every ' as " */
 /* --- the server ------------------------------------------------------------- */
 
 struct server {
-    pid_t pid;  /* 0: it does not run */
+    pid_t pid; /* 0: it does not run */
     int port;
     char *folder;
-    char *host; /* 127.0.0.1 */
-    char *token; /* sent with every request if set */
-    int out;     /* its stdout */
+    char *host;                   /* 127.0.0.1 */
+    char *token;                  /* sent with every request if set */
+    int out;                      /* its stdout */
     const char *const *arguments; /* NULL-terminated, after `serve --config FILE` */
     const char *const *variables; /* NULL-terminated, NAME=value */
 };
@@ -79,13 +81,13 @@ void start(struct server *server);
 bool try_start(struct server *server); /* false if it ends before it listens */
 
 void send_signal(struct server *server, int signal);
-int await_exit(struct server *server);  /* its exit status, or 128 and the signal */
-int terminate(struct server *server);   /* SIGTERM and await_exit */
-void kill_hard(struct server *server);  /* SIGKILL */
-void restart(struct server *server);    /* kill_hard, start */
+int await_exit(struct server *server); /* its exit status, or 128 and the signal */
+int terminate(struct server *server);  /* SIGTERM and await_exit */
+void kill_hard(struct server *server); /* SIGKILL */
+void restart(struct server *server);   /* kill_hard, start */
 
-char *server_log(struct server *server);      /* its stderr so far */
-int64_t processor_ms(struct server *server);  /* the processor time it has used */
+char *server_log(struct server *server);     /* its stderr so far */
+int64_t processor_ms(struct server *server); /* the processor time it has used */
 int64_t resident_kb(struct server *server);
 
 /* A file in the server's folder. */
@@ -108,9 +110,9 @@ char *native(const char *name);
 
 struct reply {
     int status;
-    char *head;    /* the status line and the headers, as they came */
-    char *body;    /* NUL-terminated, decoded from chunks */
-    size_t length; /* of the body */
+    char *head;          /* the status line and the headers, as they came */
+    char *body;          /* NUL-terminated, decoded from chunks */
+    size_t length;       /* of the body */
     const char *request; /* "GET /tasks" */
     cJSON *parsed;
 };
@@ -153,7 +155,7 @@ struct reply *patch(struct server *server, const char *path, const char *body, .
 char *submit(struct server *server, const char *body, ...) __attribute__((format(printf, 2, 3)));
 
 /* Waits until it is final. */
-struct reply *final(struct server *server, const char *id);
+struct reply * final(struct server *server, const char *id);
 #define AWAIT_STATUS(server, id, wanted) await_status(__FILE__, __LINE__, server, id, wanted)
 struct reply *await_status(const char *file, int line, struct server *server, const char *id, const char *wanted);
 
@@ -183,11 +185,11 @@ struct reply *expect_has(const char *file, int line, struct reply *reply, const 
 
 /* echo gives its arguments back; hold runs until the file that its argument
  * names is there; fail fails; count appends a line to the file `runs`. */
-#define TASKS                                                                                                    \
-    "tasks:\n"                                                                                                   \
-    "  echo: {kind: native, module: $NATIVE}\n"                                                                  \
-    "  hold: {kind: native, module: $NATIVE}\n"                                                                  \
-    "  fail: {kind: native, module: $NATIVE}\n"                                                                  \
-    "  count: {kind: native, module: $NATIVE}\n"                                                                 \
-    "  add: {kind: native, module: $NATIVE, function: echo,"                                                     \
+#define TASKS                                                \
+    "tasks:\n"                                               \
+    "  echo: {kind: native, module: $NATIVE}\n"              \
+    "  hold: {kind: native, module: $NATIVE}\n"              \
+    "  fail: {kind: native, module: $NATIVE}\n"              \
+    "  count: {kind: native, module: $NATIVE}\n"             \
+    "  add: {kind: native, module: $NATIVE, function: echo," \
     " params: {x: integer, y: {type: integer, default: 1}}}\n"

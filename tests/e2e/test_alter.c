@@ -34,10 +34,11 @@ Test(alter, a_native_body_sees_that_it_is_cancelled)
 
 Test(alter, a_command_and_its_whole_group_are_stopped)
 {
-    struct server *s = serve("kill_grace: 200ms\n"
-                             "tasks:\n"
-                             "  kind: {kind: command, run: [sh, -c, 'sleep 1000 & echo $! >child; touch started; wait']}\n"
-                             "  deaf: {kind: command, run: [sh, -c, 'trap \"\" TERM; echo $$ >deaf; sleep 1000; sleep 1000']}\n");
+    struct server *s =
+        serve("kill_grace: 200ms\n"
+              "tasks:\n"
+              "  kind: {kind: command, run: [sh, -c, 'sleep 1000 & echo $! >child; touch started; wait']}\n"
+              "  deaf: {kind: command, run: [sh, -c, 'trap \"\" TERM; echo $$ >deaf; sleep 1000; sleep 1000']}\n");
     char *kind = submit(s, "{'task': 'kind'}"), *deaf = submit(s, "{'task': 'deaf'}");
     WAIT_UNTIL(exists(file_in(s, "started")) && *read_whole(file_in(s, "deaf")));
     EXPECT(post(s, ON(kind, "cancel"), NULL), 200);
@@ -181,7 +182,9 @@ Test(alter, many_are_cancelled_by_their_ids)
     final(s, done);
     EXPECT(post(s, "/pause", NULL), 200);
     char *a = submit(s, "{'task': 'echo'}"), *b = submit(s, "{'task': 'echo'}");
-    struct reply *r = EXPECT(post(s, "/invocations/cancel", "{'ids': ['%s', '%s', '%s', '0000000000000'], 'dry_run': true}", a, b, done), 200);
+    struct reply *r = EXPECT(post(s, "/invocations/cancel",
+                                  "{'ids': ['%s', '%s', '%s', '0000000000000'], 'dry_run': true}", a, b, done),
+                             200);
     EXPECT_NUMBER(r, "changed", 0);
     REQUIRE(cJSON_IsTrue(field(r, "dry_run")), "%s", r->body);
     EXPECT_TEXT(get(s, "/invocations/%s", a), "status", "queued");
@@ -207,7 +210,9 @@ Test(alter, all_that_match_are_cancelled_and_retried)
             lines = format("%s{\"task\": \"echo\", \"labels\": {\"half\": \"%d\"}}\n", lines, k % 2);
         EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
     }
-    struct reply *r = EXPECT(post(s, "/invocations/cancel", "{'filter': {'task': 'echo', 'labels': {'half': '1'}}, 'dry_run': true}"), 200);
+    struct reply *r = EXPECT(
+        post(s, "/invocations/cancel", "{'filter': {'task': 'echo', 'labels': {'half': '1'}}, 'dry_run': true}"),
+        200);
     EXPECT_NUMBER(r, "matched", N / 2);
     r = EXPECT(post(s, "/invocations/cancel", "{'filter': {'task': 'echo', 'labels': {'half': '1'}}}"), 200);
     EXPECT_NUMBER(r, "matched", N / 2);

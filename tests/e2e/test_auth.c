@@ -7,12 +7,16 @@
 SUITE(auth);
 
 /* SHA-256 of "reader", "shop", "worker" and "boss". */
-#define TOKENS                                                                                                    \
-    "tokens:\n"                                                                                                   \
-    "  - {name: reader, sha256: 3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30, scopes: [read]}\n" \
-    "  - {name: shop, sha256: 8d9001d32c6a703d95921a77115050f33dd823d3f1730bd35215dcbecad6dc20, scopes: [submit]}\n" \
-    "  - {name: worker, sha256: 87eba76e7f3164534045ba922e7770fb58bbd14ad732bbf5ba6f11cc56989e6e, scopes: [work]}\n" \
-    "  - {name: boss, sha256: a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, scopes: [admin]}\n"
+#define TOKENS                                                                                              \
+    "tokens:\n"                                                                                             \
+    "  - {name: reader, sha256: 3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30, scopes: " \
+    "[read]}\n"                                                                                             \
+    "  - {name: shop, sha256: 8d9001d32c6a703d95921a77115050f33dd823d3f1730bd35215dcbecad6dc20, scopes: "   \
+    "[submit]}\n"                                                                                           \
+    "  - {name: worker, sha256: 87eba76e7f3164534045ba922e7770fb58bbd14ad732bbf5ba6f11cc56989e6e, scopes: " \
+    "[work]}\n"                                                                                             \
+    "  - {name: boss, sha256: a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, scopes: "   \
+    "[admin]}\n"
 
 #define JSON "Content-Type: application/json\r\n"
 
@@ -55,11 +59,14 @@ Test(auth, every_route_asks_for_its_scope)
     static const char *const tokens[] = {"reader", "shop", "worker", "boss"};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const char *type = rows[i].body ? JSON : "";
-        struct reply *r = EXPECT_PROBLEM(ask(s, rows[i].method, rows[i].path, type, rows[i].body), 401, "unauthorized");
-        REQUIRE(header(r, "WWW-Authenticate") && strncmp(header(r, "WWW-Authenticate"), "Bearer", 6) == 0, "%s", r->head);
+        struct reply *r =
+            EXPECT_PROBLEM(ask(s, rows[i].method, rows[i].path, type, rows[i].body), 401, "unauthorized");
+        REQUIRE(header(r, "WWW-Authenticate") && strncmp(header(r, "WWW-Authenticate"), "Bearer", 6) == 0, "%s",
+                r->head);
         for (int t = 0; t < 4; t++) {
             bool allowed = strcmp(tokens[t], rows[i].allowed) == 0 || t == 3;
-            r = ask(s, rows[i].method, rows[i].path, format("%sAuthorization: Bearer %s\r\n", type, tokens[t]), rows[i].body);
+            r = ask(s, rows[i].method, rows[i].path, format("%sAuthorization: Bearer %s\r\n", type, tokens[t]),
+                    rows[i].body);
             if (allowed)
                 EXPECT(r, rows[i].status);
             else
@@ -77,10 +84,12 @@ Test(auth, health_needs_no_token)
 
 Test(auth, an_unknown_token_is_401)
 {
-    static const char *const values[] = {"Bearer nosuch", "Bearer ", "Bearer", "Basic cmVhZGVyOg==", "reader", "", "Bearer Reader"};
+    static const char *const values[] = {
+        "Bearer nosuch", "Bearer ", "Bearer", "Basic cmVhZGVyOg==", "reader", "", "Bearer Reader"};
     struct server *s = serve(TOKENS TASKS);
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
-        EXPECT_PROBLEM(ask(s, "GET", "/tasks", format("Authorization: %s\r\n", values[i]), NULL), 401, "unauthorized");
+        EXPECT_PROBLEM(ask(s, "GET", "/tasks", format("Authorization: %s\r\n", values[i]), NULL), 401,
+                       "unauthorized");
     EXPECT(ask(s, "GET", "/tasks", "Authorization: bearer reader\r\n", NULL), 200);
 }
 
@@ -100,7 +109,8 @@ Test(auth, off_loopback_it_starts_only_with_tokens)
     struct server *s = prepare("listen: 0.0.0.0:0\n" TASKS);
     REQUIRE(!try_start(s), "it started");
     REQUIRE(await_exit(s) != 0, "it ended well");
-    EXPECT_HAS((&(struct reply){.body = server_log(s), .length = strlen(server_log(s)), .request = "the log"}), "token");
+    EXPECT_HAS((&(struct reply){.body = server_log(s), .length = strlen(server_log(s)), .request = "the log"}),
+               "token");
     configure(s, "listen: 0.0.0.0:0\n" TOKENS TASKS);
     start(s);
     s->token = "reader";
@@ -117,8 +127,10 @@ Test(auth, off_loopback_it_starts_only_with_tokens)
 Test(auth, a_foreign_host_is_refused)
 {
     struct server *s = serve("hosts: [errand.example]\n" TASKS);
-    static const char *const good[] = {"localhost", "localhost:1234", "127.0.0.1", "[::1]:80", "errand.example", "ERRAND.example:8080"};
-    static const char *const bad[] = {"evil.example", "localhost.evil.example", "errand.example.evil", "evil.example:80", ""};
+    static const char *const good[] = {"localhost", "localhost:1234", "127.0.0.1",
+                                       "[::1]:80",  "errand.example", "ERRAND.example:8080"};
+    static const char *const bad[] = {"evil.example", "localhost.evil.example", "errand.example.evil",
+                                      "evil.example:80", ""};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         EXPECT(ask(s, "GET", "/tasks", format("Host: %s\r\n", good[i]), NULL), 200);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -132,28 +144,35 @@ Test(auth, a_foreign_host_is_refused)
 Test(auth, a_changing_request_of_a_foreign_page_is_403)
 {
     struct server *s = serve(TASKS);
-    static const char *const foreign[] = {"Origin: https://evil.example\r\n", "Origin: null\r\n", "Sec-Fetch-Site: cross-site\r\n",
-                                          "Origin: http://127.0.0.1:1\r\n"};
+    static const char *const foreign[] = {"Origin: https://evil.example\r\n", "Origin: null\r\n",
+                                          "Sec-Fetch-Site: cross-site\r\n", "Origin: http://127.0.0.1:1\r\n"};
     for (size_t i = 0; i < sizeof(foreign) / sizeof(foreign[0]); i++) {
-        EXPECT_PROBLEM(ask(s, "POST", "/tasks", format(JSON "%s", foreign[i]), "{\"task\": \"echo\"}"), 403, "forbidden-origin");
+        EXPECT_PROBLEM(ask(s, "POST", "/tasks", format(JSON "%s", foreign[i]), "{\"task\": \"echo\"}"), 403,
+                       "forbidden-origin");
         EXPECT_PROBLEM(ask(s, "POST", "/pause", foreign[i], NULL), 403, "forbidden-origin");
         EXPECT(ask(s, "POST", "/shutdown", foreign[i], NULL), 403);
     }
-    EXPECT(ask(s, "POST", "/tasks", format(JSON "Origin: http://127.0.0.1:%d\r\n", s->port), "{\"task\": \"echo\"}"), 201);
+    EXPECT(
+        ask(s, "POST", "/tasks", format(JSON "Origin: http://127.0.0.1:%d\r\n", s->port), "{\"task\": \"echo\"}"),
+        201);
     EXPECT_NUMBER(get(s, "/stats"), "submitted", 1);
 }
 
 Test(auth, configured_origins_may_call)
 {
     struct server *s = serve("cors: {origins: [\"https://app.example\"]}\n" TASKS);
-    struct reply *r = EXPECT(ask(s, "POST", "/tasks", JSON "Origin: https://app.example\r\n", "{\"task\": \"echo\"}"), 201);
+    struct reply *r =
+        EXPECT(ask(s, "POST", "/tasks", JSON "Origin: https://app.example\r\n", "{\"task\": \"echo\"}"), 201);
     cr_assert_str_eq(header(r, "Access-Control-Allow-Origin"), "https://app.example");
     r = EXPECT(ask(s, "OPTIONS", "/tasks",
                    "Origin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n"
-                   "Access-Control-Request-Headers: content-type\r\n", NULL), 204);
+                   "Access-Control-Request-Headers: content-type\r\n",
+                   NULL),
+               204);
     REQUIRE(strstr(header(r, "Access-Control-Allow-Methods"), "POST"), "%s", r->head);
     REQUIRE(strcasestr(header(r, "Access-Control-Allow-Headers"), "content-type"), "%s", r->head);
-    r = ask(s, "OPTIONS", "/tasks", "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n", NULL);
+    r = ask(s, "OPTIONS", "/tasks", "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n",
+            NULL);
     REQUIRE(!header(r, "Access-Control-Allow-Origin"), "%s", r->head);
     EXPECT(ask(s, "POST", "/tasks", JSON "Origin: https://evil.example\r\n", "{\"task\": \"echo\"}"), 403);
 }
@@ -161,18 +180,36 @@ Test(auth, configured_origins_may_call)
 Test(auth, it_speaks_tls)
 {
     struct server *s = prepare(TASKS);
-    const char *make[] = {"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                          "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost", "-addext",
-                          "subjectAltName=DNS:localhost,IP:127.0.0.1", NULL};
+    const char *make[] = {"openssl",
+                          "req",
+                          "-x509",
+                          "-newkey",
+                          "ec",
+                          "-pkeyopt",
+                          "ec_paramgen_curve:prime256v1",
+                          "-nodes",
+                          "-keyout",
+                          "key.pem",
+                          "-out",
+                          "cert.pem",
+                          "-days",
+                          "2",
+                          "-subj",
+                          "/CN=localhost",
+                          "-addext",
+                          "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                          NULL};
     char *out, *err;
     if (run(s->folder, make, NULL, NULL, &err) != 0)
         cr_skip_test("openssl is not here");
     configure(s, "tls: {certificate: cert.pem, key: key.pem}\n" TASKS);
     start(s);
     char *url = format("https://127.0.0.1:%d/tasks", s->port);
-    const char *curl[] = {"curl", "-sS", "--max-time", "30", "--cacert", "cert.pem", "--json", "{\"task\": \"echo\"}", url, NULL};
+    const char *curl[] = {"curl",     "-sS",    "--max-time",           "30", "--cacert",
+                          "cert.pem", "--json", "{\"task\": \"echo\"}", url,  NULL};
     REQUIRE(run(s->folder, curl, NULL, &out, &err) == 0, "%s", err);
     REQUIRE(strstr(out, "\"echo\""), "%s", out);
-    const char *old[] = {"curl", "-sS", "--max-time", "30", "--cacert", "cert.pem", "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0", url, NULL};
+    const char *old[] = {"curl", "-sS",       "--max-time",         "30", "--cacert", "cert.pem", "--tls-max",
+                         "1.1",  "--ciphers", "DEFAULT@SECLEVEL=0", url,  NULL};
     REQUIRE(run(s->folder, old, NULL, &out, &err) != 0, "TLS 1.1 is taken");
 }

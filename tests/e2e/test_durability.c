@@ -153,12 +153,14 @@ Test(durability, an_exit_in_a_native_task_is_its_own_doing)
 
 Test(durability, children_that_outlive_a_killed_server_are_killed_before_they_run_again)
 {
-    struct server *s = serve("tasks:\n  long: {kind: command, run: [sh, -c, 'echo $$ >>pids; exec sleep 1000']}\n");
+    struct server *s =
+        serve("tasks:\n  long: {kind: command, run: [sh, -c, 'echo $$ >>pids; exec sleep 1000']}\n");
     char *id = submit(s, "{'task': 'long'}");
     WAIT_UNTIL(*read_whole(file_in(s, "pids")));
     pid_t first = atoi(read_whole(file_in(s, "pids")));
     restart(s);
-    WAIT_UNTIL(strchr(read_whole(file_in(s, "pids")), '\n') && strlen(strchr(read_whole(file_in(s, "pids")), '\n')) > 1);
+    WAIT_UNTIL(strchr(read_whole(file_in(s, "pids")), '\n') &&
+               strlen(strchr(read_whole(file_in(s, "pids")), '\n')) > 1);
     REQUIRE(kill(first, 0) != 0, "two of them run");
     EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200);
     final(s, id);

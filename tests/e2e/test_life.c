@@ -82,9 +82,10 @@ Test(life, what_does_not_start_in_time_expires)
 
 Test(life, an_attempt_that_takes_too_long_fails_as_timeout)
 {
-    struct server *s = serve("kill_grace: 100ms\ntasks:\n"
-                             "  hold: {kind: native, module: $NATIVE}\n"
-                             "  sleep: {kind: command, run: [sh, -c, 'trap \"\" TERM; sleep 1000; sleep 1000']}\n");
+    struct server *s =
+        serve("kill_grace: 100ms\ntasks:\n"
+              "  hold: {kind: native, module: $NATIVE}\n"
+              "  sleep: {kind: command, run: [sh, -c, 'trap \"\" TERM; sleep 1000; sleep 1000']}\n");
     char *native = submit(s, "{'task': 'hold', 'args': '%s', 'timeout': '200ms'}", file_in(s, "never"));
     char *command = submit(s, "{'task': 'sleep', 'timeout': '200ms'}");
     EXPECT_TEXT(EXPECT_TEXT(final(s, native), "status", "failed"), "error.type", "timeout");
@@ -93,8 +94,9 @@ Test(life, an_attempt_that_takes_too_long_fails_as_timeout)
 
 Test(life, a_failure_is_tried_again_after_its_backoff)
 {
-    struct server *s = serve("defaults: {max_retries: 3, backoff: {initial: 300ms, factor: 1, jitter: 0}}\ntasks:\n"
-                             "  fail_until: {kind: native, module: $NATIVE}\n");
+    struct server *s =
+        serve("defaults: {max_retries: 3, backoff: {initial: 300ms, factor: 1, jitter: 0}}\ntasks:\n"
+              "  fail_until: {kind: native, module: $NATIVE}\n");
     int64_t began = now_ms();
     char *id = submit(s, "{'task': 'fail_until', 'args': 3}");
     struct reply *r = AWAIT_STATUS(s, id, "scheduled");
@@ -107,11 +109,13 @@ Test(life, a_failure_is_tried_again_after_its_backoff)
 
 Test(life, a_failure_says_whether_it_is_worth_a_retry)
 {
-    struct server *s = serve("defaults: {max_retries: 3, backoff: {initial: 1h}}\ntasks:\n"
-                             "  fail_for_good: {kind: native, module: $NATIVE}\n"
-                             "  fail_later: {kind: native, module: $NATIVE}\n"
-                             "  picky: {kind: native, module: $NATIVE, function: fail, retry_for: [timeout, \"exit:*\"]}\n"
-                             "  exits: {kind: command, run: [sh, -c, 'exit 3'], retry_for: [\"exit:*\"], backoff: {initial: 1ms}, max_retries: 1}\n");
+    struct server *s =
+        serve("defaults: {max_retries: 3, backoff: {initial: 1h}}\ntasks:\n"
+              "  fail_for_good: {kind: native, module: $NATIVE}\n"
+              "  fail_later: {kind: native, module: $NATIVE}\n"
+              "  picky: {kind: native, module: $NATIVE, function: fail, retry_for: [timeout, \"exit:*\"]}\n"
+              "  exits: {kind: command, run: [sh, -c, 'exit 3'], retry_for: [\"exit:*\"], backoff: {initial: "
+              "1ms}, max_retries: 1}\n");
     char *hopeless = submit(s, "{'task': 'fail_for_good'}"), *later = submit(s, "{'task': 'fail_later'}");
     char *picky = submit(s, "{'task': 'picky'}"), *exits = submit(s, "{'task': 'exits'}");
     EXPECT_NUMBER(EXPECT_TEXT(final(s, hopeless), "error.type", "hopeless"), "attempt", 1);
@@ -122,31 +126,38 @@ Test(life, a_failure_says_whether_it_is_worth_a_retry)
 
 Test(life, a_command_gets_its_arguments_and_gives_its_output)
 {
-    struct server *s = serve(
-        "tasks:\n"
-        "  argv:\n"
-        "    kind: command\n"
-        "    run: [sh, -c, 'printf \"%s|\" \"$@\"', sh, \"{text}\", \"-n{n}\", \"{{n}}\", \"{rest}\"]\n"
-        "    params: {text: string, n: integer, rest: {type: array, default: [1, \"a b\"]}}\n"
-        "  stdin: {kind: command, run: [cat], result: json}\n"
-        "  env: {kind: command, run: [sh, -c, 'echo \"$ERRAND_ID $ERRAND_TASK $ERRAND_ATTEMPT $MINE\"; pwd'], env: {MINE: yes it is}, cwd: sub}\n");
+    struct server *s = prepare("");
+    run(s->folder, (const char *[]){"mkdir", "sub", NULL}, NULL, NULL, NULL);
+    configure(s, "tasks:\n"
+                 "  argv:\n"
+                 "    kind: command\n"
+                 "    run: [sh, -c, 'printf \"%s|\" \"$@\"', sh, \"{text}\", \"-n{n}\", \"{{n}}\", \"{rest}\"]\n"
+                 "    params: {text: string, n: integer, rest: {type: array, default: [1, \"a b\"]}}\n"
+                 "  stdin: {kind: command, run: [cat], result: json}\n"
+                 "  env: {kind: command, run: [sh, -c, 'echo \"$ERRAND_ID $ERRAND_TASK $ERRAND_ATTEMPT $MINE\"; "
+                 "pwd'], env: {MINE: yes it is}, cwd: sub}\n");
+    start(s);
     char *id = submit(s, "{'task': 'argv', 'args': ['a \\'; rm -rf $HOME `id`\\n', 9007199254740993]}");
     EXPECT_TEXT(final(s, id), "result", "a \"; rm -rf $HOME `id`\n|-n9007199254740993|{n}|[1,\"a b\"]|");
     id = submit(s, "{'task': 'stdin', 'args': {'n': 9007199254740993, 'p': 1.10}}");
     final(s, id);
-    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/result", id), 200)->body, "{\"n\": 9007199254740993, \"p\": 1.10}");
-    run(s->folder, (const char *[]){"mkdir", "sub", NULL}, NULL, NULL, NULL);
+    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/result", id), 200)->body,
+                     "{\"n\": 9007199254740993, \"p\": 1.10}");
     id = submit(s, "{'task': 'env'}");
     EXPECT_TEXT(final(s, id), "result", format("%s env 1 yes it is\n%s\n", id, realpath(file_in(s, "sub"), NULL)));
 }
 
 Test(life, a_command_that_fails_says_how)
 {
-    struct server *s = serve("tasks:\n"
-                             "  exits: {kind: command, run: [sh, -c, 'echo out; echo oh no >&2; exit 3']}\n"
-                             "  dies: {kind: command, run: [sh, -c, 'kill -9 $$']}\n"
-                             "  nosuch: {kind: command, run: [./nosuch]}\n"
-                             "  nojson: {kind: command, run: [echo, not json], result: json}\n");
+    struct server *s = prepare("");
+    run(s->folder, (const char *[]){"cp", "/bin/true", "removed", NULL}, NULL, NULL, NULL);
+    configure(s, "tasks:\n"
+                 "  exits: {kind: command, run: [sh, -c, 'echo out; echo oh no >&2; exit 3']}\n"
+                 "  dies: {kind: command, run: [sh, -c, 'kill -9 $$']}\n"
+                 "  removed: {kind: command, run: [./removed]}\n"
+                 "  nojson: {kind: command, run: [echo, not json], result: json}\n");
+    start(s);
+    unlink(file_in(s, "removed"));
     struct reply *r = final(s, submit(s, "{'task': 'exits'}"));
     EXPECT_TEXT(r, "error.type", "exit:3");
     EXPECT_NUMBER(r, "error.exit_code", 3);
@@ -156,7 +167,7 @@ Test(life, a_command_that_fails_says_how)
     EXPECT_HAS(EXPECT_HAS(r, "out\n"), "oh no\n");
     EXPECT_TEXT(final(s, submit(s, "{'task': 'dies'}")), "error.type", "signal:9");
     EXPECT_TEXT(final(s, submit(s, "{'task': 'nojson'}")), "error.type", "bad_result");
-    r = final(s, submit(s, "{'task': 'nosuch'}"));
+    r = final(s, submit(s, "{'task': 'removed'}"));
     EXPECT_TEXT(r, "status", "failed");
     REQUIRE(*text_of(r, "error.type") && *text_of(r, "error.message"), "%s", r->body);
 }
@@ -236,7 +247,8 @@ Test(life, no_more_final_ones_are_kept_than_retain_max)
     char *first = submit(s, "{'task': 'echo'}");
     for (int i = 0; i < 40; i++)
         submit(s, "{'task': 'echo'}");
-    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.queued") == 0 && number_of(get(s, "/stats"), "invocations.succeeded") <= 10);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.queued") == 0 &&
+               number_of(get(s, "/stats"), "invocations.succeeded") <= 10);
     EXPECT(get(s, "/invocations/%s", first), 404);
 }
 
@@ -309,7 +321,8 @@ Test(life, kill_stops_what_runs_and_it_is_run_again_at_no_cost)
 {
     struct server *s = serve("kill_grace: 200ms\ndefaults: {max_recoveries: 0}\ntasks:\n"
                              "  hold: {kind: native, module: $NATIVE}\n"
-                             "  sleep: {kind: command, run: [sh, -c, 'trap \"\" TERM; echo $$ >>pid; until [ -e go ]; do sleep 0.05; done; echo done']}\n");
+                             "  sleep: {kind: command, run: [sh, -c, 'trap \"\" TERM; echo $$ >>pid; until [ -e "
+                             "go ]; do sleep 0.05; done; echo done']}\n");
     char *native = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
     char *command = submit(s, "{'task': 'sleep'}");
     AWAIT_STATUS(s, native, "running");
@@ -350,7 +363,8 @@ Test(life, a_shutdown_does_not_wait_longer_than_it_was_told)
 
 Test(life, a_body_that_never_returns_is_left_behind_and_run_again)
 {
-    struct server *s = serve("shutdown_timeout: 100ms\nkill_grace: 100ms\ntasks:\n  deaf: {kind: native, module: $NATIVE, max_recoveries: 0}\n");
+    struct server *s = serve("shutdown_timeout: 100ms\nkill_grace: 100ms\ntasks:\n  deaf: {kind: native, module: "
+                             "$NATIVE, max_recoveries: 0}\n");
     char *id = submit(s, "{'task': 'deaf', 'args': '%s'}", file_in(s, "go"));
     AWAIT_STATUS(s, id, "running");
     cr_assert_eq(terminate(s), 0);

@@ -23,7 +23,8 @@ Test(limits, a_body_above_the_limit_is_413_and_its_answer_is_heard)
     char *fits = filled("{\"task\": \"echo\", \"args\": \"", 65536 - 28, "\"}");
     cr_assert_eq(strlen(fits), 65536);
     EXPECT(ask(s, "POST", "/tasks", JSON, fits), 201);
-    EXPECT_HAS(EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, filled(fits, 1, "")), 413, "payload-too-large"), "65536");
+    EXPECT_HAS(EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, filled(fits, 1, "")), 413, "payload-too-large"),
+               "65536");
     /* the server reads and drops what it refused: an answer is lost if the connection is reset */
     EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, filled("\"", 4 << 20, "\"")), 413, "payload-too-large");
     /* sent in chunks, its length is not known before */
@@ -68,12 +69,14 @@ Test(limits, an_ndjson_body_may_be_larger_but_has_limits_too)
         lines = format("%s{\"task\": \"echo\", \"args\": \"%s\"}\n", lines, filled("", 100, ""));
     struct reply *r = EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
     REQUIRE(!strstr(r->body, "problem"), "%s", r->body);
-    r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", format("%s{\"task\": \"echo\"}\n", lines));
+    r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n",
+            format("%s{\"task\": \"echo\"}\n", lines));
     REQUIRE(r->status == 413 || (r->status == 200 && strstr(r->body, "413")), "%d %s", r->status, r->body);
     r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", filled("\"", 40000, "\"\n"));
     REQUIRE(r->status == 413 || (r->status == 200 && strstr(r->body, "413")), "%d %s", r->status, r->body);
     r = EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n",
-                   filled("{\"task\": \"echo\"}\n\"", 8000, "\"\n{\"task\": \"echo\"}\n")), 200);
+                   filled("{\"task\": \"echo\"}\n\"", 8000, "\"\n{\"task\": \"echo\"}\n")),
+               200);
     EXPECT_HAS(r, "413");
     final(s, submit(s, "{'task': 'echo'}"));
 }
@@ -109,13 +112,19 @@ Test(limits, labels_and_keys_have_limits)
     for (int i = 1; i < 32; i++)
         many = format("%s, \"l%d\": \"v\"", many, i);
     EXPECT(post(s, "/tasks", "{'task': 'echo', 'labels': {%s}}", many), 201);
-    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {%s, 'more': ''}}", many), 422, "invalid-request");
-    EXPECT(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': '%s'}}", filled("", 64, ""), filled("", 256, "")), 201);
-    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': ''}}", filled("", 65, "")), 422, "invalid-request");
-    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'a': '%s'}}", filled("", 257, "")), 422, "invalid-request");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {%s, 'more': ''}}", many), 422,
+                   "invalid-request");
+    EXPECT(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': '%s'}}", filled("", 64, ""), filled("", 256, "")),
+           201);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'%s': ''}}", filled("", 65, "")), 422,
+                   "invalid-request");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'labels': {'a': '%s'}}", filled("", 257, "")), 422,
+                   "invalid-request");
     EXPECT(post(s, "/tasks", "{'task': 'echo', 'key': '%s'}", filled("", 255, "")), 201);
-    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'key': '%s'}", filled("", 256, "")), 422, "invalid-request");
-    struct reply *r = ask(s, "POST", "/tasks", filled(JSON "Idempotency-Key: ", 256, "\r\n"), "{\"task\": \"echo\"}");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'key': '%s'}", filled("", 256, "")), 422,
+                   "invalid-request");
+    struct reply *r =
+        ask(s, "POST", "/tasks", filled(JSON "Idempotency-Key: ", 256, "\r\n"), "{\"task\": \"echo\"}");
     REQUIRE(r->status == 400 || r->status == 422, "%d", r->status);
 }
 
@@ -123,8 +132,10 @@ Test(limits, a_time_that_overflows_is_refused)
 {
     struct server *s = serve(TASKS);
     static const char *const fields[] = {
-        "\"delay\": \"99999999999999999999d\"", "\"expires_in\": \"9223372036854775807ms\"",
-        "\"timeout\": \"9999999999999999h\"",   "\"run_at\": \"99999-01-01T00:00:00Z\"",
+        "\"delay\": \"99999999999999999999d\"",
+        "\"expires_in\": \"9223372036854775807ms\"",
+        "\"timeout\": \"9999999999999999h\"",
+        "\"run_at\": \"99999-01-01T00:00:00Z\"",
     };
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', %s}", fields[i]), 422, "invalid-request");
@@ -133,8 +144,10 @@ Test(limits, a_time_that_overflows_is_refused)
 Test(limits, a_request_that_two_parsers_could_read_differently_is_refused)
 {
     static const char *const heads[] = {
-        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16\r\nContent-Length: 5\r\n\r\n{\"task\": \"echo\"}",
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+        "16\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+        "16\r\nContent-Length: 5\r\n\r\n{\"task\": \"echo\"}",
         "GET /tasks HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
         "GET /tasks HTTP/1.1\r\n\r\n",
         "POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
@@ -208,6 +221,12 @@ Test(limits, waits_above_the_limit_of_streams_are_429)
     WAIT_UNTIL((r = get(s, "/invocations/%s?wait=0.01", id))->status == 429);
     EXPECT_PROBLEM(r, 429, "too-many-streams");
     EXPECT(get(s, "/invocations/%s", id), 200);
+    /* a submission is taken all the same: its wait was only a preference */
+    char *body = format("{\"task\": \"hold\", \"args\": \"%s\"}", file_in(s, "go"));
+    int64_t began = now_ms();
+    r = ask(s, "POST", "/tasks", JSON "Prefer: wait=20\r\n", body);
+    REQUIRE(r->status == 201 || r->status == 429, "%d %s", r->status, r->body);
+    REQUIRE(now_ms() - began < 15000, "it waits above the limit");
     touch(file_in(s, "go"));
     for (int i = 0; i < 3; i++)
         EXPECT_TEXT(client_receive(clients[i], false), "status", "succeeded");
@@ -215,10 +234,11 @@ Test(limits, waits_above_the_limit_of_streams_are_429)
 
 Test(limits, a_result_above_the_limit_is_said)
 {
-    struct server *s = serve("limits: {result: 4KiB}\n"
-                             "tasks:\n"
-                             "  long_result: {kind: native, module: $NATIVE}\n"
-                             "  many: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y']}\n");
+    struct server *s =
+        serve("limits: {result: 4KiB}\n"
+              "tasks:\n"
+              "  long_result: {kind: native, module: $NATIVE}\n"
+              "  many: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y']}\n");
     char *native = submit(s, "{'task': 'long_result', 'args': 5000}"), *command = submit(s, "{'task': 'many'}");
     EXPECT_TEXT(final(s, submit(s, "{'task': 'long_result', 'args': 4000}")), "status", "succeeded");
     EXPECT_TEXT(EXPECT_TEXT(final(s, native), "status", "failed"), "error.type", "bad_result");
@@ -227,14 +247,16 @@ Test(limits, a_result_above_the_limit_is_said)
 
 Test(limits, a_log_above_the_limit_is_cut_and_says_so)
 {
-    struct server *s = serve("limits: {log: 8KiB}\n"
-                             "tasks:\n"
-                             "  loud: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y >&2; echo done']}\n");
+    struct server *s = serve(
+        "limits: {log: 8KiB}\n"
+        "tasks:\n"
+        "  loud: {kind: command, run: [sh, -c, 'head -c 100000 /dev/zero | tr \"\\\\0\" y >&2; echo done']}\n");
     char *id = submit(s, "{'task': 'loud'}");
     EXPECT_TEXT(final(s, id), "result", "done\n");
     struct reply *r = EXPECT(get(s, "/invocations/%s/log", id), 200);
     REQUIRE(r->length >= 8000 && r->length < 9000, "the log has %zu bytes", r->length);
-    REQUIRE(strstr(r->body, "limit") || strstr(r->body, "cut"), "it does not say so: %s", r->body + r->length - 100);
+    REQUIRE(strstr(r->body, "limit") || strstr(r->body, "cut"), "it does not say so: %s",
+            r->body + r->length - 100);
 }
 
 Test(limits, memory_stays_flat_over_many_requests)

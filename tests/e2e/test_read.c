@@ -20,7 +20,7 @@ Test(read, a_page_never_skips_or_repeats_while_statuses_change)
     int seen = 0;
     const char *cursor = "";
     for (int page = 0; cursor; page++) {
-        struct reply *r = EXPECT(get(s, "/invocations?limit=7&cursor=%s", cursor) , 200);
+        struct reply *r = EXPECT(get(s, "/invocations?limit=7&cursor=%s", cursor), 200);
         if (!*cursor)
             r = EXPECT(get(s, "/invocations?limit=7"), 200);
         const cJSON *each;
@@ -52,16 +52,19 @@ Test(read, pages_with_several_statuses_are_merged_in_order)
             final(s, ids[i]);
     int expected[] = {0, 1, 2, 4, 5, 6, 8, 9, 10};
     int seen = 0;
-    struct reply *r = EXPECT(get(s, "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2"), 200);
+    struct reply *r =
+        EXPECT(get(s, "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2"), 200);
     for (;;) {
         const cJSON *each;
-        cJSON_ArrayForEach(each, field(r, "items"))
-            REQUIRE(strcmp(cJSON_GetObjectItem(each, "id")->valuestring, ids[expected[seen++]]) == 0, "%s", r->body);
+        cJSON_ArrayForEach(each, field(r, "items")) REQUIRE(
+            strcmp(cJSON_GetObjectItem(each, "id")->valuestring, ids[expected[seen++]]) == 0, "%s", r->body);
         if (!cJSON_IsString(field(r, "next")))
             break;
         REQUIRE(strstr(header(r, "Link"), "rel=\"next\""), "%s", r->head);
-        r = EXPECT(get(s, "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2&cursor=%s",
-                       text_of(r, "next")), 200);
+        r = EXPECT(get(s,
+                       "/invocations?status=failed&status=queued&status=scheduled&order=oldest&limit=2&cursor=%s",
+                       text_of(r, "next")),
+                   200);
     }
     cr_assert_eq(seen, 9);
 }
@@ -71,7 +74,8 @@ static int count_of(struct server *s, const char *query)
     int n = 0;
     const char *cursor = NULL;
     do {
-        struct reply *r = cursor ? get(s, "/invocations?%s&cursor=%s", query, cursor) : get(s, "/invocations?%s", query);
+        struct reply *r =
+            cursor ? get(s, "/invocations?%s&cursor=%s", query, cursor) : get(s, "/invocations?%s", query);
         EXPECT(r, 200);
         n += cJSON_GetArraySize(field(r, "items"));
         cursor = cJSON_IsString(field(r, "next")) ? text_of(r, "next") : NULL;
@@ -92,12 +96,22 @@ Test(read, a_list_is_filtered_by_everything_it_says)
         const char *query;
         int count;
     } rows[] = {
-        {"task=echo", 2},          {"task=nosuch", 0},          {"status=failed", 1},
-        {"status=succeeded", 2},   {"status=running", 0},       {"label.shop=a", 2},
-        {"label.shop=a&label.order=2", 1}, {"label.shop=b&label.order=2", 0}, {"error=mine", 1},
-        {"error=mi*", 1},          {"error=mi", 0},             {"key=k", 1},
-        {"task=fail&status=failed&label.shop=b&error=mine", 1}, {"worker=nobody", 0},
-        {"created_after=2001-01-01T00:00:00Z", 3},              {"created_before=2001-01-01T00:00:00Z", 0},
+        {"task=echo", 2},
+        {"task=nosuch", 0},
+        {"status=failed", 1},
+        {"status=succeeded", 2},
+        {"status=running", 0},
+        {"label.shop=a", 2},
+        {"label.shop=a&label.order=2", 1},
+        {"label.shop=b&label.order=2", 0},
+        {"error=mine", 1},
+        {"error=mi*", 1},
+        {"error=mi", 0},
+        {"key=k", 1},
+        {"task=fail&status=failed&label.shop=b&error=mine", 1},
+        {"worker=nobody", 0},
+        {"created_after=2001-01-01T00:00:00Z", 3},
+        {"created_before=2001-01-01T00:00:00Z", 0},
         {"label.shop=a&limit=1", 2},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -111,10 +125,21 @@ Test(read, a_list_is_filtered_by_everything_it_says)
 Test(read, a_query_that_nothing_reads_is_refused)
 {
     static const char *const paths[] = {
-        "/invocations?stauts=failed", "/invocations?status=done", "/invocations?limit=0", "/invocations?limit=1001",
-        "/invocations?limit=x", "/invocations?order=up", "/invocations?view=all", "/invocations?cursor=!!",
-        "/invocations?created_after=yesterday", "/invocations?task=a&task=b", "/invocations?task=%zz",
-        "/invocations?group=1", "/stats?x=1", "/tasks?limit=2x", "/invocations?label.=x",
+        "/invocations?stauts=failed",
+        "/invocations?status=done",
+        "/invocations?limit=0",
+        "/invocations?limit=1001",
+        "/invocations?limit=x",
+        "/invocations?order=up",
+        "/invocations?view=all",
+        "/invocations?cursor=!!",
+        "/invocations?created_after=yesterday",
+        "/invocations?task=a&task=b",
+        "/invocations?task=%zz",
+        "/invocations?group=1",
+        "/stats?x=1",
+        "/tasks?limit=2x",
+        "/invocations?label.=x",
     };
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
@@ -139,7 +164,8 @@ Test(read, what_has_not_changed_is_304)
     struct server *s = serve(TASKS);
     char *id = submit(s, "{'task': 'echo'}");
     final(s, id);
-    char *paths[] = {"/invocations", "/tasks", "/tasks/echo", format("/invocations/%s", id), format("/invocations/%s/attempts", id)};
+    char *paths[] = {"/invocations", "/tasks", "/tasks/echo", format("/invocations/%s", id),
+                     format("/invocations/%s/attempts", id)};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         char *tag = header(EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200), "ETag");
         REQUIRE(tag && strncmp(tag, "W/\"", 3) == 0, "%s has the ETag %s", paths[i], tag);
@@ -159,11 +185,24 @@ Test(read, what_has_not_changed_is_304)
 
 Test(read, an_unknown_invocation_is_404)
 {
-    static const char *const paths[] = {"/invocations/0000000000000", "/invocations/nonsense", "/invocations/0000000000000/log",
-                                        "/invocations/0000000000000/result", "/invocations/0000000000000/attempts",
-                                        "/tasks/nosuch", "/nosuch", "/tasks/", "/invocations/0000000000000/nosuch",
-                                        "/groups", "/loops", "/schedules", "/events", "/metrics", "/workers", "/slots",
-                                        "/messages", "/invocations/0000000000000/children"};
+    static const char *const paths[] = {"/invocations/0000000000000",
+                                        "/invocations/nonsense",
+                                        "/invocations/0000000000000/log",
+                                        "/invocations/0000000000000/result",
+                                        "/invocations/0000000000000/attempts",
+                                        "/tasks/nosuch",
+                                        "/nosuch",
+                                        "/tasks/",
+                                        "/invocations/0000000000000/nosuch",
+                                        "/groups",
+                                        "/loops",
+                                        "/schedules",
+                                        "/events",
+                                        "/metrics",
+                                        "/workers",
+                                        "/slots",
+                                        "/messages",
+                                        "/invocations/0000000000000/children"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
         EXPECT_PROBLEM(ask(s, "GET", paths[i], NULL, NULL), 404, "not-found");
@@ -203,7 +242,8 @@ Test(read, attempts_are_kept_with_their_errors)
         EXPECT_TEXT(r, format("items.%d.status", i), i < 2 ? "failed" : "succeeded");
         if (i < 2)
             EXPECT_TEXT(r, format("items.%d.error.type", i), format("fault-%d", i + 1));
-        REQUIRE(*text_of(r, format("items.%d.started_at", i)) && *text_of(r, format("items.%d.finished_at", i)), "%s", r->body);
+        REQUIRE(*text_of(r, format("items.%d.started_at", i)) && *text_of(r, format("items.%d.finished_at", i)),
+                "%s", r->body);
     }
     EXPECT_NULL(r, "items.2.error");
     cr_assert_eq(cJSON_GetArraySize(field(r, "items")), 3);
@@ -211,16 +251,17 @@ Test(read, attempts_are_kept_with_their_errors)
 
 Test(read, tasks_show_their_definition_and_their_counts)
 {
-    struct server *s = serve("tasks:\n"
-                             "  add:\n"
-                             "    kind: native\n"
-                             "    module: $NATIVE\n"
-                             "    function: echo\n"
-                             "    description: adds\n"
-                             "    params: {x: integer, y: {type: integer, default: 1}, z: {type: string, enum: [a, b], default: a}}\n"
-                             "    timeout: 1h30m\n"
-                             "    max_retries: 3\n"
-                             "  say: {kind: command, run: [echo, hello]}\n");
+    struct server *s = serve(
+        "tasks:\n"
+        "  add:\n"
+        "    kind: native\n"
+        "    module: $NATIVE\n"
+        "    function: echo\n"
+        "    description: adds\n"
+        "    params: {x: integer, y: {type: integer, default: 1}, z: {type: string, enum: [a, b], default: a}}\n"
+        "    timeout: 1h30m\n"
+        "    max_retries: 3\n"
+        "  say: {kind: command, run: [echo, hello]}\n");
     final(s, submit(s, "{'task': 'add', 'args': [1]}"));
     struct reply *r = EXPECT(get(s, "/tasks/add"), 200);
     EXPECT_TEXT(r, "kind", "native");
@@ -267,7 +308,9 @@ Test(read, the_server_says_what_it_is)
     EXPECT(get(s, "/healthz"), 200);
     EXPECT(get(s, "/readyz"), 200);
     struct reply *r = EXPECT(get(s, "/version"), 200);
-    REQUIRE(*text_of(r, "version") && *text_of(r, "commit") && *text_of(r, "sqlite") && *text_of(r, "libmicrohttpd"), "%s", r->body);
+    REQUIRE(*text_of(r, "version") && *text_of(r, "commit") && *text_of(r, "sqlite") &&
+                *text_of(r, "libmicrohttpd"),
+            "%s", r->body);
     r = EXPECT(get(s, "/openapi.yaml"), 200);
     cr_assert_str_eq(r->body, read_whole("openapi.yaml"));
 }
@@ -277,7 +320,12 @@ Test(read, a_head_is_a_get_without_its_body)
     struct server *s = serve(TASKS);
     char *id = submit(s, "{'task': 'echo', 'args': 'x'}");
     final(s, id);
-    char *paths[] = {"/tasks", "/invocations", "/healthz", "/stats", format("/invocations/%s", id), format("/invocations/%s/log", id)};
+    char *paths[] = {"/tasks",
+                     "/invocations",
+                     "/healthz",
+                     "/stats",
+                     format("/invocations/%s", id),
+                     format("/invocations/%s/log", id)};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
         struct reply *head = EXPECT(ask(s, "HEAD", paths[i], NULL, NULL), 200);
         struct reply *whole = EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200);
@@ -313,7 +361,8 @@ Test(read, a_connection_serves_many_requests_in_order)
         client_ask(c, "GET", i % 2 ? "/healthz" : "/version", NULL, NULL, 0);
     for (int i = 0; i < 5; i++) {
         struct reply *r = client_receive(c, false);
-        REQUIRE(r && r->status == 200 && (i % 2 == 0) == (strstr(r->body, "sqlite") != NULL), "answer %d is another's", i);
+        REQUIRE(r && r->status == 200 && (i % 2 == 0) == (strstr(r->body, "sqlite") != NULL),
+                "answer %d is another's", i);
     }
 }
 

@@ -34,10 +34,22 @@ static void lockstep(int count, int rounds)
     REQUIRE(slowest < 5000, "a round of %d took %lld ms", count, (long long)slowest);
 }
 
-Test(stall, connections_127_in_lockstep) { lockstep(127, 20); }
-Test(stall, connections_128_in_lockstep) { lockstep(128, 20); }
-Test(stall, connections_256_in_lockstep) { lockstep(256, 20); }
-Test(stall, connections_512_in_lockstep) { lockstep(512, 10); }
+Test(stall, connections_127_in_lockstep)
+{
+    lockstep(127, 20);
+}
+Test(stall, connections_128_in_lockstep)
+{
+    lockstep(128, 20);
+}
+Test(stall, connections_256_in_lockstep)
+{
+    lockstep(256, 20);
+}
+Test(stall, connections_512_in_lockstep)
+{
+    lockstep(512, 10);
+}
 
 Test(stall, waits_that_end_together_are_all_answered)
 {

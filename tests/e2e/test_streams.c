@@ -60,7 +60,8 @@ Test(streams, five_hundred_waits_do_not_spin)
 Test(streams, prefer_wait_answers_a_submission_with_its_result)
 {
     struct server *s = serve(TASKS);
-    struct reply *r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: wait=30\r\n", "{\"task\": \"echo\", \"args\": 5}"), 201);
+    struct reply *r =
+        EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: wait=30\r\n", "{\"task\": \"echo\", \"args\": 5}"), 201);
     EXPECT_TEXT(r, "status", "succeeded");
     EXPECT_NUMBER(r, "result", 5);
     REQUIRE(header(r, "Preference-Applied") && strstr(header(r, "Preference-Applied"), "wait"), "%s", r->head);
@@ -96,12 +97,14 @@ Test(streams, a_client_that_leaves_cancels_nothing)
 
 Test(streams, a_log_is_followed_to_its_end)
 {
-    struct server *s = serve("tasks:\n  slow: {kind: command, run: [sh, -c, 'echo one; until [ -e go ]; do sleep 0.02; done; echo two >&2; exit 1']}\n");
+    struct server *s = serve("tasks:\n  slow: {kind: command, run: [sh, -c, 'echo one; until [ -e go ]; do sleep "
+                             "0.02; done; echo two >&2; exit 1']}\n");
     char *id = submit(s, "{'task': 'slow'}");
     struct client *c = client_open(s);
     client_ask(c, "GET", format("/invocations/%s/log?follow=true", id), NULL, NULL, 0);
     struct reply *r = client_receive_head(c);
-    REQUIRE(r && r->status == 200 && strncmp(header(r, "Content-Type"), "text/plain", 10) == 0, "%s", r ? r->head : "closed");
+    REQUIRE(r && r->status == 200 && strncmp(header(r, "Content-Type"), "text/plain", 10) == 0, "%s",
+            r ? r->head : "closed");
     char *text = strdup("");
     while (!strstr(text, "one\n"))
         text = format("%s%s", text, client_receive_piece(c));
@@ -117,7 +120,8 @@ Test(streams, a_log_is_followed_to_its_end)
 
 Test(streams, a_log_is_that_of_all_attempts_or_of_one)
 {
-    struct server *s = serve("tasks:\n  tries: {kind: command, run: [sh, -c, 'echo try $ERRAND_ATTEMPT; exit 1'], max_retries: 1, backoff: {initial: 1ms}}\n");
+    struct server *s = serve("tasks:\n  tries: {kind: command, run: [sh, -c, 'echo try $ERRAND_ATTEMPT; exit 1'], "
+                             "max_retries: 1, backoff: {initial: 1ms}}\n");
     char *id = submit(s, "{'task': 'tries'}");
     final(s, id);
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log", id), 200)->body, "try 1\ntry 2\n");
@@ -126,6 +130,22 @@ Test(streams, a_log_is_that_of_all_attempts_or_of_one)
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?follow=true", id), 200)->body, "try 1\ntry 2\n");
     EXPECT_PROBLEM(get(s, "/invocations/%s/log?attempt=0", id), 400, "invalid-query");
     EXPECT_PROBLEM(get(s, "/invocations/%s/log?follow=maybe", id), 400, "invalid-query");
+}
+
+Test(streams, a_part_of_a_log_is_asked_for_by_range)
+{
+    struct server *s =
+        serve("tasks:\n  digits: {kind: command, run: [sh, -c, 'printf 0123456789 >&2; exit 1']}\n");
+    char *id = submit(s, "{'task': 'digits'}");
+    final(s, id);
+    char *path = format("/invocations/%s/log", id);
+    struct reply *r = EXPECT(ask(s, "GET", path, "Range: bytes=-3\r\n", NULL), 206);
+    cr_assert_str_eq(r->body, "789");
+    cr_assert_str_eq(header(r, "Content-Range"), "bytes 7-9/10");
+    cr_assert_str_eq(EXPECT(ask(s, "GET", path, "Range: bytes=2-4\r\n", NULL), 206)->body, "234");
+    r = EXPECT_PROBLEM(ask(s, "GET", path, "Range: bytes=10-\r\n", NULL), 416, "range-not-satisfiable");
+    cr_assert_str_eq(header(r, "Content-Range"), "bytes */10");
+    cr_assert_str_eq(EXPECT(ask(s, "GET", path, "Range: lines=1-2\r\n", NULL), 200)->body, "0123456789");
 }
 
 Test(streams, progress_and_log_are_seen_while_it_runs)

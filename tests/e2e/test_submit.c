@@ -30,7 +30,8 @@ Test(submit, a_task_is_submitted_and_runs)
 /* A JSON library whose numbers are doubles mangles them. */
 Test(submit, big_integers_and_the_order_of_keys_survive_byte_for_byte)
 {
-    static const char args[] = "{\"n\":9007199254740993,\"p\":1.10,  \"a\":[1e400, -0, 12345678901234567890123],\"\\u0041\":\"\\ud83d\\ude00\"}";
+    static const char args[] = "{\"n\":9007199254740993,\"p\":1.10,  \"a\":[1e400, -0, "
+                               "12345678901234567890123],\"\\u0041\":\"\\ud83d\\ude00\"}";
     struct server *s = serve(TASKS);
     char *id = submit(s, "{'task': 'echo', 'args': %s}", args);
     EXPECT_HAS(final(s, id), args);
@@ -41,7 +42,8 @@ Test(submit, big_integers_and_the_order_of_keys_survive_byte_for_byte)
 
 Test(submit, any_json_may_be_the_arguments_of_a_task_without_params)
 {
-    static const char *const rows[] = {"null", "true", "0", "\"text\"", "[]", "{}", "[[[]]]", "\"\\u0000x\"", "-1.50e+3"};
+    static const char *const rows[] = {"null",   "true",         "0",       "\"text\"", "[]", "{}",
+                                       "[[[]]]", "\"\\u0000x\"", "-1.50e+3"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char *id = submit(s, "{'task': 'echo', 'args': %s}", rows[i]);
@@ -88,7 +90,8 @@ Test(submit, options_settle_at_submission)
     EXPECT_TEXT(r, "run_at", "2999-01-02T01:04:05.678Z");
     EXPECT_TEXT(r, "timeout", "10m");
 
-    EXPECT_TEXT(EXPECT(post(s, "/tasks", "{'task': 'echo', 'run_at': '2001-01-01T00:00:00Z'}"), 201), "status", "queued");
+    EXPECT_TEXT(EXPECT(post(s, "/tasks", "{'task': 'echo', 'run_at': '2001-01-01T00:00:00Z'}"), 201), "status",
+                "queued");
 }
 
 Test(submit, everything_that_is_wrong_is_named_at_once)
@@ -99,30 +102,49 @@ Test(submit, everything_that_is_wrong_is_named_at_once)
              "{'task': 'nosuch', 'priority': 128, 'delay': '5', 'run_at': 'tomorrow', 'max_retries': -1,"
              " 'labels': {'a': 1}, 'colour': 'red', 'timeout': 30}"),
         422, "invalid-request");
-    static const char *const pointers[] = {"/task", "/priority", "/delay", "/run_at", "/max_retries", "/labels/a",
-                                           "/colour", "/timeout"};
+    static const char *const pointers[] = {"/task",        "/priority", "/delay",  "/run_at",
+                                           "/max_retries", "/labels/a", "/colour", "/timeout"};
     for (size_t i = 0; i < sizeof(pointers) / sizeof(pointers[0]); i++)
         REQUIRE(faults_mention(r, pointers[i]), "%s is not mentioned: %s", pointers[i], r->body);
 
     static const char *const bodies[] = {
-        "[]", "1", "{}", "{\"task\": 1}", "{\"task\": \"echo\", \"delay\": \"1s\", \"run_at\": \"2999-01-01T00:00:00Z\"}",
-        "{\"task\": \"echo\", \"key\": \"\"}", "{\"task\": \"echo\", \"expires_in\": \"-1s\"}",
-        "{\"task\": \"echo\", \"max_retries\": 1.5}", "{\"task\": \"echo\", \"priority\": \"1\"}",
-        "{\"task\": \"echo\", \"labels\": []}", "{\"task\": \"echo\", \"labels\": {\"\": \"x\"}}",
-        "{\"task\": \"echo\", \"run_at\": \"2026-02-30T00:00:00Z\"}", "{\"task\": \"\"}",
+        "[]",
+        "1",
+        "{}",
+        "{\"task\": 1}",
+        "{\"task\": \"echo\", \"delay\": \"1s\", \"run_at\": \"2999-01-01T00:00:00Z\"}",
+        "{\"task\": \"echo\", \"key\": \"\"}",
+        "{\"task\": \"echo\", \"expires_in\": \"-1s\"}",
+        "{\"task\": \"echo\", \"max_retries\": 1.5}",
+        "{\"task\": \"echo\", \"priority\": \"1\"}",
+        "{\"task\": \"echo\", \"labels\": []}",
+        "{\"task\": \"echo\", \"labels\": {\"\": \"x\"}}",
+        "{\"task\": \"echo\", \"run_at\": \"2026-02-30T00:00:00Z\"}",
+        "{\"task\": \"\"}",
     };
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
         EXPECT_PROBLEM(post(s, "/tasks", "%s", bodies[i]), 422, "invalid-request");
 }
 
+Test(submit, a_query_that_nothing_reads_is_refused)
+{
+    struct server *s = serve(TASKS);
+    EXPECT_PROBLEM(post(s, "/tasks?priority=0", "{'task': 'echo'}"), 400, "invalid-query");
+    EXPECT_PROBLEM(
+        ask(s, "POST", "/tasks?x=1", "Content-Type: application/x-ndjson\r\n", "{\"task\": \"echo\"}\n"), 400,
+        "invalid-query");
+    EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
+}
+
 /* These belong to later parts: a server that ignored them would run too early. */
 Test(submit, fields_that_nothing_reads_yet_are_refused)
 {
-    static const char *const fields[] = {"after", "after_policy", "group", "hold", "callback", "index", "parent", "loop"};
+    static const char *const fields[] = {"after",    "after_policy", "group",  "hold",
+                                         "callback", "index",        "parent", "loop"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        struct reply *r = EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', '%s': true}", fields[i]), 422,
-                                         "invalid-request");
+        struct reply *r =
+            EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', '%s': true}", fields[i]), 422, "invalid-request");
         REQUIRE(faults_mention(r, format("/%s", fields[i])), "%s", r->body);
     }
 }
@@ -146,15 +168,15 @@ Test(submit, parameters_bind_by_name_and_by_position_and_fill_defaults_in)
     static const struct {
         const char *args, *pointer;
     } wrong[] = {
-        {"{}", "/args/x"},          {"[]", "/args/x"},           {"{\"x\": \"2\"}", "/args/x"},
+        {"{}", "/args/x"},           {"[]", "/args/x"},           {"{\"x\": \"2\"}", "/args/x"},
         {"{\"x\": 1.0}", "/args/x"}, {"{\"x\": 1e3}", "/args/x"}, {"{\"x\": 1, \"z\": 2}", "/args/z"},
-        {"[1, 2, 3]", "/args/2"},   {"[1, null]", "/args/1"},
+        {"[1, 2, 3]", "/args/2"},    {"[1, null]", "/args/1"},
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        struct reply *r =
-            EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'add', 'args': %s}", wrong[i].args), 422, "invalid-request");
-        REQUIRE(faults_mention(r, wrong[i].pointer), "%s is not mentioned for %s: %s", wrong[i].pointer, wrong[i].args,
-                r->body);
+        struct reply *r = EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'add', 'args': %s}", wrong[i].args), 422,
+                                         "invalid-request");
+        REQUIRE(faults_mention(r, wrong[i].pointer), "%s is not mentioned for %s: %s", wrong[i].pointer,
+                wrong[i].args, r->body);
     }
     EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'add', 'args': 1}"), 422, "invalid-request");
     EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'add'}"), 422, "invalid-request");
@@ -162,21 +184,38 @@ Test(submit, parameters_bind_by_name_and_by_position_and_fill_defaults_in)
 
 Test(submit, a_body_that_is_no_json_is_told_where)
 {
-    static const char *const bodies[] = {"", "{", "{\"task\": \"echo\"} x", "{'task': 'echo'}", "{\"task\": \"echo\", \"task\": \"add\"}",
-                                         "{\"task\": \"echo\", \"args\": {\"a\": 1, \"\\u0061\": 2}}", "{\"task\": 01}", "\"\xff\"",
-                                         "{\"task\": \"\\ud800\"}", "NaN"};
+    static const char *const bodies[] = {"",
+                                         "{",
+                                         "{\"task\": \"echo\"} x",
+                                         "{'task': 'echo'}",
+                                         "{\"task\": \"echo\", \"task\": \"add\"}",
+                                         "{\"task\": \"echo\", \"args\": {\"a\": 1, \"\\u0061\": 2}}",
+                                         "{\"task\": 01}",
+                                         "\"\xff\"",
+                                         "{\"task\": \"\\ud800\"}",
+                                         "NaN"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
-        EXPECT_PROBLEM(ask(s, "POST", "/tasks", "Content-Type: application/json\r\n", bodies[i]), 400, "invalid-json");
+        EXPECT_PROBLEM(ask(s, "POST", "/tasks", "Content-Type: application/json\r\n", bodies[i]), 400,
+                       "invalid-json");
 }
 
 Test(submit, a_body_of_another_type_is_415_and_told_about_curl_json)
 {
     struct server *s = serve(TASKS);
-    struct reply *r = ask(s, "POST", "/tasks", "Content-Type: application/x-www-form-urlencoded\r\n", "{\"task\":\"echo\"}");
+    struct reply *r =
+        ask(s, "POST", "/tasks", "Content-Type: application/x-www-form-urlencoded\r\n", "{\"task\":\"echo\"}");
     EXPECT_HAS(EXPECT_PROBLEM(r, 415, "unsupported-media-type"), "curl --json");
     EXPECT_PROBLEM(ask(s, "POST", "/tasks", NULL, "{\"task\":\"echo\"}"), 415, "unsupported-media-type");
-    EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/json; charset=utf-8\r\n", "{\"task\":\"echo\"}"), 201);
+    EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/json; charset=utf-8\r\n", "{\"task\":\"echo\"}"),
+           201);
+}
+
+/* JSON strings that are written differently and are the same. */
+Test(submit, a_name_with_escapes_is_the_same_name)
+{
+    struct server *s = serve(TASKS);
+    EXPECT_TEXT(final(s, submit(s, "{'t\\u0061sk': '\\u0065cho', 'args': 1}")), "task", "echo");
 }
 
 Test(submit, a_key_settles_what_happened_to_the_first_try)
@@ -205,7 +244,11 @@ Test(submit, a_key_in_the_body_is_as_one_in_the_header)
     EXPECT_TEXT(EXPECT(post(s, "/tasks", "{'task': 'echo', 'key': 'k'}"), 200), "id", text_of(first, "id"));
     EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo', 'key': 'k', 'priority': 2}"), 422, "key-reused");
     REQUIRE(ask(s, "POST", "/tasks", "Content-Type: application/json\r\nIdempotency-Key: other\r\n",
-                "{\"task\": \"echo\", \"key\": \"k\"}")->status / 100 == 4, "two keys that differ are taken");
+                "{\"task\": \"echo\", \"key\": \"k\"}")
+                        ->status /
+                    100 ==
+                4,
+            "two keys that differ are taken");
 }
 
 Test(submit, many_with_one_key_at_once_make_one_invocation)
@@ -265,7 +308,8 @@ Test(submit, lines_are_answered_one_by_one_and_spoil_nothing_of_each_other)
                              200);
     cr_assert_str_eq(header(r, "Content-Type"), "application/x-ndjson");
     static const int statuses[] = {201, 422, 400, 422, 201, 200, 422};
-    static const char *const problems[] = {NULL, "invalid-request", "invalid-json", "invalid-request", NULL, NULL, "key-reused"};
+    static const char *const problems[] = {NULL, "invalid-request", "invalid-json", "invalid-request", NULL,
+                                           NULL, "key-reused"};
     for (int i = 0; i < 7; i++) {
         struct reply *line = line_of(r, i);
         EXPECT_NUMBER(line, "index", i);
@@ -304,8 +348,10 @@ Test(submit, lines_that_arrive_slowly_and_in_chunks_are_read_as_they_arrive)
 {
     struct server *s = serve(TASKS);
     struct client *c = client_open(s);
-    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL, 0);
-    static const char *const chunks[] = {"9\r\n{\"task\": \r\n", "10\r\n\"echo\"}\n{\"task\":\r\n", "7\r\n\"echo\"}\r\n", "0\r\n\r\n"};
+    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL,
+               0);
+    static const char *const chunks[] = {"9\r\n{\"task\": \r\n", "10\r\n\"echo\"}\n{\"task\":\r\n",
+                                         "7\r\n\"echo\"}\r\n", "0\r\n\r\n"};
     for (int i = 0; i < 4; i++)
         client_send(c, chunks[i], strlen(chunks[i]));
     struct reply *r = client_receive(c, false);
@@ -317,7 +363,8 @@ Test(submit, lines_that_arrive_slowly_and_in_chunks_are_read_as_they_arrive)
 Test(submit, a_header_key_for_many_lines_is_400)
 {
     struct server *s = serve(TASKS);
-    struct reply *r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nIdempotency-Key: k\r\n", "{\"task\": \"echo\"}\n");
+    struct reply *r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nIdempotency-Key: k\r\n",
+                          "{\"task\": \"echo\"}\n");
     EXPECT(r, 400);
     EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
 }

@@ -173,7 +173,7 @@ static const struct {
     {"i.task = ?3 AND i.id", "invocations_task (task=? AND id>? AND id<?)"},
     {"FROM labels l", "labels_1 (name=? AND value=? AND id>? AND id<?)"},
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
-    {"WHERE status = 3 AND status IN", "invocations_status (status=?)"},
+    {"WHERE status = 3 AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?)"},

@@ -71,9 +71,8 @@ void run_release(struct run *run)
 static void *body(void *argument)
 {
     struct run *run = argument;
-    int64_t start_us = clock_mono_us();
     attempt_run(&run->attempt, &run->outcome);
-    run->took_ms = (clock_mono_us() - start_us) / 1000;
+    run->took_ms = (clock_mono_us() - run->started_us) / 1000;
     add_pieces(&run->rest, &run->attempt.pending);
     attempt_release(&run->attempt);
     return NULL;
@@ -81,6 +80,7 @@ static void *body(void *argument)
 
 void run_start(struct run *run)
 {
+    run->started_us = clock_mono_us();
     attempt_init(&run->attempt);
     pthread_create(&run->thread, NULL, body, run);
 }
@@ -92,6 +92,7 @@ void run_join(struct run *run)
 
 void run(struct run *run)
 {
+    run->started_us = clock_mono_us();
     attempt_init(&run->attempt);
     body(run);
 }

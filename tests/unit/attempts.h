@@ -8,7 +8,7 @@ struct run {
     struct attempt attempt; /* set what differs before run_start() or run() */
     struct attempt_limits limits;
     struct outcome outcome;
-    int64_t took_ms;
+    int64_t started_us, took_ms;
     pthread_t thread;
 
     pthread_mutex_t lock; /* guards what follows */

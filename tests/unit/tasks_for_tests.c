@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-errand_task_fn nothing, echo, whoami, segv, overflow_stack, raise_abort, call_exit, end_thread, slow, deaf, slow_result,
-    fail_plain, fail_good, fail_later, fail_odd, report_progress, big, invalid, too_deep, last_counts, log_lines,
-    log_long, log_threads, log_slow;
+errand_task_fn nothing, echo, whoami, segv, overflow_stack, raise_abort, call_exit, end_thread, slow, deaf,
+    slow_result, fail_plain, fail_good, fail_later, fail_odd, report_progress, big, invalid, too_deep, last_counts,
+    log_lines, log_long, log_threads, log_slow;
 
 int a_variable = 1;
 

@@ -56,12 +56,9 @@ Test(argv, everything_that_is_wrong_is_named_with_its_place)
     static const struct {
         const char *element, *args, *pointer, *detail;
     } rows[] = {
-        {"{x}", "{}", "/args/x", "missing"},
-        {"{x}", NULL, "/args/x", "missing"},
-        {"{x}", "[1]", "/args/x", "missing"},
-        {"{x}", "7", "/args/x", "missing"},
-        {"{x}", "{\"X\":1}", "/args/x", "missing"},
-        {"{x}", "{\"x\":\"a\\u0000b\"}", "/args/x", "\\u0000"},
+        {"{x}", "{}", "/args/x", "missing"},        {"{x}", NULL, "/args/x", "missing"},
+        {"{x}", "[1]", "/args/x", "missing"},       {"{x}", "7", "/args/x", "missing"},
+        {"{x}", "{\"X\":1}", "/args/x", "missing"}, {"{x}", "{\"x\":\"a\\u0000b\"}", "/args/x", "\\u0000"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char *element = strdup(rows[i].element);

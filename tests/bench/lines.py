@@ -1,0 +1,388 @@
+"""The lines of the report, in the order of the project's aims. Each function measures one of them and writes it."""
+
+import os
+import re
+import selectors
+import shutil
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+
+from harness import (
+    ARGS, BUILD, ERRAND, SCHEMA, Broken, Ceiling, Errand, Load, capture, fill, header_of, in_turn, load, median,
+    new_folder, program, raw_request, remove, run_program, submission)  # fmt: skip
+
+BODY = submission("resize_image")
+LIST = "/invocations?limit=50"
+MB = 1024.0
+
+
+def pause(server, task):
+    server.ask("POST", "/tasks/%s/pause" % task)
+
+
+def post(server, connections, seconds, body=BODY):
+    return load(server, connections, seconds, method="POST", path="/tasks", body=body)
+
+
+def rates(loads):
+    return median([one.rate for one in loads])
+
+
+def latencies(loads):
+    return "p50 %d us, p99 %d us" % (median([one.p50 for one in loads]), median([one.p99 for one in loads]))
+
+
+# --- submitting -------------------------------------------------------------------------------------------------------
+
+
+def submit(report, quick):
+    seconds = 1 if quick else 3
+    for connections, aim in ((1, 0.25), (64, 0.65), (256, 0.65)):
+        with Errand() as server:
+            pause(server, "resize_image")
+            with Ceiling(capture(server, raw_request("POST", "/tasks", BODY))) as bare:
+                figures, ceilings = in_turn(
+                    3, lambda: post(server, connections, seconds), lambda: post(bare, connections, seconds))
+        report.line("durable POST /tasks, %d connection%s" % (connections, "s" if connections > 1 else ""),
+                    rates(figures), "1/s", rates(ceilings), ("ratio", ">=", aim), latencies(figures))
+
+
+def run(report, quick):
+    seconds = 1 if quick else 3
+
+    def run_through():
+        before, began = server.stats()["finished"], time.perf_counter()
+        post(server, 64, seconds)
+        server.drain()
+        return (server.stats()["finished"] - before) / (time.perf_counter() - began)
+
+    with Errand() as server:
+        with Ceiling(capture(server, raw_request("POST", "/tasks", BODY))) as bare:
+            figures, ceilings = in_turn(3, run_through, lambda: post(bare, 64, seconds))
+    report.line("submit, run, result on disk, 64 connections", median(figures), "1/s", rates(ceilings),
+                ("ratio", ">=", 0.45))
+
+
+def bulk(report, quick):
+    rows = 100000
+    body = (BODY + "\n").encode() * rows
+    request = (b"POST /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
+               b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+
+    def submit_all():
+        began = time.perf_counter()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as connection:
+            connection.sendall(request)
+            connection.sendall(body)
+            pieces = iter(lambda: connection.recv(1 << 20), b"")
+            answer = b"".join(pieces)
+        seconds = time.perf_counter() - began
+        if answer.count(b'"id":') != rows:
+            raise Broken("%d of %d lines were answered: %s" % (answer.count(b'"id":'), rows, answer[:500]))
+        return rows / seconds
+
+    def insert_all():
+        path = os.path.join(new_folder(), "bare.db")
+        rate = float(run_program("ceiling_sqlite", path, SCHEMA, ARGS, rows))
+        remove(path)
+        return rate
+
+    with Errand() as server:
+        pause(server, "resize_image")
+        figures, ceilings = in_turn(3 if quick else 5, submit_all, insert_all)
+    report.line("bulk NDJSON, 100,000 lines a request, rows", median(figures), "1/s", median(ceilings),
+                ("ratio", ">=", 0.6))
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+GAP_US = 1000
+
+
+def fdatasync_us(count):
+    path = os.path.join(new_folder(), "append")
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    times = []
+    for _ in range(count):
+        time.sleep(GAP_US / 1e6)
+        began = time.perf_counter()
+        os.write(fd, b"x" * 4096)
+        os.fdatasync(fd)
+        times.append((time.perf_counter() - began) * 1e6)
+    os.close(fd)
+    return median(times)
+
+
+def idle(report, quick):
+    count = 200 if quick else 1000
+    folder = new_folder()
+    asked = os.path.join(folder, "asked")
+    with open(asked, "wb") as file:
+        file.write(raw_request("POST", "/tasks", submission("started"), ["Prefer: wait=10"]))
+
+    def latency(server):
+        lines = run_program("latency", server.port, asked, count, GAP_US).splitlines()
+        return [tuple(map(float, line.split())) for line in lines]
+
+    with Errand() as server, Ceiling(capture(server, raw_request("POST", "/tasks", BODY))) as bare:
+        ours, bares, syncs = in_turn(3, lambda: latency(server), lambda: latency(bare), lambda: fdatasync_us(count))
+    starts = [one[1] for one in ours]
+    trip, sync = median([one[0][0] for one in bares]), median(syncs)
+    report.line("idle: submit to start, p50", median([p50 for p50, _ in starts]), "us", trip + sync,
+                ("ratio", "<=", 2), "fdatasync %.0f us, bare request %.0f us; p99 %.0f us; to the result p50 %.0f us"
+                % (sync, trip, median([p99 for _, p99 in starts]), median([one[0][0] for one in ours])))
+
+
+def commands(report, quick):
+    processors = os.cpu_count() or 1
+    count, seconds = (1500, 1) if quick else (6000, 2)
+    lines = '{"task":"true"}\n' * count
+    best = None
+
+    def run_all():
+        pause(server, "true")
+        server.ask("POST", "/tasks", lines, "application/x-ndjson")
+        began = time.perf_counter()
+        server.ask("POST", "/tasks/true/resume")
+        server.drain()
+        return count / (time.perf_counter() - began)
+
+    for slots in (2, 4, 8):
+        with Errand(slots=slots) as server:
+            figures, ceilings = in_turn(
+                3, run_all, lambda: float(run_program("ceiling_spawn", processors, seconds, "/bin/true")))
+            failed = server.stats()["failed"]
+            if failed:
+                raise Broken("%d of the commands failed" % failed)
+        figure, ceiling = median(figures), median(ceilings)
+        if best is None or figure / ceiling > best[0] / best[1]:
+            best = figure, ceiling, slots
+    report.line("command tasks (/bin/true)", best[0], "1/s", best[1], ("ratio", ">=", 0.8),
+                "%d slots, the best of 2, 4 and 8; bare: %d threads" % (best[2], processors))
+
+
+# --- polling ----------------------------------------------------------------------------------------------------------
+
+
+READERS = 16
+
+
+def polled(report, quick, sizes):
+    """sizes: {name: path of the database}, smallest first; the service in them is paused."""
+    seconds = 1 if quick else 2
+    servers = {}
+    p99 = {}
+    for name, path in sizes.items():
+        servers[name] = Errand(path)
+    try:
+        for name, server in servers.items():
+            page = capture(server, raw_request("GET", LIST))
+            tag = {"If-None-Match": header_of(page, "ETag") or ""}
+            none = capture(server, raw_request("GET", LIST, headers=["If-None-Match: " + tag["If-None-Match"]]))
+            if not none.startswith(b"HTTP/1.1 304"):
+                raise Broken("no 304 to If-None-Match: " + none[:300].decode())
+            with Ceiling(page) as bare_page, Ceiling(none) as bare_none:
+                pages, bare_pages, nones, bare_nones = in_turn(
+                    3,
+                    lambda: load(server, READERS, seconds, path=LIST),
+                    lambda: load(bare_page, READERS, seconds, path=LIST),
+                    lambda: load(server, READERS, seconds, path=LIST, headers=tag),
+                    lambda: load(bare_none, READERS, seconds, path=LIST, headers=tag))
+                changing = in_turn(3, lambda: while_changing(server, server, seconds),
+                                   lambda: while_changing(server, bare_page, seconds))
+            p99[name] = median([one.p99 for one in pages])
+            report.line("GET %s, %s rows" % (LIST, name), rates(pages), "1/s", rates(bare_pages),
+                        ("ratio", ">=", 0.5), latencies(pages))
+            report.line("  304", rates(nones), "1/s", rates(bare_nones), ("ratio", ">=", 0.8), latencies(nones))
+            report.line("  while every commit changes it", rates(changing[0]), "1/s", rates(changing[1]), None,
+                        latencies(changing[0]) + "; both beside a submitter")
+        names = list(sizes)
+        report.line("  p99 at %s rows against %s" % (names[-1], names[0]), p99[names[-1]], "us", p99[names[0]],
+                    ("ratio", "<=", 1.5))
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
+def while_changing(server, read_from, seconds):
+    writer = Load(server, 1, seconds + 1, method="POST", path="/tasks", body=submission("noop"))
+    time.sleep(0.2)
+    result = load(read_from, READERS, seconds, path=LIST)
+    writer.result()
+    return result
+
+
+def pause_on_disk(path):
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO meta VALUES ('paused', '1') ON CONFLICT (name) DO UPDATE SET value = '1'")
+    database.close()
+
+
+class Dashboards:
+    """So many clients that poll the list once a second, each with its last ETag."""
+
+    def __init__(self, server, count):
+        self.server, self.polls, self.stopping = server, 0, False
+        self.connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+        self.tags = [""] * count
+        self.thread = threading.Thread(target=self.poll)
+        self.thread.start()
+
+    def poll(self):
+        selector = selectors.DefaultSelector()
+        count = len(self.connections)
+        due = [time.monotonic() + i / count for i in range(count)]
+        held = [b""] * count
+        for i, connection in enumerate(self.connections):
+            selector.register(connection, selectors.EVENT_READ, i)
+        while not self.stopping:
+            now = time.monotonic()
+            for i in range(count):
+                if due[i] <= now:
+                    due[i] += 1
+                    tag = ["If-None-Match: " + self.tags[i]] if self.tags[i] else []
+                    self.connections[i].sendall(raw_request("GET", LIST, headers=tag))
+            for key, _ in selector.select(max(0, min(due) - now)):
+                held[key.data] += key.fileobj.recv(1 << 20)
+                self.take(key.data, held)
+
+    def take(self, i, held):
+        end = held[i].find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = held[i][:end]
+        length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+        if len(held[i]) >= end + 4 + (int(length.group(1)) if length and b" 304 " not in head[:20] else 0):
+            self.tags[i] = header_of(head + b"\r\n", "ETag") or ""
+            held[i] = b""
+            self.polls += 1
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join()
+        for connection in self.connections:
+            connection.close()
+
+
+def dashboards(report, quick):
+    seconds = 2 if quick else 4
+
+    def alone():
+        one = post(server, 64, seconds)
+        server.drain()
+        return one
+
+    def watched():
+        viewers = Dashboards(server, 50)
+        try:
+            one = post(server, 64, seconds)
+        finally:
+            viewers.stop()
+        one.polls = viewers.polls
+        server.drain()
+        return one
+
+    with Errand() as server:
+        alone()
+        with_them, without = in_turn(3 if quick else 5, watched, alone)
+    cost = 100 * (1 - rates(with_them) / rates(without))
+    polls = sum(one.polls for one in with_them)
+    if polls < 25 * seconds:
+        raise Broken("the dashboards were answered %d times only" % polls)
+    report.line("50 dashboards, once a second, cost submitters", cost, "%", None, None,
+                "%.0f/s run through beside them, %.0f/s without; p99 %d us against %d us"
+                % (rates(with_them), rates(without), median([one.p99 for one in with_them]),
+                   median([one.p99 for one in without])))
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+def memory(report, quick):
+    with Errand() as server:
+        server.ask("GET", "/healthz")
+        server.ask("POST", "/tasks", submission("noop"))
+        server.drain()
+        report.line("memory, idle", server.rss_kb() / MB, "MB", None, ("figure", "<=", 12))
+        before = server.rss_kb()
+        connections = []
+        for _ in range(1000):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            connection.sendall(raw_request("GET", "/healthz"))
+            connection.recv(4096)
+            connections.append(connection)
+        each = (server.rss_kb() - before) / len(connections)
+        for connection in connections:
+            connection.close()
+        report.line("memory, one idle connection of 1000", each, "kB", None, ("figure", "<=", 20))
+
+    wanted = 200000 if quick else 2000000
+    with Errand() as server:
+        finished, seen = 0, []
+        while finished < wanted:
+            post(server, 64, 1)
+            server.drain()
+            finished = server.stats()["finished"]
+            seen.append((finished, server.rss_kb()))
+        early = next(kb for count, kb in seen if count >= wanted / 4)
+        late = seen[-1][1]
+        report.line("memory, growth from %dk to %dk finished jobs" % (wanted / 4000, finished / 1000),
+                    (late - early) / MB, "MB", None, ("figure", "<=", 2), "%.1f MB to %.1f MB" % (early / MB, late / MB))
+
+
+def backlog(report, quick):
+    rows = 1000000 if quick else 10000000
+    seconds = 1 if quick else 2
+    body = submission("doze")
+    path = fill(rows, rows, "doze", "noop")
+    with Errand(path) as full, Errand() as empty:
+        post(empty, 4, 1, body)  # so that its slots are taken, too
+        loaded, unloaded = in_turn(5, lambda: post(full, 64, seconds, body), lambda: post(empty, 64, seconds, body))
+        full.ask("GET", LIST)
+        kb = full.rss_kb()
+        full.stop(9)
+        empty.stop(9)
+    remove(path)
+    report.line("memory, %d million rows queued" % (rows / 1e6), kb / MB, "MB", None, ("figure", "<=", 64))
+    report.line("POST /tasks, 64, on a backlog of %d million" % (rows / 1e6), rates(loaded), "1/s", rates(unloaded),
+                ("ratio", ">=", 0.9), "against an empty one")
+
+
+def start(report, path, rows, queued):
+    times = []
+    for _ in range(3):
+        with Errand(path) as server:
+            times.append(server.seconds_to_ready)
+    report.line("start with %s rows, %s queued" % (rows, queued), median(times), "s", None, ("figure", "<=", 0.5))
+
+
+def on_disk(report, quick):
+    """What is measured on large databases: starting, and polling them at three sizes."""
+    sizes = {"1k": fill(1000, 0, "resize_image", "noop")}
+    if not quick:
+        sizes["1M"] = fill(1000000, 100000, "resize_image", "noop")
+    largest = "1M" if quick else "10M"
+    rows = 1000000 if quick else 10000000
+    sizes[largest] = fill(rows, rows // 10, "resize_image", "noop")
+    start(report, sizes[largest], largest, "100k" if quick else "1M")
+    for path in sizes.values():
+        pause_on_disk(path)
+    polled(report, quick, sizes)
+    for path in sizes.values():
+        remove(path)
+
+
+def binary(report, quick):
+    del quick
+    stripped = os.path.join(BUILD, "stripped")
+    shutil.copy(ERRAND, stripped)
+    subprocess.run(["strip", stripped], check=True)
+    report.line("the binary, stripped", os.path.getsize(stripped) / 1048576, "MB", None, ("figure", "<=", 1))
+    os.unlink(stripped)
+
+
+ALL = [submit, run, bulk, idle, commands, on_disk, memory, backlog, dashboards, binary]

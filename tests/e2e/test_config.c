@@ -1,0 +1,173 @@
+/* The configuration: what is wrong with it, and what a reload does. */
+#include "tests/e2e/support.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+SUITE(config);
+
+/* `errand check` in the server's folder; its output, both streams. */
+static int check(struct server *s, char **text)
+{
+    char *out, *err;
+    int status = run(s->folder, (const char *[]){errand_binary(), "check", "--config", "errand.yaml", NULL}, NULL,
+                     &out, &err);
+    *text = format("%s%s", out, err);
+    return status;
+}
+
+Test(config, a_good_file_is_good)
+{
+    char *text;
+    struct server *s = prepare(TASKS);
+    REQUIRE(check(s, &text) == 0, "%s", text);
+}
+
+Test(config, every_mistake_is_named_at_once_with_its_line)
+{
+    struct server *s = prepare("listen: nowhere\n"          /* 1 */
+                               "slots: many\n"              /* 2 */
+                               "colour: red\n"              /* 3 */
+                               "limits: {body: 5 apples}\n" /* 4 */
+                               "defaults:\n"
+                               "  timeout: 10\n" /* 6 */
+                               "tasks:\n"
+                               "  a: {kind: nosuch}\n"  /* 8 */
+                               "  b: {kind: command}\n" /* 9 */
+                               "  c:\n"
+                               "    kind: command\n"
+                               "    run: [echo, \"{y}\"]\n" /* 12 */
+                               "    params: {x: integer}\n"
+                               "    max_retires: 3\n"                       /* 14 */
+                               "  d: {kind: native, module: nosuch.so}\n"); /* 15 */
+    char *text;
+    REQUIRE(check(s, &text) == 1, "%s", text);
+    static const int lines[] = {1, 2, 3, 4, 6, 8, 9, 12, 14, 15};
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+        REQUIRE(strstr(text, format(":%d:", lines[i])) || strstr(text, format("line %d", lines[i])),
+                "line %d is not named:\n%s", lines[i], text);
+    REQUIRE(strstr(text, "max_retries"), "the nearest key is not named:\n%s", text);
+    /* and the server does not start with it */
+    REQUIRE(!try_start(s));
+    REQUIRE(await_exit(s) != 0);
+    REQUIRE(strstr(server_log(s), "max_retires"), "%s", server_log(s));
+}
+
+Test(config, a_file_that_is_no_yaml_is_told_where)
+{
+    char *text;
+    struct server *s = prepare("");
+    write_whole(file_in(s, "errand.yaml"), "tasks:\n  a: {kind: native\n  b: [\n");
+    REQUIRE(check(s, &text) == 1, "%s", text);
+    REQUIRE(strstr(text, ":2") || strstr(text, ":3") || strstr(text, ":4") || strstr(text, "line"), "%s", text);
+    write_whole(file_in(s, "errand.yaml"), "slots: 2\nslots: 3\n");
+    REQUIRE(check(s, &text) == 1, "a key that is there twice: %s", text);
+    char *err;
+    REQUIRE(run(s->folder, (const char *[]){errand_binary(), "check", "--config", "nosuch.yaml", NULL}, NULL, NULL,
+                &err) == 1,
+            "%s", err);
+    REQUIRE(strstr(err, "nosuch.yaml"), "%s", err);
+}
+
+Test(config, a_symbol_that_the_module_lacks_is_a_mistake)
+{
+    char *text;
+    struct server *s = prepare("tasks:\n  a: {kind: native, module: $NATIVE, function: nosuch}\n");
+    REQUIRE(check(s, &text) == 1, "%s", text);
+    REQUIRE(strstr(text, "nosuch"), "%s", text);
+}
+
+Test(config, keys_are_texts_and_false_is_a_name)
+{
+    struct server *s = serve("tasks:\n  false: {kind: native, module: $NATIVE, function: echo}\n"
+                             "  12: {kind: native, module: $NATIVE, function: echo}\n");
+    final(s, submit(s, "{'task': 'false'}"));
+    final(s, submit(s, "{'task': '12'}"));
+}
+
+Test(config, the_defaults_that_are_printed_are_a_valid_file)
+{
+    char *text, *defaults;
+    struct server *s = prepare("");
+    REQUIRE(run(s->folder, (const char *[]){errand_binary(), "check", "--defaults", NULL}, NULL, &defaults,
+                NULL) == 0);
+    REQUIRE(strstr(defaults, "shutdown_timeout: 30s") && strstr(defaults, "backoff"), "%s", defaults);
+    write_whole(file_in(s, "errand.yaml"), defaults);
+    REQUIRE(check(s, &text) == 0, "%s", text);
+}
+
+Test(config, flags_beat_variables_and_variables_beat_the_file)
+{
+    struct server *s = serve_with("slots: 1\nstore: from-file.db\n" TASKS, (const char *[]){"--slots", "3", NULL},
+                                  (const char *[]){"ERRAND_SLOTS=2", "ERRAND_STORE=from-variable.db", NULL});
+    char *ids[4];
+    for (int i = 0; i < 4; i++)
+        ids[i] = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, ids[2], "running");
+    EXPECT_NUMBER(get(s, "/stats"), "invocations.running", 3);
+    touch(file_in(s, "go"));
+    REQUIRE(exists(file_in(s, "from-variable.db")) && !exists(file_in(s, "from-file.db")));
+}
+
+Test(config, a_reload_changes_tasks_tokens_and_limits_and_disturbs_nothing)
+{
+    struct server *s = serve(TASKS);
+    char *running = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, running, "running");
+    configure(s, "limits: {body: 2KiB}\n"
+                 "tokens: [{name: boss, sha256: a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, "
+                 "scopes: [admin]}]\n"
+                 "tasks:\n"
+                 "  hold: {kind: native, module: $NATIVE}\n"
+                 "  added: {kind: native, module: $NATIVE, function: echo}\n");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(get(s, "/tasks")->status == 401);
+    s->token = "boss";
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'added', 'args': 'new'}")), "result", "new");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 422, "invalid-request");
+    REQUIRE(cJSON_IsTrue(field(EXPECT(get(s, "/tasks/echo"), 200), "gone")), "echo is not gone");
+    char *large = calloc(1, 3001);
+    memset(large, 'x', 3000);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'added', 'args': '%s'}", large), 413, "payload-too-large");
+    EXPECT_NUMBER(AWAIT_STATUS(s, running, "running"), "attempt", 1);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, running), "status", "succeeded");
+}
+
+Test(config, a_reload_of_a_faulty_file_changes_nothing_and_says_so)
+{
+    struct server *s = serve(TASKS);
+    configure(s, "slots: 0\ntasks: {added: {kind: nosuch}}\n");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(strstr(server_log(s), "nothing was changed"));
+    REQUIRE(strstr(server_log(s), "nosuch") && strstr(server_log(s), "slots"), "%s", server_log(s));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    EXPECT(get(s, "/tasks/added"), 404);
+    /* and a task that comes back runs what was left of it */
+    configure(s, "tasks:\n  fail: {kind: native, module: $NATIVE}\n");
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    char *id = submit(s, "{'task': 'echo'}");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(cJSON_IsTrue(field(get(s, "/tasks/echo"), "gone")));
+    configure(s, TASKS);
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(cJSON_IsFalse(field(get(s, "/tasks/echo"), "gone")));
+    EXPECT(post(s, "/tasks/echo/resume", NULL), 200);
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+}
+
+Test(config, log_lines_are_key_value_or_json)
+{
+    struct server *s = serve("log: {format: json}\n" TASKS);
+    final(s, submit(s, "{'task': 'echo'}"));
+    cr_assert_eq(terminate(s), 0);
+    char *rest = server_log(s);
+    int lines = 0;
+    for (char *line; (line = strsep(&rest, "\n"));)
+        if (*line) {
+            REQUIRE(cJSON_IsObject(cJSON_Parse(line)), "no JSON: %s", line);
+            lines++;
+        }
+    REQUIRE(lines > 0, "nothing was logged");
+}

@@ -1,0 +1,112 @@
+/* A disk that is full, and one that fails. */
+#include "tests/e2e/support.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+SUITE(disk);
+
+#define JSON "Content-Type: application/json\r\n"
+
+/* 503 means unknown: the same key settles it. */
+Test(disk, a_failed_fsync_is_503_and_the_key_settles_it)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare(TASKS);
+    char *bad = file_in(s, "bad");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+    start(s);
+    char *before = submit(s, "{'task': 'count'}");
+    final(s, before);
+    char *held = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, held, "running");
+
+    touch(bad);
+    char *body = "{\"task\": \"count\", \"key\": \"settled\"}";
+    struct reply *r = EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON, body), 503, "unavailable");
+    REQUIRE(header(r, "Retry-After"), "no Retry-After");
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'count'}"), 503, "unavailable");
+    EXPECT_PROBLEM(post(s, format("/invocations/%s/cancel", held), NULL), 503, "unavailable");
+    r = ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", "{\"task\": \"count\"}\n");
+    REQUIRE(r->status == 503 || (r->status == 200 && strstr(r->body, "503")), "%d %s", r->status, r->body);
+    EXPECT_TEXT(EXPECT(get(s, "/invocations/%s", before), 200), "status", "succeeded");
+    EXPECT(get(s, "/readyz"), 503);
+    EXPECT(get(s, "/healthz"), 200);
+    touch(file_in(s, "go")); /* a finish meanwhile is kept and tried again */
+
+    unlink(bad);
+    WAIT_UNTIL((r = ask(s, "POST", "/tasks", JSON, body))->status != 503);
+    REQUIRE(r->status == 200 || r->status == 201, "%d %s", r->status, r->body);
+    char *id = strdup(text_of(r, "id"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+    EXPECT_TEXT(EXPECT(ask(s, "POST", "/tasks", JSON, body), 200), "id", id);
+    r = final(s, held);
+    REQUIRE(strcmp(text_of(r, "status"), "succeeded") == 0 || strcmp(text_of(r, "status"), "cancelled") == 0, "%s",
+            r->body);
+    WAIT_UNTIL(get(s, "/readyz")->status == 200);
+    /* nothing that was refused was made twice */
+    restart(s);
+    EXPECT_TEXT(EXPECT(get(s, "/invocations?key=settled"), 200), "items.0.id", id);
+    EXPECT_NULL(get(s, "/invocations?key=settled"), "next");
+}
+
+static char *mounted;
+
+static void unmount(void)
+{
+    if (mounted)
+        umount2(mounted, MNT_DETACH);
+}
+
+TestSuite(full_disk, .init = support_begin, .fini = support_end, .timeout = 120);
+
+Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_itself)
+{
+    struct server *s = prepare(TASKS);
+    char *small = file_in(s, "small");
+    run(s->folder, (const char *[]){"mkdir", "small", NULL}, NULL, NULL, NULL);
+    if (mount("errand-e2e", small, "tmpfs", 0, "size=1m") != 0)
+        cr_skip_test("mounting is not allowed here");
+    mounted = small;
+    atexit(unmount);
+    s->arguments = (const char *[]){"--store", format("%s/errand.db", small), NULL};
+    start(s);
+    char *first = submit(s, "{'task': 'echo', 'args': 1}");
+    final(s, first);
+    char *held = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, held, "running");
+
+    char *large = calloc(1, 20001);
+    memset(large, 'x', 20000);
+    struct reply *r = NULL;
+    int taken = 0;
+    EXPECT(post(s, "/tasks/echo/pause", NULL), 200);
+    for (int i = 0; i < 200; i++, taken++) {
+        r = post(s, "/tasks", "{'task': 'echo', 'args': '%s'}", large);
+        if (r->status != 201)
+            break;
+    }
+    EXPECT_PROBLEM(r, 503, "unavailable");
+    EXPECT(get(s, "/invocations/%s", first), 200);
+    EXPECT(get(s, "/invocations?limit=1000"), 200);
+    REQUIRE(taken >= 1);
+    touch(file_in(s, "go"));
+
+    /* room is made: it goes on without a restart */
+    REQUIRE(mount("errand-e2e", small, "tmpfs", MS_REMOUNT, "size=32m") == 0, "remount: %s", strerror(errno));
+    WAIT_UNTIL(post(s, "/tasks", "{'task': 'count'}")->status == 201);
+    EXPECT_TEXT(final(s, held), "status", "succeeded");
+    EXPECT(post(s, "/tasks/echo/resume", NULL), 200);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.queued") == 0);
+    EXPECT_NUMBER(get(s, "/tasks/echo"), "counts.succeeded", taken + 1);
+    restart(s);
+    EXPECT_NUMBER(get(s, "/tasks/echo"), "counts.succeeded", taken + 1);
+    cr_assert_eq(terminate(s), 0);
+    unmount();
+    mounted = NULL;
+}
