@@ -167,7 +167,9 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
     struct faults faults = {0};
     struct answer_line *line = add_answer(bulk);
     struct submission *s = &batch->items[batch->count];
-    if (json_check(text.p, text.len, JSON_DEPTH_MAX, &fault) != OK) {
+    if ((int64_t)text.len > context->config->limits.body_bytes) {
+        refuse(line, 413, "payload-too-large", "the line is longer than a body may be", NULL);
+    } else if (json_check(text.p, text.len, JSON_DEPTH_MAX, &fault) != OK) {
         struct buf detail = {0};
         buf_addf(&detail, "at byte %zu of the line: %s", fault.offset, fault.detail);
         refuse(line, 400, "invalid-json", buf_cstr(&detail), NULL);
@@ -242,25 +244,32 @@ static void send_batch(struct bulk *bulk, struct batch *batch, bool all)
 
 /* --- the body ------------------------------------------------------------------------- */
 
-/* Appends up to the end of a line or of the data; a line longer than a body
- * may be is refused and skipped. */
+/* Where the last line of the text begins. */
+static size_t last_line(const struct bulk *bulk, size_t end)
+{
+    const char *newline = end ? memrchr(bulk->text.data, '\n', end) : NULL;
+    return newline ? (size_t)(newline - bulk->text.data) + 1 : 0;
+}
+
+/* Appends up to the end of a line or of the data. Of a line longer than a body
+ * may be, just enough is kept for take_line() to see it. */
 static size_t take_piece(struct bulk *bulk, const char *data, size_t size)
 {
     const char *newline = memchr(data, '\n', size);
     size_t n = newline ? (size_t)(newline - data) + 1 : size;
-    if (!bulk->skipping)
-        buf_add(&bulk->text, data, n);
-    if (newline) {
-        bulk->lines += !bulk->skipping;
-        bulk->skipping = false;
-        return n;
+    size_t most = (size_t)bulk->rq->config->limits.body_bytes + 1;
+    size_t start = bulk->skipping ? 0 : last_line(bulk, bulk->text.len);
+    if (!bulk->skipping) {
+        buf_add(&bulk->text, data, n - (newline != NULL));
+        if (bulk->text.len - start > most) {
+            bulk->text.len = start + most;
+            bulk->skipping = true;
+        }
     }
-    const char *last = bulk->text.len ? memrchr(bulk->text.data, '\n', bulk->text.len) : NULL;
-    size_t start = last ? (size_t)(last - bulk->text.data) + 1 : 0;
-    if ((int64_t)(bulk->text.len - start) > bulk->rq->config->limits.body_bytes) {
-        refuse(add_answer(bulk), 413, "payload-too-large", "the line is longer than a body may be", NULL);
-        bulk->text.len = start;
-        bulk->skipping = true;
+    if (newline) {
+        buf_addc(&bulk->text, '\n');
+        bulk->lines++;
+        bulk->skipping = false;
     }
     return n;
 }

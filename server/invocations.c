@@ -36,10 +36,11 @@ static void page_free(void *state)
 
 /* --- what is asked -------------------------------------------------------------- */
 
+/* An empty one is the start: clients loop with it. */
 static void read_cursor(struct page *page, struct faults *faults)
 {
     struct span cursor = request_query(page->rq, "cursor");
-    if (cursor.p && !cursor_parse(cursor, &page->query.cursor))
+    if (cursor.len && !cursor_parse(cursor, &page->query.cursor))
         faults_add(faults, 0, "cursor", "is none that this server gave");
 }
 

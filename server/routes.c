@@ -22,7 +22,7 @@ const struct route routes[] = {
     {METHOD_POST, "/invocations/retry", SCOPE_SUBMIT, BODY_JSON, alter_bulk_retry},
     {METHOD_GET, "/invocations/{id}", SCOPE_READ, BODY_NONE, invocation_get},
     {METHOD_PATCH, "/invocations/{id}", SCOPE_SUBMIT, BODY_JSON, alter_patch},
-    {METHOD_DELETE, "/invocations/{id}", SCOPE_SUBMIT, BODY_NONE, alter_delete},
+    {METHOD_DELETE, "/invocations/{id}", SCOPE_ADMIN, BODY_NONE, alter_delete},
     {METHOD_GET, "/invocations/{id}/result", SCOPE_READ, BODY_NONE, invocation_result},
     {METHOD_GET, "/invocations/{id}/attempts", SCOPE_READ, BODY_NONE, invocation_attempts},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, logs_get},

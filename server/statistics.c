@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { RATE_SECONDS = 10, SLOTS = 16 /* at least one more */ };
+enum { RATE_SECONDS = 10, SLOTS = 16 /* at least as many */ };
 
 struct tally {
     int64_t submitted, finished, failed;
@@ -73,7 +73,7 @@ void statistics_read(struct statistics *statistics, int64_t now_ms, struct stati
     int64_t second = now_ms / 1000;
     pthread_mutex_lock(&statistics->lock);
     for (int i = 0; i < SLOTS; i++)
-        if (statistics->slots[i].second < second && statistics->slots[i].second >= second - RATE_SECONDS)
+        if (statistics->slots[i].second <= second && statistics->slots[i].second > second - RATE_SECONDS)
             add(&late, &statistics->slots[i].tally);
     struct tally total = statistics->total;
     pthread_mutex_unlock(&statistics->lock);

@@ -16,6 +16,6 @@ void statistics_changed(struct statistics *statistics, const struct change *chan
 
 struct statistics_view {
     int64_t submitted, finished, failed;         /* since the start; failed ones are finished too */
-    double submitted_rate, finished_rate, failed_rate; /* per second over the last 10 whole ones */
+    double submitted_rate, finished_rate, failed_rate; /* per second over the last 10, the current one included */
 };
 void statistics_read(struct statistics *statistics, int64_t now_ms, struct statistics_view *out);

@@ -175,6 +175,11 @@ static const struct task *find_task(const struct submission_context *context, st
         return NULL;
     }
     struct span name = {value.p + 1, value.len - 2};
+    if (memchr(name.p, '\\', name.len)) {
+        context->scratch->len = 0;
+        json_unescape(value, context->scratch);
+        name = buf_span(context->scratch);
+    }
     const struct registry *registry = context->config->registry;
     const struct task *task = registry_find(registry, name);
     if (!task) {

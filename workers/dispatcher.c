@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-enum { FAILED_AGAIN_MS = 1000 };
+enum { FAILED_AGAIN_MS = 1000, FLUSH_MS = 200 };
 
 void dispatcher_due_locked(struct runner *runner, enum upkeep what, int64_t at)
 {
@@ -15,6 +15,24 @@ void dispatcher_due_locked(struct runner *runner, enum upkeep what, int64_t at)
         return;
     timer->next_at = at;
     pthread_cond_signal(&runner->tick);
+}
+
+void dispatcher_flush_locked(struct runner *runner)
+{
+    if (runner->flush_at != INT64_MAX)
+        return;
+    runner->flush_at = clock_now_ms() + FLUSH_MS;
+    pthread_cond_signal(&runner->tick);
+}
+
+/* Commands are minded by their slots; a native body's thread is its own, so
+ * what it said is sent on from here while it is busy with something else. */
+static void flush_locked(struct runner *runner, int64_t now)
+{
+    bool any = false;
+    for (int i = 0; i < runner->slot_count; i++)
+        any |= slot_flush_locked(&runner->slots[i]);
+    runner->flush_at = any ? now + FLUSH_MS : INT64_MAX;
 }
 
 static void upkeep_done(struct op *op)
@@ -37,7 +55,7 @@ static void upkeep_done(struct op *op)
 /* The timer that is due, or NULL with the time of the next one. */
 static struct upkeep_timer *due_locked(struct runner *runner, int64_t now, int64_t *next_at)
 {
-    *next_at = INT64_MAX;
+    *next_at = runner->flush_at;
     for (int i = 0; i < TIMERS; i++) {
         struct upkeep_timer *timer = &runner->timers[i];
         if (timer->in_flight)
@@ -67,10 +85,19 @@ static void sleep_until_locked(struct runner *runner, int64_t now, int64_t next_
 void *dispatcher_thread(void *arg)
 {
     struct runner *runner = arg;
-    schedule_refill_all(runner);
     pthread_mutex_lock(&runner->lock);
+    runner->refill_wanted = true; /* nothing is in memory yet */
     while (!runner->ended) {
+        if (runner->refill_wanted) {
+            runner->refill_wanted = false;
+            pthread_mutex_unlock(&runner->lock);
+            schedule_refill_all(runner);
+            pthread_mutex_lock(&runner->lock);
+            continue;
+        }
         int64_t now = clock_now_ms(), next_at;
+        if (runner->flush_at <= now)
+            flush_locked(runner, now);
         struct upkeep_timer *timer = due_locked(runner, now, &next_at);
         if (!timer) {
             sleep_until_locked(runner, now, next_at);

@@ -48,11 +48,12 @@ static void take_change(struct runner *runner, const struct change *change, int6
 {
     if (change->refill) {
         window_refilled(&runner->window, change->refill, now_us, is_taken, runner);
-        return;
+        return; /* refill_done() looks whether that was enough */
     }
     if (change->withdrawn) {
         window_withdraw(&runner->window, change->task, change->old_priority, change->id);
         withdraw_alone(runner, change->id);
+        schedule_look_locked(runner, change->task);
     }
     if (change->cancel)
         stop_running(runner, change->id);
@@ -82,6 +83,7 @@ static void on_health(void *context, bool healthy)
     struct runner *runner = context;
     pthread_mutex_lock(&runner->lock);
     runner->healthy = healthy;
+    runner->refill_wanted = healthy; /* those that failed are asked for again */
     pthread_cond_broadcast(&runner->work);
     pthread_cond_signal(&runner->tick);
     pthread_mutex_unlock(&runner->lock);
@@ -271,6 +273,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->limits = options->limits;
     runner->slot_count = options->slots;
     runner->healthy = true;
+    runner->flush_at = INT64_MAX;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
     pthread_condattr_t attr;

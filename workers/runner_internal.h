@@ -28,6 +28,7 @@ struct slot {
 
     struct run *run; /* NULL: idle. Guarded by the runner's lock, as is `since` */
     int64_t since;
+    struct attempt_limits limits; /* of the attempt */
     struct attempt attempt; /* valid while run is set */
     int64_t progress_us;    /* when progress was last sent to disk */
     bool progress_held;     /* some is held back, in these: */
@@ -73,6 +74,8 @@ struct runner {
     int alone_count;
 
     struct upkeep_timer timers[TIMERS]; /* by enum upkeep */
+    int64_t flush_at; /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
+    bool refill_wanted; /* some lane may be low: the dispatcher looks at all */
     pthread_t dispatcher;
     bool dispatcher_started;
     struct histogram wait, run;
@@ -81,6 +84,9 @@ struct runner {
 /* slot.c */
 void *slot_thread(void *arg);
 
+/* Sends what a native body logged and reported a while ago; false if none runs there. */
+bool slot_flush_locked(struct slot *slot);
+
 /* scheduler.c. `_locked`: the runner's lock is the caller's. */
 struct job *schedule_take_locked(struct runner *runner, bool *alone);
 bool schedule_has_work_locked(const struct runner *runner);
@@ -88,6 +94,11 @@ void schedule_wake_locked(struct runner *runner); /* a slot, if one is idle and 
 void schedule_refill_locked(struct runner *runner, int task, struct op_refill **out);
 void schedule_refill_all(struct runner *runner);
 
+/* The lane changed otherwise than by a slot's taking: if it is low now, the
+ * dispatcher refills it. */
+void schedule_look_locked(struct runner *runner, int task);
+
 /* dispatcher.c */
 void *dispatcher_thread(void *arg);
+void dispatcher_flush_locked(struct runner *runner); /* a native body has started */
 void dispatcher_due_locked(struct runner *runner, enum upkeep what, int64_t at);

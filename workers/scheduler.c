@@ -48,12 +48,21 @@ void schedule_wake_locked(struct runner *runner)
 
 /* --- refills ------------------------------------------------------------------ */
 
+void schedule_look_locked(struct runner *runner, int task)
+{
+    if (!lane_is_low(&runner->window, window_lane(&runner->window, task)))
+        return;
+    runner->refill_wanted = true;
+    pthread_cond_signal(&runner->tick);
+}
+
 static void refill_done(struct op *op)
 {
     struct runner *runner = op->owner;
     struct op_refill *refill = (struct op_refill *)op;
     pthread_mutex_lock(&runner->lock);
     window_lane(&runner->window, refill->task)->refilling = false;
+    schedule_look_locked(runner, refill->task);
     schedule_wake_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);

@@ -115,6 +115,18 @@ static void sink_progress(struct attempt *attempt, double value, struct span not
     buf_add_span(&slot->progress_note, note);
 }
 
+bool slot_flush_locked(struct slot *slot)
+{
+    if (!slot->run || slot->attempt.task->kind != TASK_NATIVE)
+        return false;
+    attempt_log_tick(&slot->attempt);
+    pthread_mutex_lock(&slot->attempt.lock);
+    if (slot->progress_held)
+        write_progress(slot, slot->progress_value, buf_span(&slot->progress_note));
+    pthread_mutex_unlock(&slot->attempt.lock);
+    return true;
+}
+
 static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progress};
 
 /* --- the end of a run ---------------------------------------------------------------- */
@@ -241,6 +253,17 @@ static bool prepare_args(struct slot *slot, struct run *run, const struct task *
     return ok;
 }
 
+/* What was logged or reported and is not on its way yet. */
+static void take_rest(struct slot *slot, struct run *run)
+{
+    pthread_mutex_lock(&slot->attempt.lock);
+    if (slot->progress_held)
+        write_progress(slot, slot->progress_value, buf_span(&slot->progress_note));
+    run->log = slot->attempt.pending;
+    slot->attempt.pending = (struct log_pending){0};
+    pthread_mutex_unlock(&slot->attempt.lock);
+}
+
 static void run_body(struct slot *slot, struct run *run, const struct task *task, bool alone)
 {
     struct runner *runner = slot->runner;
@@ -251,11 +274,8 @@ static void run_body(struct slot *slot, struct run *run, const struct task *task
         slot->attempt.args = args;
         attempt_run(&slot->attempt, &run->outcome);
     }
-    if (slot->progress_held)
-        write_progress(slot, slot->progress_value, buf_span(&slot->progress_note));
     journal_leave(runner->journal, slot->index);
-    run->log = slot->attempt.pending;
-    slot->attempt.pending = (struct log_pending){0};
+    take_rest(slot, run);
     if (run->log.count) {
         run->chunks = chunks_of(&run->log);
         run->op.log = run->chunks;
@@ -290,12 +310,13 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
     struct run *run = run_new(slot, job);
     run->registry = registry_ref(runner->registry);
     *task = window_lane(&runner->window, job->ready.task)->task;
+    slot->limits = runner->limits; /* a reload must not change them under the body */
     slot->attempt = (struct attempt){
         .task = *task,
         .id = run->op.id,
         .number = run->op.attempt,
         .timeout_ms = job->ready.timeout_ms,
-        .limits = &runner->limits,
+        .limits = &slot->limits,
         .sink = &sink,
         .journal = runner->journal,
         .slot = slot->index,
@@ -308,6 +329,8 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
     slot->progress_held = false;
     runner->running++;
     runner->finishing++;
+    if ((*task)->kind == TASK_NATIVE)
+        dispatcher_flush_locked(runner);
     histogram_add(&runner->wait, clock_mono_us() - job->offered_us);
     return run;
 }

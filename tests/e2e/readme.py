@@ -14,6 +14,7 @@ import tempfile
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ERRAND = os.path.realpath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
 ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{13}\b")
+PATH = re.compile(r"/\S*/(?=errand\.yaml)")
 TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -23,7 +24,7 @@ def blocks(text):
 
 
 def settled(text):
-    return TIME.sub("TIME", ID.sub("ID", text))
+    return PATH.sub("FOLDER/", TIME.sub("TIME", ID.sub("ID", text)))
 
 
 def same(kind, wanted, got):

@@ -408,6 +408,13 @@ int64_t processor_ms(struct server *server)
     return (int64_t)(user + kernel) * 1000 / sysconf(_SC_CLK_TCK);
 }
 
+bool is_alive(pid_t pid)
+{
+    char *stat = read_whole(format("/proc/%d/stat", (int)pid));
+    const char *after = strrchr(stat, ')');
+    return after && after[2] != 'Z' && after[2] != 'X';
+}
+
 int64_t resident_kb(struct server *server)
 {
     const char *at = strstr(read_whole(format("/proc/%d/status", (int)server->pid)), "VmRSS:");

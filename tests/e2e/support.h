@@ -90,6 +90,8 @@ char *server_log(struct server *server);     /* its stderr so far */
 int64_t processor_ms(struct server *server); /* the processor time it has used */
 int64_t resident_kb(struct server *server);
 
+bool is_alive(pid_t pid); /* and not a zombie that nobody has waited for */
+
 /* A file in the server's folder. */
 char *file_in(const struct server *server, const char *name);
 char *read_whole(const char *path); /* "" if it is not there */

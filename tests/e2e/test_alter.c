@@ -45,8 +45,8 @@ Test(alter, a_command_and_its_whole_group_are_stopped)
     EXPECT(post(s, ON(deaf, "cancel"), NULL), 200);
     EXPECT_TEXT(final(s, kind), "status", "cancelled");
     EXPECT_TEXT(final(s, deaf), "status", "cancelled");
-    WAIT_UNTIL(!exists(format("/proc/%d", atoi(read_whole(file_in(s, "child"))))));
-    WAIT_UNTIL(!exists(format("/proc/%d", atoi(read_whole(file_in(s, "deaf"))))));
+    WAIT_UNTIL(!is_alive(atoi(read_whole(file_in(s, "child")))));
+    WAIT_UNTIL(!is_alive(atoi(read_whole(file_in(s, "deaf")))));
 }
 
 Test(alter, a_body_that_succeeds_first_has_succeeded)

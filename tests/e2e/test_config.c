@@ -115,6 +115,8 @@ Test(config, a_reload_changes_tasks_tokens_and_limits_and_disturbs_nothing)
     struct server *s = serve(TASKS);
     char *running = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
     AWAIT_STATUS(s, running, "running");
+    char *ran = submit(s, "{'task': 'echo'}");
+    final(s, ran);
     configure(s, "limits: {body: 2KiB}\n"
                  "tokens: [{name: boss, sha256: a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, "
                  "scopes: [admin]}]\n"

@@ -110,7 +110,7 @@ Test(life, a_failure_is_tried_again_after_its_backoff)
 Test(life, a_failure_says_whether_it_is_worth_a_retry)
 {
     struct server *s =
-        serve("defaults: {max_retries: 3, backoff: {initial: 1h}}\ntasks:\n"
+        serve("defaults: {max_retries: 3, backoff: {initial: 1h, max: 1h}}\ntasks:\n"
               "  fail_for_good: {kind: native, module: $NATIVE}\n"
               "  fail_later: {kind: native, module: $NATIVE}\n"
               "  picky: {kind: native, module: $NATIVE, function: fail, retry_for: [timeout, \"exit:*\"]}\n"
@@ -192,7 +192,7 @@ Test(life, an_attempt_ends_when_its_process_exits_and_takes_its_group_along)
     EXPECT_TEXT(r, "status", "succeeded");
     pid_t child = atoi(text_of(r, "result"));
     REQUIRE(child > 0, "%s", r->body);
-    WAIT_UNTIL(kill(child, 0) != 0);
+    WAIT_UNTIL(!is_alive(child));
 }
 
 Test(life, a_paused_tasks_backlog_blocks_nobody)
@@ -329,7 +329,7 @@ Test(life, kill_stops_what_runs_and_it_is_run_again_at_no_cost)
     WAIT_UNTIL(*read_whole(file_in(s, "pid")));
     EXPECT(post(s, "/shutdown?policy=kill", NULL), 202);
     cr_assert_eq(await_exit(s), 0);
-    WAIT_UNTIL(kill(atoi(read_whole(file_in(s, "pid"))), 0) != 0);
+    WAIT_UNTIL(!is_alive(atoi(read_whole(file_in(s, "pid")))));
     touch(file_in(s, "go"));
     start(s);
     struct reply *r = final(s, native);

@@ -20,9 +20,9 @@ Test(read, a_page_never_skips_or_repeats_while_statuses_change)
     int seen = 0;
     const char *cursor = "";
     for (int page = 0; cursor; page++) {
-        struct reply *r = EXPECT(get(s, "/invocations?limit=7&cursor=%s", cursor), 200);
-        if (!*cursor)
-            r = EXPECT(get(s, "/invocations?limit=7"), 200);
+        struct reply *r =
+            *cursor ? get(s, "/invocations?limit=7&cursor=%s", cursor) : get(s, "/invocations?limit=7");
+        EXPECT(r, 200);
         const cJSON *each;
         cJSON_ArrayForEach(each, field(r, "items"))
         {
@@ -298,7 +298,7 @@ Test(read, stats_count_what_happened)
     EXPECT_NUMBER(r, "tasks.echo.queued", 1);
     EXPECT_NUMBER(r, "submitted", 3);
     EXPECT_NUMBER(r, "failed", 1);
-    REQUIRE(number_of(r, "rates.submitted") > 0, "%s", r->body);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "rates.submitted") > 0); /* seconds that are over count */
     REQUIRE(number_of(r, "latency_ms.run.p99") >= number_of(r, "latency_ms.run.p50"), "%s", r->body);
 }
 
