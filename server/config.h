@@ -50,7 +50,7 @@ struct config {
         int64_t connections;             /* 2000 */
         int64_t connections_per_address; /* 0: no limit of its own */
         int64_t streams;                 /* 1000 suspended requests: waits and followed logs */
-        int64_t header_bytes;            /* 16 KiB: libmicrohttpd clears it for each request */
+        int64_t header_bytes;            /* 8 KiB: libmicrohttpd clears it for each request */
         int64_t request_timeout_ms;      /* a request must be sent within; 30s */
         int64_t idle_timeout_ms;         /* a silent connection is closed; 60s */
     } limits;

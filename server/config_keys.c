@@ -133,7 +133,7 @@ static const struct key limit_keys[] = {
      .help = "requests that wait or follow, at once"},
     {.name = "header",
      .type = KEY_SIZE,
-     .standard = "16KiB",
+     .standard = "8KiB",
      .min = 4 * KIB,
      .max = MIB,
      LIMIT(header_bytes),

@@ -32,6 +32,7 @@ void headers_note(struct headers *h, const char *name, size_t name_len, const ch
         HEADER("Access-Control-Request-Method", preflight_method),
 #undef HEADER
     };
+    h->bytes += name_len + value_len + 4; /* ": " and the line's end */
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (known[i].len != name_len || strncasecmp(known[i].name, name, name_len) != 0)
             continue;

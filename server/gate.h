@@ -15,6 +15,7 @@ struct headers {
     struct span prefer;
     struct span preflight_method; /* Access-Control-Request-Method */
     int content_lengths, hosts; /* how often they stood there */
+    size_t bytes;               /* of all headers, these and others */
 };
 
 /* Notes a header if it is one of the above. */

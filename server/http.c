@@ -25,7 +25,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { TICK_MS = 1000, DRAIN_MS = 5000 };
+enum {
+    TICK_MS = 1000,
+    DRAIN_MS = 5000,
+    HEADER_ROOM = 8192, /* for the answer's header, and a request's that is somewhat over the limit */
+};
 
 /* --- connections ---------------------------------------------------------------- */
 
@@ -294,7 +298,7 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     OPTION(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
     OPTION(MHD_OPTION_CONNECTION_LIMIT, config->limits.connections, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, config->limits.idle_timeout_ms / 1000, NULL);
-    OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes, NULL);
+    OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes + HEADER_ROOM, NULL);
     OPTION(MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL);
     if (config->limits.connections_per_address)
         OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, config->limits.connections_per_address, NULL);

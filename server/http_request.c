@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "server/query.h"
+#include "server/resource.h"
 #include "server/routing.h"
 
 #include <stdlib.h>
@@ -179,6 +180,8 @@ static bool admit_body(struct http_request *glue)
     int64_t length = announced_length(h);
     rq->has_body = length != 0;
     glue->body_max = rq->config->limits.body_bytes;
+    if (rule == BODY_SUBMIT && !resource_query_is(rq, (const char *const[]){NULL}))
+        return false; /* before a line of it is read */
     if (rule == BODY_NONE && media == MEDIA_OTHER && length == 0)
         media = MEDIA_NONE;
     if (rule == BODY_SUBMIT && media == MEDIA_NDJSON) {
@@ -230,13 +233,27 @@ static bool is_changing(enum method method)
     return method != METHOD_GET && method != METHOD_OPTIONS;
 }
 
+/* libmicrohttpd has room for a little more than the limit, so that what is
+ * over it gets a clear answer; what is far over it gets libmicrohttpd's. */
+static bool sizes_are_fair(struct http_request *glue)
+{
+    struct request *rq = &glue->rq;
+    size_t limit = (size_t)rq->config->limits.header_bytes, address = strlen(glue->uri);
+    if (address > limit)
+        answer_problem(rq, 414, "uri-too-long", "the address has %zu bytes, the limit is %zu", address, limit);
+    else if (address + glue->headers.bytes > limit)
+        answer_problem(rq, 431, "header-too-large", "the header has %zu bytes, the limit is %zu",
+                       address + glue->headers.bytes, limit);
+    return address + glue->headers.bytes <= limit;
+}
+
 /* All checks before the body; false with the answer filled. */
 static bool admit(struct http_request *glue, const char *method)
 {
     struct request *rq = &glue->rq;
     const struct headers *h = &glue->headers;
     rq->method = method_of(method, &rq->head);
-    if (!read_target(glue))
+    if (!sizes_are_fair(glue) || !read_target(glue))
         return false;
     if (!framing_is_clear(h)) {
         answer_problem(rq, 400, "invalid-request", "Content-Length, Transfer-Encoding or Host is given twice");

@@ -84,7 +84,7 @@ static bool set_time(int64_t *out, struct span value, struct reason *why)
 {
     int64_t at_ms;
     if (!time_parse(value, &at_ms)) {
-        reason_set(why, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339; in a query write + as %%2B)");
+        reason_set(why, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)");
         return false;
     }
     *out = at_ms > 0 ? at_ms : 1; /* 0 is any time */

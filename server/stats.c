@@ -9,6 +9,7 @@
 #include "server/statistics.h"
 #include "server/view.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static void add_bool(struct buf *out, const char *name, bool value)
@@ -79,15 +80,21 @@ static void add_flow(struct buf *out, const struct statistics_view *flow)
 
 /* --- the server ------------------------------------------------------------------------ */
 
+/* Histograms know no more than microseconds. */
+static double rounded(double ms)
+{
+    return round(ms * 1000) / 1000;
+}
+
 static void add_latency(struct buf *out, struct runner *runner)
 {
     static const char *const names[] = {"p50", "p99", NULL};
     struct latency wait, run;
     runner_latency(runner, &wait, &run);
     buf_addl(out, ",\"latency_ms\":{\"wait\":");
-    add_numbers(out, names, (double[]){wait.p50, wait.p99});
+    add_numbers(out, names, (double[]){rounded(wait.p50), rounded(wait.p99)});
     buf_addl(out, ",\"run\":");
-    add_numbers(out, names, (double[]){run.p50, run.p99});
+    add_numbers(out, names, (double[]){rounded(run.p50), rounded(run.p99)});
     buf_addc(out, '}');
 }
 

@@ -5,7 +5,6 @@
 #include "base/id.h"
 #include "server/await.h"
 #include "server/gate.h"
-#include "server/resource.h"
 #include "server/server.h"
 #include "server/submission.h"
 #include "server/view.h"
@@ -107,8 +106,6 @@ enum next submit_one(struct request *rq)
 {
     static struct buf scratch; /* the HTTP thread's */
     struct faults faults = {0};
-    if (!resource_query_is(rq, (const char *const[]){NULL}))
-        return NEXT_ANSWER;
     if (atomic_load_explicit(&rq->server->closing, memory_order_relaxed)) {
         answer_header(rq, "Retry-After", "5");
         return answer_problem(rq, 503, "closing", "the service is closing; try again soon");

@@ -124,6 +124,57 @@ Test(life, a_failure_says_whether_it_is_worth_a_retry)
     EXPECT_NUMBER(EXPECT_TEXT(final(s, exits), "error.type", "exit:3"), "attempt", 2);
 }
 
+/* Elsewhere there are options that nothing reads. */
+Test(life, every_option_of_a_task_is_read_and_a_submission_may_say_otherwise)
+{
+    struct server *s = serve("slots: 1\n"
+                             "defaults: {priority: 9, retention: 3d}\n"
+                             "tasks:\n"
+                             "  all:\n"
+                             "    kind: native\n"
+                             "    module: $NATIVE\n"
+                             "    function: hold\n"
+                             "    priority: 3\n"
+                             "    timeout: 150ms\n"
+                             "    expires_in: 1h\n"
+                             "    max_retries: 5\n"
+                             "    retry_for: [timeout]\n"
+                             "    backoff: {initial: 1ms, factor: 1, max: 2ms, jitter: 0}\n"
+                             "    retention: 2s\n"
+                             "  other: {kind: native, module: $NATIVE, function: echo}\n");
+    char *go = file_in(s, "go");
+    struct reply *r = EXPECT(post(s, "/tasks", "{'task': 'all', 'args': '%s', 'max_retries': 2}", go), 201);
+    EXPECT_NUMBER(r, "priority", 3);
+    EXPECT_TEXT(r, "timeout", "150ms");
+    EXPECT_TEXT(r, "retention", "2s");
+    EXPECT_NUMBER(r, "max_retries", 2);
+    REQUIRE(*text_of(r, "expires_at"), "%s", r->body);
+    char *id = strdup(text_of(r, "id"));
+    r = final(s, id);
+    EXPECT_TEXT(r, "error.type", "timeout");
+    EXPECT_NUMBER(r, "attempt", 3);
+    r = EXPECT(post(s, "/tasks", "{'task': 'other'}"), 201);
+    EXPECT_NUMBER(r, "priority", 9);
+    EXPECT_TEXT(r, "retention", "3d");
+    WAIT_UNTIL(get(s, "/invocations/%s", id)->status == 404);
+}
+
+/* Elsewhere an assignment is dropped when all slots are full. */
+Test(life, nothing_is_dropped_while_all_slots_are_full)
+{
+    struct server *s = serve("slots: 2\n" TASKS);
+    submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go")), "running");
+    char *lines = strdup("");
+    for (int i = 0; i < 300; i++)
+        lines = format("%s{\"task\": \"count\", \"delay\": \"%dms\"}\n", lines, i);
+    EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.queued") == 300);
+    touch(file_in(s, "go"));
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.succeeded") == 302);
+    cr_assert_eq(strlen(read_whole(file_in(s, "runs"))), 300 * 14);
+}
+
 Test(life, a_command_gets_its_arguments_and_gives_its_output)
 {
     struct server *s = prepare("");

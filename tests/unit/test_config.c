@@ -152,7 +152,7 @@ Test(config, nothing_configured_is_every_default)
     cr_expect_eq(c->limits.connections, 2000);
     cr_expect_eq(c->limits.connections_per_address, 0);
     cr_expect_eq(c->limits.streams, 1000);
-    cr_expect_eq(c->limits.header_bytes, 16 << 10);
+    cr_expect_eq(c->limits.header_bytes, 8 << 10);
     cr_expect_eq(c->limits.request_timeout_ms, 30000);
     cr_expect_eq(c->limits.idle_timeout_ms, 60000);
     cr_expect_eq(registry_count(c->registry), 0);
