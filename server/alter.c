@@ -96,7 +96,8 @@ static unsigned read_patch(struct request *rq, struct patch *patch)
 {
     struct faults faults = {0};
     struct buf arena = {0};
-    uint64_t given = fields_read(&(struct fields){&faults, &arena}, NULL, buf_span(&rq->body), patch_fields, patch);
+    uint64_t given =
+        fields_read(&(struct fields){&faults, &arena}, NULL, buf_span(&rq->body), patch_fields, patch);
     if (!given && !faults.total)
         faults_add(&faults, 0, "", "names nothing to change: priority or run_at");
     buf_release(&arena);

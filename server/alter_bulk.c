@@ -32,14 +32,14 @@ struct bulk_alter {
     bool dry_run;
     int64_t *ids;
     enum err errs[STEP_IDS];
-    int count;          /* of ids: all that were named, or those of the page */
-    int at;             /* the first of the step that is under way */
-    int64_t cursor;     /* of the next page; 0: it was the last */
+    int count;      /* of ids: all that were named, or those of the page */
+    int at;         /* the first of the step that is under way */
+    int64_t cursor; /* of the next page; 0: it was the last */
     int64_t matched, changed;
-    struct buf errors;  /* the elements of the answer's `errors` */
+    struct buf errors; /* the elements of the answer's `errors` */
     int error_count;
     struct buf arena;
-    enum err err;       /* of reading */
+    enum err err; /* of reading */
 };
 
 static void bulk_alter_free(void *state)
@@ -110,8 +110,8 @@ static void note_error(struct bulk_alter *bulk, int index, enum err err)
     buf_adds(&bulk->errors, bulk->errors.len ? ",{\"pointer\":\"/ids/" : "{\"pointer\":\"/ids/");
     buf_add_int(&bulk->errors, index);
     buf_addl(&bulk->errors, "\",\"detail\":\"");
-    buf_adds(&bulk->errors, err == ERR_NOT_FOUND ? "there is no such invocation"
-                                                 : "it is neither failed nor cancelled");
+    buf_adds(&bulk->errors,
+             err == ERR_NOT_FOUND ? "there is no such invocation" : "it is neither failed nor cancelled");
     buf_addl(&bulk->errors, "\"}");
 }
 

@@ -95,7 +95,8 @@ enum next answer_problem(struct request *rq, int status, const char *type, const
     return answer_problem_body(rq, status, type, text, NULL);
 }
 
-enum next answer_faults(struct request *rq, int status, const char *type, const char *detail, struct faults *faults)
+enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
+                        struct faults *faults)
 {
     answer_problem_body(rq, status, type, detail, faults);
     faults_release(faults);
@@ -134,7 +135,7 @@ bool answer_kept(struct request *rq)
     struct cache_page page;
     const char *tag = find_header(rq, "ETag");
     etag_key(&key, rq);
-    bool found = tag && cache_find(rq->server->cache, buf_span(&key), span_of(tag), &page);
+    bool found = tag && !rq->between && cache_find(rq->server->cache, buf_span(&key), span_of(tag), &page);
     if (found) {
         struct buf body = {0};
         buf_add_span(&body, page.body);
@@ -151,7 +152,7 @@ void answer_keep(struct request *rq)
     struct buf key = {0};
     const struct answer *answer = &rq->answer;
     const char *tag = find_header(rq, "ETag");
-    if (!tag || answer->status != 200 || answer->pull)
+    if (!tag || rq->between || answer->status != 200 || answer->pull)
         return;
     etag_key(&key, rq);
     cache_put(rq->server->cache, buf_span(&key), span_of(tag),

@@ -12,7 +12,7 @@ struct entry {
 struct http_cache {
     struct entry entries[CACHE_ENTRIES];
     uint64_t clock;
-    size_t total; /* bytes of all bodies */
+    size_t total;          /* bytes of all bodies */
     struct config *config; /* referenced, so that no other one gets its address */
     uint64_t generation;
 };

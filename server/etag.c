@@ -103,16 +103,18 @@ bool etag_unchanged(struct request *rq, uint64_t salt)
 {
     const struct server *server = rq->server;
     struct buf key = {0}, tag = {0};
+    uint64_t version = store_version(server->store);
+    rq->between = version & 1;
     etag_key(&key, rq);
     etag_add(&tag, &(struct etag_of){
                        .boot = store_boot_id(server->store) + cache_generation(server->cache, rq->config),
-                       .version = store_version(server->store),
+                       .version = version,
                        .salt = salt,
                        .key = buf_span(&key),
                    });
     answer_header(rq, "ETag", buf_cstr(&tag));
     answer_header(rq, "Cache-Control", "private, no-cache");
-    bool unchanged = etag_matches(request_header(rq, "If-None-Match"), buf_span(&tag));
+    bool unchanged = !rq->between && etag_matches(request_header(rq, "If-None-Match"), buf_span(&tag));
     if (unchanged)
         answer_empty(rq, 304);
     buf_release(&key);

@@ -52,8 +52,8 @@ static void unknown_field(const struct fields *in, const struct fields_place *at
 
 /* --- values -------------------------------------------------------------------- */
 
-bool fields_text(const struct fields *in, const struct fields_place *at, struct span value, int64_t min, int64_t max,
-                 struct span *out)
+bool fields_text(const struct fields *in, const struct fields_place *at, struct span value, int64_t min,
+                 int64_t max, struct span *out)
 {
     if (json_type(value) != JSON_STRING) {
         fields_fault(in, at, "must be a string, not %s", json_type_name(json_type(value)));
@@ -77,7 +77,8 @@ static void read_int(const struct fields *in, const struct fields_place *at, str
                      const struct field *field, int *out)
 {
     int64_t number;
-    if (json_type(value) != JSON_NUMBER || !json_int64(value, &number) || number < field->min || number > field->max)
+    if (json_type(value) != JSON_NUMBER || !json_int64(value, &number) || number < field->min ||
+        number > field->max)
         fields_fault(in, at, "must be a whole number from %" PRId64 " to %" PRId64, field->min, field->max);
     else
         *out = (int)number;

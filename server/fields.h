@@ -39,9 +39,9 @@ enum field_type {
 struct field {
     const char *name; /* NULL ends the table; at most 64 of them */
     enum field_type type;
-    size_t offset;    /* where it goes in the target */
+    size_t offset; /* where it goes in the target */
     int64_t min, max;
-    bool nullable;    /* null is allowed: it is given, and the target stays as it was */
+    bool nullable; /* null is allowed: it is given, and the target stays as it was */
     bool required;
     void (*read)(const struct fields *in, const struct fields_place *at, struct span value, void *target);
 };
@@ -57,5 +57,5 @@ void fields_fault(const struct fields *in, const struct fields_place *at, const 
     __attribute__((format(printf, 3, 4)));
 
 /* For `read`: a string's text as FIELD_TEXT reads it, or a fault and false. */
-bool fields_text(const struct fields *in, const struct fields_place *at, struct span value, int64_t min, int64_t max,
-                 struct span *out);
+bool fields_text(const struct fields *in, const struct fields_place *at, struct span value, int64_t min,
+                 int64_t max, struct span *out);

@@ -89,6 +89,7 @@ struct request {
     bool timed_out;
     bool gone;                 /* the client has left */
     bool closing;              /* the server stops: answer what is known now */
+    bool between;              /* a commit was under way when its ETag was made: it is good for nobody else */
     struct answer answer;
 
     /* For the handler: freed with `release` when the request ends. */

@@ -46,9 +46,9 @@ static void read_cursor(struct page *page, struct faults *faults)
 
 static bool read_query(struct page *page)
 {
-    static const char *const known[] = {"status",         "task",  "worker", "error", "key",    "created_after",
-                                        "created_before", "order", "view",   "limit", "cursor", "label.",
-                                        NULL};
+    static const char *const known[] = {"status",        "task",           "worker", "error", "key",
+                                        "created_after", "created_before", "order",  "view",  "limit",
+                                        "cursor",        "label.",         NULL};
     static const char *const repeatable[] = {"status", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
     struct request *rq = page->rq;

@@ -8,7 +8,8 @@ static bool take_number(struct span *text, int64_t *number)
     size_t n = 0;
     *number = 0;
     for (; n < text->len && text->p[n] >= '0' && text->p[n] <= '9'; n++)
-        if (__builtin_mul_overflow(*number, 10, number) || __builtin_add_overflow(*number, text->p[n] - '0', number))
+        if (__builtin_mul_overflow(*number, 10, number) ||
+            __builtin_add_overflow(*number, text->p[n] - '0', number))
             *number = INT64_MAX;
     text->p += n;
     text->len -= n;

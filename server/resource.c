@@ -50,11 +50,11 @@ int resource_word(const struct request *rq, const char *name, const char *const 
     struct buf list = {0};
     if (!value.p)
         return standard;
-    for (int i = 0; words[i]; i++) {
+    for (int i = 0; words[i]; i++)
         if (span_is(value, words[i]))
             return i;
-        buf_addf(&list, "%s%s", i ? words[i + 1] ? ", " : " or " : "", words[i]);
-    }
+    for (int i = 0; words[i]; i++)
+        buf_addf(&list, "%s%s", !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
     faults_add(faults, 0, name, "must be %s", buf_cstr(&list));
     buf_release(&list);
     return standard;

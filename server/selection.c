@@ -105,14 +105,8 @@ static const struct condition {
     const char *name; /* NULL ends the table */
     bool (*set)(struct selection *selection, struct span value, struct reason *why);
 } conditions[] = {
-    {"status", set_status},
-    {"task", set_task},
-    {"worker", set_worker},
-    {"error", set_error},
-    {"key", set_key},
-    {"created_after", set_after},
-    {"created_before", set_before},
-    {NULL, NULL},
+    {"status", set_status}, {"task", set_task},           {"worker", set_worker},         {"error", set_error},
+    {"key", set_key},       {"created_after", set_after}, {"created_before", set_before}, {NULL, NULL},
 };
 
 static bool set_label(struct selection *selection, struct span name, struct span value, struct reason *why)
@@ -178,8 +172,7 @@ static void read_labels(const struct fields *in, const struct fields_place *at, 
             json_unescape(key, in->arena);
             name = (struct span){in->arena->data + start, in->arena->len - start};
         }
-        if (fields_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) &&
-            !set_label(selection, name, text, &why)) {
+        if (fields_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) && !set_label(selection, name, text, &why)) {
             fields_fault(in, at, "%s", why.text);
             return;
         }

@@ -237,20 +237,20 @@ static enum err open_all(struct serving *s, int *port, struct reason *why)
     return err;
 }
 
+/* The committer ends first: its last callbacks wake requests that the loop
+ * still holds. */
 static void close_all(struct serving *s)
 {
     struct server *server = &s->server;
-    http_close(server->http);
-    server->http = NULL;
-    if (s->left_behind) {
-        /* Their threads still use what would be freed: commit what there is and go. */
+    if (s->left_behind)
         runner_abandon(server->runner);
+    if (server->store)
         store_stop(server->store);
+    if (s->left_behind) { /* the threads of those bodies still use what would be freed */
         log_close();
         _exit(0);
     }
-    if (server->store)
-        store_stop(server->store);
+    http_close(server->http);
     runner_free(server->runner);
     reader_close(server->reader);
     store_close(server->store);

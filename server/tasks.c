@@ -49,7 +49,8 @@ static void add_text(struct buf *out, const char *text)
 }
 
 /* `task` is NULL for one that is gone. */
-static enum err add_task(struct buf *out, struct reader *reader, const struct task *task, const struct store_task *known)
+static enum err add_task(struct buf *out, struct reader *reader, const struct task *task,
+                         const struct store_task *known)
 {
     int64_t oldest_ms;
     enum err err = oldest_queued(reader, known, &oldest_ms);

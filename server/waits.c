@@ -24,7 +24,7 @@ struct awaited {
 };
 
 struct waits {
-    atomic_int count; /* of waiters: nobody waits, nothing is locked */
+    atomic_int count;     /* of waiters: nobody waits, nothing is locked */
     pthread_mutex_t lock; /* guards what follows, and is held while they are woken */
     struct awaited *by_id;
 };

@@ -214,7 +214,11 @@ static enum err apply_all(struct tx *tx, struct op *list)
         err = write_counters(tx);
     if (err == OK) {
         int64_t began = clock_mono_us();
+        if (tx->count)
+            atomic_fetch_add(&tx->store->version, 1); /* odd: under way; succeeded() makes it even */
         err = db_commit(tx->db);
+        if (err != OK && tx->count)
+            atomic_fetch_add(&tx->store->version, 1);
         note_commit_time(tx->store, clock_mono_us() - began);
     }
     if (err != OK)

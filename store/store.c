@@ -112,7 +112,7 @@ enum err store_open(const struct store_options *options, struct store **out, str
     store->epoch = 1; /* an op that was never queued has 0 */
     store->task_count = 0;
     atomic_init(&store->healthy, true);
-    atomic_init(&store->version, 1);
+    atomic_init(&store->version, 2);
     atomic_init(&store->retain_max, options->retain_max);
     random_bytes(&store->boot_id, sizeof store->boot_id);
     pthread_mutex_init(&store->role, NULL);
@@ -240,7 +240,7 @@ enum err store_task_id(struct store *store, struct span name, int *id)
         err = ERR_DB;
     if (err == OK) {
         task_set(store, *id, name, false);
-        atomic_fetch_add(&store->version, 1);
+        atomic_fetch_add(&store->version, 2);
     } else {
         db_rollback(store->db);
     }
@@ -317,7 +317,7 @@ static void committed_pause(struct store *store, struct op *base)
         store->tasks[op->task].paused = op->paused;
         pthread_mutex_unlock(&store->tasks_lock);
     }
-    atomic_fetch_add(&store->version, 1);
+    atomic_fetch_add(&store->version, 2);
 }
 
 void op_pause_init(struct op_pause *op, int task, bool paused)

@@ -96,7 +96,9 @@ void store_stop(struct store *store);
 void store_close(struct store *store); /* takes NULL */
 
 /* Grows with every commit that changed something a client can see. Read it
- * before the rows: what is read then is at least as new. */
+ * before the rows: what is read then is at least as new. Odd while a commit is
+ * under way: what is read then may be of either side of it, so nothing that was
+ * read or compared under an odd version may be shown again. */
 uint64_t store_version(const struct store *store);
 
 /* The random id of this run of the store (ETags). */

@@ -230,13 +230,21 @@ def header_of(answer, name):
 class Load:
     """One run of wrk."""
 
-    def __init__(self, server, connections, seconds, method="GET", path="/", body=None, headers=None):
+    def __init__(self, server, connections, seconds, method="GET", path="/", body=None, headers=None, vary=None):
         lines = ['wrk.method = "%s"' % method]
         for name, value in (headers or {}).items():
             lines.append("wrk.headers[%s] = %s" % (json.dumps(name), json.dumps(value)))
         if body:
             lines.append('wrk.headers["Content-Type"] = "application/json"')
             lines.append("wrk.body = [==[%s]==]" % body)
+        if vary:  # a format of three numbers that makes each path a new one
+            lines.append(
+                "local n = 0\n"
+                "request = function()\n"
+                "  n = n + 1\n"
+                "  local more = string.format(%s, n / 60000 %% 60, n / 1000 %% 60, n %% 1000)\n"
+                "  return wrk.format(nil, %s .. more)\n"
+                "end" % (json.dumps(vary), json.dumps(path)))  # fmt: skip
         lines.append(
             "done = function(all, latency)\n"
             "  local e = all.errors\n"

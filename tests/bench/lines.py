@@ -17,6 +17,7 @@ from harness import (
 
 BODY = submission("resize_image")
 LIST = "/invocations?limit=50"
+FRESH = "&created_before=2100-01-01T00:%02d:%02d.%03dZ"  # the same page, and no cache knows it
 MB = 1024.0
 
 
@@ -190,12 +191,18 @@ def polled(report, quick, sizes):
                     lambda: load(bare_page, READERS, seconds, path=LIST),
                     lambda: load(server, READERS, seconds, path=LIST, headers=tag),
                     lambda: load(bare_none, READERS, seconds, path=LIST, headers=tag))
-                changing = in_turn(3, lambda: while_changing(server, server, seconds),
+                fresh, bare_fresh = in_turn(
+                    2 if quick else 3,
+                    lambda: load(server, READERS, seconds, path=LIST, vary=FRESH),
+                    lambda: load(bare_page, READERS, seconds, path=LIST, vary=FRESH))
+                changing = in_turn(2 if quick else 3, lambda: while_changing(server, server, seconds),
                                    lambda: while_changing(server, bare_page, seconds))
             p99[name] = median([one.p99 for one in pages])
             report.line("GET %s, %s rows" % (LIST, name), rates(pages), "1/s", rates(bare_pages),
                         ("ratio", ">=", 0.5), latencies(pages))
             report.line("  304", rates(nones), "1/s", rates(bare_nones), ("ratio", ">=", 0.8), latencies(nones))
+            report.line("  each asked for the first time", rates(fresh), "1/s", rates(bare_fresh), None,
+                        latencies(fresh))
             report.line("  while every commit changes it", rates(changing[0]), "1/s", rates(changing[1]), None,
                         latencies(changing[0]) + "; both beside a submitter")
         names = list(sizes)

@@ -328,19 +328,20 @@ class Run:
             time.sleep(0.01)
 
     def look_at(self, client, promise):
+        seen = promise.seen  # by another client meanwhile: that would be newer than our answer
         status, text = client.ask("GET", "/invocations/" + promise.id)
         if status != 200:
             raise Violation("%s was acknowledged and is answered with %d" % (promise.id, status))
         if '"args":' + promise.args not in text:
             raise Violation("%s has other arguments: %s" % (promise.id, text[:300]))
-        self.same_end(promise, json.loads(text))
+        self.same_end(promise, seen, json.loads(text))
         promise.saw(json.loads(text))
 
     @staticmethod
-    def same_end(promise, row):
+    def same_end(promise, seen, row):
         now = row["status"], row["result"], row["finished_at"]
-        if promise.seen and repr(now) != repr(promise.seen):
-            raise Violation("%s was seen as %s and is now %s" % (promise.id, promise.seen, now))
+        if seen and repr(now) != repr(seen):
+            raise Violation("%s was seen as %s and is now %s" % (promise.id, seen, now))
 
     # --- rounds ---
 
@@ -499,7 +500,7 @@ class Audit:
         if row["status"] not in promise.ends:
             fault("should have ended as", promise.ends)
         try:
-            self.run.same_end(promise, row)
+            self.run.same_end(promise, promise.seen, row)
         except Violation as violation:
             fault(violation)
         if row["status"] == "succeeded":

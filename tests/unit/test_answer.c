@@ -45,10 +45,11 @@ Test(answer, all_faults_are_named_at_once)
     faults_add(&faults, 0, "/b", "unknown \"field\"");
     answer_faults(&rq, 422, "invalid-request", "the body has 2 faults", &faults);
     char *body = body_of(&rq);
-    cr_expect_str_eq(body, "{\"type\":\"urn:errand:problem:invalid-request\",\"title\":\"Invalid request\","
-                           "\"status\":422,\"detail\":\"the body has 2 faults\",\"errors\":[{\"pointer\":\"/args/x\","
-                           "\"detail\":\"must be an integer\"},{\"pointer\":\"/b\",\"detail\":\"unknown \\\"field\\\""
-                           "\"}]}");
+    cr_expect_str_eq(body,
+                     "{\"type\":\"urn:errand:problem:invalid-request\",\"title\":\"Invalid request\","
+                     "\"status\":422,\"detail\":\"the body has 2 faults\",\"errors\":[{\"pointer\":\"/args/x\","
+                     "\"detail\":\"must be an integer\"},{\"pointer\":\"/b\",\"detail\":\"unknown \\\"field\\\""
+                     "\"}]}");
     cr_expect_eq(faults.count, 0);
     free(body);
     end(&rq);
@@ -120,8 +121,10 @@ static char *tag(struct etag_of of)
 Test(etag, is_another_one_when_anything_changes)
 {
     const struct etag_of first = {1, 2, 3, SPAN("/a?b 1")};
-    const struct etag_of others[] = {
-        {2, 2, 3, SPAN("/a?b 1")}, {1, 3, 3, SPAN("/a?b 1")}, {1, 2, 4, SPAN("/a?b 1")}, {1, 2, 3, SPAN("/a?b 2")}};
+    const struct etag_of others[] = {{2, 2, 3, SPAN("/a?b 1")},
+                                     {1, 3, 3, SPAN("/a?b 1")},
+                                     {1, 2, 4, SPAN("/a?b 1")},
+                                     {1, 2, 3, SPAN("/a?b 2")}};
     char *mine = tag(first), *again = tag(first);
     cr_expect_str_eq(mine, again);
     cr_expect_eq(strncmp(mine, "W/\"", 3), 0);

@@ -4,7 +4,8 @@
 
 Test(cursor, an_id_comes_back_as_it_was)
 {
-    static const int64_t ids[] = {1, 2, 3, 4, 63, 64, 4095, INT64_C(1) << 22, INT64_C(907199254740993001), INT64_MAX};
+    static const int64_t ids[] = {1,        2, 3, 4, 63, 64, 4095, INT64_C(1) << 22, INT64_C(907199254740993001),
+                                  INT64_MAX};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         struct buf text = {0};
         int64_t id = 0;
@@ -22,8 +23,18 @@ Test(cursor, an_id_comes_back_as_it_was)
 Test(cursor, what_was_never_given_is_refused)
 {
     static const char *const rows[] = {
-        "", "A", "!!", "AAAAAAAAAAA" /* 0 */, "AAAAAAAAAAB" /* spare bits */, "AAAAAAAAAAE=", "AAAAAAAAAAEE",
-        "AAAAAAAAA+E", "AAAAAAAAA/E", "AAAAAAAAA E", "__________8" /* below zero */, "0BYZ2H9QW4G00",
+        "",
+        "A",
+        "!!",
+        "AAAAAAAAAAA" /* 0 */,
+        "AAAAAAAAAAB" /* spare bits */,
+        "AAAAAAAAAAE=",
+        "AAAAAAAAAAEE",
+        "AAAAAAAAA+E",
+        "AAAAAAAAA/E",
+        "AAAAAAAAA E",
+        "__________8" /* below zero */,
+        "0BYZ2H9QW4G00",
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t id;

@@ -14,7 +14,8 @@ struct target {
 static void read_inner(const struct fields *in, const struct fields_place *at, struct span value, void *target)
 {
     static const struct field inner_fields[] = {
-        {.name = "n", .type = FIELD_INT, .offset = offsetof(struct target, inner), .max = 9, .required = true}, {0}};
+        {.name = "n", .type = FIELD_INT, .offset = offsetof(struct target, inner), .max = 9, .required = true},
+        {0}};
     fields_read(in, at, value, inner_fields, target);
 }
 
@@ -82,8 +83,7 @@ Test(fields, everything_that_is_wrong_is_named_at_once)
         {"{\"number\":null}", "/number: must be a whole number from -1 to 127|"},
         {"{\"truth\":0,\"inner\":[]}", "/truth: must be true or false|/inner: must be an object, not array|"},
         {"{\"inner\":{\"m\":1}}", "/inner/m: unknown field|/inner/n: is missing|"},
-        {"{\"at\":\"tomorrow\"}",
-         "/at: is not a time; write one such as \"2026-01-31T12:00:00Z\" (RFC 3339)|"},
+        {"{\"at\":\"tomorrow\"}", "/at: is not a time; write one such as \"2026-01-31T12:00:00Z\" (RFC 3339)|"},
         {"{\"lasting\":30}", "/lasting: must be a duration with its unit, such as \"30s\" or \"1h30m\"|"},
         {"{\"lasting\":\"30\"}",
          "/lasting: is not a duration; write one with its unit, such as \"30s\" or \"1h30m\"|"},

@@ -73,8 +73,8 @@ Test(query, a_path_segment_is_decoded_and_stays_one_segment)
     static const struct {
         const char *raw, *text; /* NULL: refused */
     } rows[] = {
-        {"add", "add"},    {"a%20b", "a b"}, {"a+b", "a+b"}, {"%C3%A4", "\xC3\xA4"}, {"", NULL},
-        {"a%2Fb", NULL},   {"a%00", NULL},   {"%FF", NULL},  {"%", NULL},            {"..", ".."},
+        {"add", "add"}, {"a%20b", "a b"}, {"a+b", "a+b"}, {"%C3%A4", "\xC3\xA4"}, {"", NULL}, {"a%2Fb", NULL},
+        {"a%00", NULL}, {"%FF", NULL},    {"%", NULL},    {"..", ".."},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct buf text = {0};
@@ -92,10 +92,9 @@ Test(query, a_wait_is_seconds_or_a_duration)
         const char *text;
         int64_t ms; /* -1: refused */
     } rows[] = {
-        {"30", 30000},   {"0", 0},      {"0.5", 500},  {"1.2345", 1234}, {"30s", 30000},
-        {"250ms", 250},  {"1m", 60000}, {"007", 7000}, {"", -1},         {"-1", -1},
-        {".5", -1},      {"5.", -1},    {"1e3", -1},   {"1 s", -1},      {"s", -1},
-        {"1.2.3", -1},   {"inf", -1},   {"99999999999999999999", -1},
+        {"30", 30000}, {"0", 0},      {"0.5", 500}, {"1.2345", 1234}, {"30s", 30000}, {"250ms", 250},
+        {"1m", 60000}, {"007", 7000}, {"", -1},     {"-1", -1},       {".5", -1},     {"5.", -1},
+        {"1e3", -1},   {"1 s", -1},   {"s", -1},    {"1.2.3", -1},    {"inf", -1},    {"99999999999999999999", -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t ms;

@@ -115,8 +115,8 @@ Test(view, a_number_has_the_fewest_digits_that_read_back)
         double value;
         const char *text;
     } rows[] = {
-        {0, "0"},           {0.5, "0.5"},  {0.1, "0.1"},   {1.0 / 3, "0.3333333333333333"}, {1e300, "1e+300"},
-        {-2.5e-8, "-2.5e-08"}, {NAN, "null"}, {INFINITY, "null"},
+        {0, "0"},          {0.5, "0.5"},          {0.1, "0.1"},  {1.0 / 3, "0.3333333333333333"},
+        {1e300, "1e+300"}, {-2.5e-8, "-2.5e-08"}, {NAN, "null"}, {INFINITY, "null"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct buf out = {0};
