@@ -44,9 +44,9 @@ void http_free_request(struct http_request *glue)
 {
     struct http *http = glue->http;
     struct request *rq = &glue->rq;
-    http_forget_wake(glue);
     if (rq->release)
         rq->release(rq->state);
+    http_forget_wake(glue); /* only now can nobody wake it any more */
     bulk_free(glue->bulk);
     for (int i = 0; i < rq->answer.header_count; i++)
         free(rq->answer.headers[i].value);

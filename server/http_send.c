@@ -5,9 +5,18 @@
 #include "base/log.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 enum { BLOCK_BYTES = 32768 };
+
+/* A suspended connection does not notice that its client has left; whoever
+ * follows something is looked after each time it would be suspended again. */
+static bool client_left(const struct http_request *glue)
+{
+    char byte;
+    return glue->peer && recv(glue->peer->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
 
 /* libmicrohttpd asks for the next bytes of a body that is made while it is
  * sent. Nothing yet: the connection is suspended until something wakes it. */
@@ -22,6 +31,8 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
         enum pull pull = rq->answer.pull(rq, &glue->pulled);
         if (pull == PULL_END && !glue->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
+        if (pull == PULL_WAIT && !glue->pulled.len && client_left(glue))
+            return MHD_CONTENT_READER_END_WITH_ERROR;
         if (pull == PULL_WAIT && !glue->pulled.len) {
             http_park(glue, PHASE_PARKED);
             return 0;

@@ -57,13 +57,15 @@ Test(disk, a_failed_fsync_is_503_and_the_key_settles_it)
 
 static char *mounted;
 
-static void unmount(void)
+/* Before the folder goes: also after a failure. */
+static void end_with_mount(void)
 {
     if (mounted)
         umount2(mounted, MNT_DETACH);
+    support_end();
 }
 
-TestSuite(full_disk, .init = support_begin, .fini = support_end, .timeout = 120);
+TestSuite(full_disk, .init = support_begin, .fini = end_with_mount, .timeout = 120);
 
 Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_itself)
 {
@@ -73,7 +75,6 @@ Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_
     if (mount("errand-e2e", small, "tmpfs", 0, "size=1m") != 0)
         cr_skip_test("mounting is not allowed here");
     mounted = small;
-    atexit(unmount);
     s->arguments = (const char *[]){"--store", format("%s/errand.db", small), NULL};
     start(s);
     char *first = submit(s, "{'task': 'echo', 'args': 1}");
@@ -106,6 +107,4 @@ Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_
     restart(s);
     EXPECT_NUMBER(get(s, "/tasks/echo"), "counts.succeeded", taken + 1);
     cr_assert_eq(terminate(s), 0);
-    unmount();
-    mounted = NULL;
 }
