@@ -17,6 +17,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -25,6 +26,7 @@ enum {
     GATHER_FROM_US = 300,    /* a disk this slow is worth gathering for ... */
     GATHER_PART = 4,         /* ... at most a quarter of its last commit */
     RETRY_FIRST_US = 100000, /* to try again, after a first failed commit ... */
+    NEVER = INT_MAX,
     RETRY_US = 1000000,      /* ... and after further ones */
 };
 
@@ -360,14 +362,14 @@ static bool wait_for_work_locked(struct store *store)
     while (!store->head && !store->stopping) {
         if (store->retry_at_us && store->retry_at_us <= clock_mono_us())
             return true;
-        store->sleeping = true;
+        store->wake_at = 1;
         if (store->retry_at_us) {
             struct timespec until = timespec_at(store->retry_at_us);
             pthread_cond_timedwait(&store->wake, &store->lock, &until);
         } else {
             pthread_cond_wait(&store->wake, &store->lock);
         }
-        store->sleeping = false;
+        store->wake_at = NEVER;
     }
     bool work = store->head || store->retry_at_us;
     store->stopped = !work; /* what comes from now on is answered at once */
@@ -382,11 +384,11 @@ static void gather_locked(struct store *store)
     if (commit_us < GATHER_FROM_US || store->queued >= store->last_batch || store->stopping)
         return;
     struct timespec until = timespec_at(clock_mono_us() + commit_us / GATHER_PART);
-    store->sleeping = true;
+    store->wake_at = store->last_batch;
     while (store->queued < store->last_batch && !store->stopping)
         if (pthread_cond_timedwait(&store->wake, &store->lock, &until) == ETIMEDOUT)
             break;
-    store->sleeping = false;
+    store->wake_at = NEVER;
 }
 
 static void *commit_thread(void *arg)
@@ -423,7 +425,7 @@ void store_queue_list(struct store *store, struct op *first, struct op *last, in
         *store->tail = first;
         store->tail = &last->next;
         store->queued += count;
-        wake = store->sleeping;
+        wake = store->queued >= store->wake_at;
     }
     pthread_mutex_unlock(&store->lock);
     if (wake)

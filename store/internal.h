@@ -85,7 +85,7 @@ struct store {
     struct op *head, **tail;
     int queued;
     uint32_t epoch; /* moves on when the queue is taken */
-    bool sleeping;
+    int wake_at; /* how many queued ops wake the thread; it is awake: NEVER */
     bool stopping, stopped;
     int64_t retry_at_us; /* when commits are to be tried again; 0: they work */
 

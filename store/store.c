@@ -5,6 +5,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 enum err meta_get_int(struct db *db, struct span name, int64_t missing, int64_t *value)
@@ -109,6 +110,7 @@ enum err store_open(const struct store_options *options, struct store **out, str
     store->url = xstrdup(options->url);
     store->options.url = store->url;
     store->tail = &store->head;
+    store->wake_at = INT_MAX;
     store->epoch = 1; /* an op that was never queued has 0 */
     store->task_count = 0;
     atomic_init(&store->healthy, true);

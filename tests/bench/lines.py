@@ -103,13 +103,17 @@ GAP_US = 1000
 
 
 def fdatasync_us(count):
-    path = os.path.join(new_folder(), "append")
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    """Of a page written where the file has one already, as a write-ahead log does it."""
+    path = os.path.join(new_folder(), "log")
+    pages = 256
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.write(fd, bytes(4096 * pages))
+    os.fsync(fd)
     times = []
-    for _ in range(count):
+    for i in range(count):
         time.sleep(GAP_US / 1e6)
         began = time.perf_counter()
-        os.write(fd, b"x" * 4096)
+        os.pwrite(fd, b"x" * 4096, i % pages * 4096)
         os.fdatasync(fd)
         times.append((time.perf_counter() - began) * 1e6)
     os.close(fd)
@@ -174,7 +178,6 @@ def polled(report, quick, sizes):
     """sizes: {name: path of the database}, smallest first; the service in them is paused."""
     seconds = 1 if quick else 2
     servers = {}
-    p99 = {}
     for name, path in sizes.items():
         servers[name] = Errand(path)
     try:
@@ -197,7 +200,6 @@ def polled(report, quick, sizes):
                     lambda: load(bare_page, READERS, seconds, path=LIST, vary=FRESH))
                 changing = in_turn(2 if quick else 3, lambda: while_changing(server, server, seconds),
                                    lambda: while_changing(server, bare_page, seconds))
-            p99[name] = median([one.p99 for one in pages])
             report.line("GET %s, %s rows" % (LIST, name), rates(pages), "1/s", rates(bare_pages),
                         ("ratio", ">=", 0.5), latencies(pages))
             report.line("  304", rates(nones), "1/s", rates(bare_nones), ("ratio", ">=", 0.8), latencies(nones))
@@ -206,8 +208,12 @@ def polled(report, quick, sizes):
             report.line("  while every commit changes it", rates(changing[0]), "1/s", rates(changing[1]), None,
                         latencies(changing[0]) + "; both beside a submitter")
         names = list(sizes)
-        report.line("  p99 at %s rows against %s" % (names[-1], names[0]), p99[names[-1]], "us", p99[names[0]],
-                    ("ratio", "<=", 1.5))
+        many, few = in_turn(
+            3 if quick else 7,
+            lambda: load(servers[names[-1]], READERS, 1, path=LIST, vary=FRESH),
+            lambda: load(servers[names[0]], READERS, 1, path=LIST, vary=FRESH))
+        report.line("  p99 of those, %s rows against %s" % (names[-1], names[0]), median([one.p99 for one in many]),
+                    "us", median([one.p99 for one in few]), ("ratio", "<=", 1.2))
     finally:
         for server in servers.values():
             server.stop()
@@ -333,9 +339,9 @@ def memory(report, quick):
             server.drain()
             finished = server.stats()["finished"]
             seen.append((finished, server.rss_kb()))
-        early = next(kb for count, kb in seen if count >= wanted / 4)
+        early = next(kb for count, kb in seen if count >= wanted / 2)  # the page cache is full by then
         late = seen[-1][1]
-        report.line("memory, growth from %dk to %dk finished jobs" % (wanted / 4000, finished / 1000),
+        report.line("memory, growth from %dk to %dk finished jobs" % (wanted / 2000, finished / 1000),
                     (late - early) / MB, "MB", None, ("figure", "<=", 2), "%.1f MB to %.1f MB" % (early / MB, late / MB))
 
 
