@@ -118,6 +118,10 @@ $(B)/tests/store_bench: $(B)/obj/tests/bench/store_bench.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
 
+$(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
+
 -include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
 
 # --- running and testing --------------------------------------------------------

@@ -46,7 +46,7 @@ struct maker {
     struct chance chance;
     struct known known;
     const char *token, *admin_token; /* NULL: the server has none */
-    struct buf body, raw;            /* scratch */
+    struct buf body;                 /* scratch */
 };
 
 /* A request whose framing is right, whatever else is wrong with it. */

@@ -332,11 +332,10 @@ static void add_selection(struct maker *m, struct buf *out)
         buf_addl(out, "{\"filter\":{}}"); /* all: what naps or is far off goes */
         return;
     }
-    buf_adds(out, chance_one_in(&m->chance, 2) ? "{\"ids\":" : "{\"filter\":");
-    if (out->data[out->len - 3] == 's')
-        add_ids(m, out);
+    if (chance_one_in(&m->chance, 2))
+        buf_addl(out, "{\"ids\":"), add_ids(m, out);
     else
-        add_filter(m, out);
+        buf_addl(out, "{\"filter\":"), add_filter(m, out);
     if (chance_one_in(&m->chance, 20))
         buf_addl(out, ",\"ids\":"), add_ids(m, out);
     if (chance_one_in(&m->chance, 50))
@@ -755,5 +754,4 @@ struct made make_wild(struct maker *m, struct buf *out)
 void maker_release(struct maker *m)
 {
     buf_release(&m->body);
-    buf_release(&m->raw);
 }

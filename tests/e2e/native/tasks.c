@@ -9,6 +9,11 @@
 #include <unistd.h>
 
 /* The text of an argument that is a JSON string without escapes. */
+errand_task_fn echo, hold, deaf, fail, fail_for_good, fail_later, fail_until, count, segfault, segfault_after, leaves,
+    no_json, chatter, long_result;
+
+static int *volatile nowhere = (int *)8;
+
 static void text_argument(struct errand_call *call, char *out, size_t size)
 {
     size_t length;
@@ -91,7 +96,7 @@ void count(struct errand_call *call)
 void segfault(struct errand_call *call)
 {
     (void)call;
-    *(volatile int *)8 = 1;
+    *nowhere = 1;
 }
 
 /* Crashes once the file that its argument names is there. */
@@ -101,7 +106,7 @@ void segfault_after(struct errand_call *call)
     text_argument(call, path, sizeof(path));
     while (access(path, F_OK) != 0)
         usleep(2000);
-    *(volatile int *)8 = 1;
+    *nowhere = 1;
 }
 
 void leaves(struct errand_call *call)
