@@ -31,7 +31,9 @@ struct batch {
 struct bulk {
     struct request *rq;
     struct buf text;  /* of the batch that is being filled: whole lines and the start of one */
+    size_t last_line; /* where the last line in it begins */
     int lines;        /* whole ones in it */
+    int64_t bytes;    /* of the body that were taken */
     bool skipping;    /* the line is too long: up to its end nothing is kept */
     bool over;        /* past the limit of lines: nothing more is read */
     struct batch *batches[BATCHES_MAX];
@@ -144,9 +146,7 @@ static struct batch *free_batch(struct bulk *bulk)
 static void batch_done(struct op *op)
 {
     struct batch *batch = (struct batch *)op;
-    struct request *rq = op->owner;
-    atomic_store(&batch->back, true);
-    request_wake_later(rq);
+    request_wake_marking(op->owner, &batch->back);
 }
 
 /* A key that had escapes stands in scratch: it must outlive the line. */
@@ -220,13 +220,13 @@ static void take_lines(struct bulk *bulk, struct batch *batch)
  * one, which has no line break. */
 static void send_batch(struct bulk *bulk, struct batch *batch, bool all)
 {
-    const char *last = bulk->text.len ? memrchr(bulk->text.data, '\n', bulk->text.len) : NULL;
-    size_t whole = all ? bulk->text.len : last ? (size_t)(last - bulk->text.data) + 1 : 0;
+    size_t whole = all ? bulk->text.len : bulk->last_line;
     struct buf rest = {0};
     buf_add(&rest, bulk->text.data + whole, bulk->text.len - whole);
     batch->text = bulk->text;
     batch->text.len = whole;
     bulk->text = rest;
+    bulk->last_line = 0;
     bulk->lines = 0;
     batch->count = 0;
     take_lines(bulk, batch);
@@ -244,13 +244,6 @@ static void send_batch(struct bulk *bulk, struct batch *batch, bool all)
 
 /* --- the body ------------------------------------------------------------------------- */
 
-/* Where the last line of the text begins. */
-static size_t last_line(const struct bulk *bulk, size_t end)
-{
-    const char *newline = end ? memrchr(bulk->text.data, '\n', end) : NULL;
-    return newline ? (size_t)(newline - bulk->text.data) + 1 : 0;
-}
-
 /* Appends up to the end of a line or of the data. Of a line longer than a body
  * may be, just enough is kept for take_line() to see it. */
 static size_t take_piece(struct bulk *bulk, const char *data, size_t size)
@@ -258,26 +251,37 @@ static size_t take_piece(struct bulk *bulk, const char *data, size_t size)
     const char *newline = memchr(data, '\n', size);
     size_t n = newline ? (size_t)(newline - data) + 1 : size;
     size_t most = (size_t)bulk->rq->config->limits.body_bytes + 1;
-    size_t start = bulk->skipping ? 0 : last_line(bulk, bulk->text.len);
     if (!bulk->skipping) {
         buf_add(&bulk->text, data, n - (newline != NULL));
-        if (bulk->text.len - start > most) {
-            bulk->text.len = start + most;
+        if (bulk->text.len - bulk->last_line > most) {
+            bulk->text.len = bulk->last_line + most;
             bulk->skipping = true;
         }
     }
     if (newline) {
         buf_addc(&bulk->text, '\n');
+        bulk->last_line = bulk->text.len;
         bulk->lines++;
         bulk->skipping = false;
     }
     return n;
 }
 
+/* Of a body in chunks nobody knows how long it will be. */
+static void check_size(struct bulk *bulk, size_t more)
+{
+    if (bulk->over || bulk->bytes + (int64_t)more <= bulk->rq->config->limits.bulk_body_bytes)
+        return;
+    bulk->over = true;
+    refuse(add_answer(bulk), 413, "payload-too-large",
+           "the limit of bytes is reached: this line and those after it were not read", NULL);
+}
+
 size_t bulk_feed(struct bulk *bulk, const char *data, size_t size)
 {
     size_t taken = 0;
     collect(bulk);
+    check_size(bulk, size);
     while (taken < size) {
         if (bulk->over)
             return size;
@@ -287,7 +291,9 @@ size_t bulk_feed(struct bulk *bulk, const char *data, size_t size)
                 return taken;
             send_batch(bulk, batch, false);
         }
-        taken += take_piece(bulk, data + taken, size - taken);
+        size_t piece = take_piece(bulk, data + taken, size - taken);
+        bulk->bytes += (int64_t)piece;
+        taken += piece;
     }
     return size;
 }

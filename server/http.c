@@ -9,7 +9,9 @@
  *
  * Traps: after a wake-up MHD_run is called until no handler makes progress and
  * at least twice; MHD_get_timeout says 0 while such a handler waits, so it is
- * not asked then (it would spin). */
+ * not asked then (it would spin). Clients that never pause would keep a pass
+ * going for ever, and with it everybody's commits, deadlines and signals: a
+ * pass ends after PASS_US, and the next follows without sleeping. */
 #include "server/http_internal.h"
 
 #include "base/clock.h"
@@ -28,6 +30,7 @@
 enum {
     TICK_MS = 1000,
     DRAIN_MS = 5000,
+    PASS_US = 2000,
     HEADER_ROOM = 8192, /* for the answer's header, and a request's that is somewhat over the limit */
 };
 
@@ -89,12 +92,14 @@ static void sweep_connections(struct http *http, int64_t now_us)
 
 static void run_daemon(struct http *http)
 {
+    int64_t until_us = clock_mono_us() + PASS_US;
     int quiet = 0;
     do {
         http->progress = false;
         MHD_run(http->daemon);
         quiet = http->progress ? 0 : quiet + 1;
-    } while (quiet < 2);
+    } while (quiet == 1 || (quiet == 0 && clock_mono_us() < until_us));
+    http->restless = quiet == 0;
 }
 
 /* What the handlers of this pass have for the committer, in one go. */
@@ -125,16 +130,21 @@ static bool resume_woken(struct http *http)
 
 static void work_through(struct http *http)
 {
+    int64_t until_us = clock_mono_us() + PASS_US;
     do {
         run_daemon(http);
         hand_over(http);
-    } while (resume_woken(http));
+    } while (resume_woken(http) && clock_mono_us() < until_us);
+    /* Those resumed last are taken up by the next pass. */
+    http->restless |= http->progress;
 }
 
 static int timeout_ms(struct http *http, int64_t now_us)
 {
     int64_t ms = http->connection_count ? TICK_MS : -1;
     MHD_UNSIGNED_LONG_LONG wanted;
+    if (http->restless)
+        return 0;
     if (http->awaiting == 0 && MHD_get_timeout(http->daemon, &wanted) == MHD_YES && wanted == 0)
         return 0; /* bytes are left in a buffer of libmicrohttpd's or of TLS */
     if (http->next_deadline_us != INT64_MAX) {
@@ -181,7 +191,7 @@ static void drain(struct http *http)
         work_through(http);
         struct pollfd fds[] = {{.fd = http->epoll_fd, .events = POLLIN}, {.fd = http->event_fd, .events = POLLIN}};
         uint64_t count;
-        if (poll(fds, 2, 20) > 0 && fds[1].revents && read(http->event_fd, &count, sizeof count) < 0)
+        if (poll(fds, 2, http->restless ? 0 : 20) > 0 && fds[1].revents && read(http->event_fd, &count, sizeof count) < 0)
             break;
     }
 }
@@ -299,7 +309,8 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     OPTION(MHD_OPTION_CONNECTION_LIMIT, config->limits.connections, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, config->limits.idle_timeout_ms / 1000, NULL);
     OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes + HEADER_ROOM, NULL);
-    OPTION(MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL);
+    /* At 1 it answers a missing Host itself, with the answer's head twice (0.9.75): http_request.c does. */
+    OPTION(MHD_OPTION_STRICT_FOR_CLIENT, 0, NULL);
     if (config->limits.connections_per_address)
         OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, config->limits.connections_per_address, NULL);
     if (config->tls_certificate) {

@@ -29,6 +29,8 @@
 #include "server/config.h"
 #include "store/store.h"
 
+#include <stdatomic.h>
+
 struct server;
 struct request;
 struct MHD_Connection;
@@ -103,7 +105,8 @@ struct request {
 /* A request header's value, or an absent span. */
 struct span request_header(const struct request *rq, const char *name);
 
-/* The headers that http.c has at hand: Idempotency-Key and Prefer. */
+/* The headers that http.c has at hand: Idempotency-Key and Prefer. As all
+ * headers, they are gone once the client has left. */
 struct span request_key(const struct request *rq);
 struct span request_prefer(const struct request *rq);
 
@@ -125,6 +128,11 @@ void request_queue(struct request *rq, struct op *op);
 
 void request_wake(struct request *rq);       /* any thread */
 void request_wake_later(struct request *rq); /* in a done(): the loop is woken once, after the batch */
+
+/* The same, for one of several ops of a request that may end as soon as all are
+ * back: `mark` is set and the request woken in one, so that it is still there
+ * to be woken. */
+void request_wake_marking(struct request *rq, atomic_bool *mark);
 
 /* --- answering: each fills rq->answer and returns NEXT_ANSWER --------------------- */
 

@@ -72,6 +72,7 @@ struct http {
         void *context;
     } watched;
     bool progress;      /* something happened in this pass: run another */
+    bool restless;      /* the last pass was cut short: no sleep before the next */
     int awaiting;       /* requests in PHASE_COMMIT */
     int open_requests;  /* begun and not completed */
     struct http_request *parked;

@@ -47,6 +47,15 @@ void request_wake_later(struct request *rq)
     pthread_mutex_unlock(&http->lock);
 }
 
+void request_wake_marking(struct request *rq, atomic_bool *mark)
+{
+    struct http *http = glue_of(rq)->http;
+    pthread_mutex_lock(&http->lock);
+    atomic_store(mark, true);
+    wake_locked(http, glue_of(rq)); /* whoever frees it waits for the lock */
+    pthread_mutex_unlock(&http->lock);
+}
+
 void http_flush(struct http *http)
 {
     pthread_mutex_lock(&http->lock);
@@ -269,10 +278,12 @@ static void *worker_thread(void *arg)
     while ((glue = take_work(worker->http))) {
         struct request *rq = &glue->rq;
         struct reason why;
-        if (!worker->reader && reader_open(rq->server->store, &worker->reader, &why) != OK)
-            answer_fault(rq, ERR_DB);
-        else
+        if (worker->reader || reader_open(rq->server->store, &worker->reader, &why) == OK) {
             rq->work(rq, worker->reader);
+        } else {
+            rq->resume = NULL; /* there is nothing it could go on with */
+            answer_fault(rq, ERR_DB);
+        }
         request_wake(rq);
     }
     return NULL;

@@ -9,6 +9,7 @@
 #include "server/routing.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 enum { DROP_MAX_BYTES = 8 << 20, DROP_MAX_MS = 5000, SPARES_MAX = 256, BODY_BYTES_PER_MS = 50 };
 
@@ -93,6 +94,8 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
     http->open_requests--;
     http->progress = true;
     set_deadline(glue, glue->rq.config->limits.idle_timeout_ms);
+    if (glue->phase == PHASE_WOKEN)
+        http_unpark(glue); /* the next batch that comes back must be able to wake it */
     if (glue->phase == PHASE_COMMIT || glue->phase == PHASE_PARKED || (glue->bulk && bulk_busy(glue->bulk))) {
         /* The client left. What it asked for goes on; the wake-up will free it. */
         glue->orphan = true;
@@ -132,7 +135,10 @@ static enum method method_of(const char *method, bool *head)
 /* A length that two parsers could read differently is refused. */
 static bool framing_is_clear(const struct headers *h)
 {
-    return h->content_lengths <= 1 && h->hosts <= 1 && !(h->content_length.p && h->transfer_encoding.p);
+    if (h->transfer_encoding.p)
+        return !h->content_lengths && h->hosts <= 1 && h->transfer_encoding.len == 7 &&
+               strncasecmp(h->transfer_encoding.p, "chunked", 7) == 0;
+    return h->content_lengths <= 1 && h->hosts <= 1;
 }
 
 static int64_t announced_length(const struct headers *h)
@@ -248,7 +254,7 @@ static bool sizes_are_fair(struct http_request *glue)
 }
 
 /* All checks before the body; false with the answer filled. */
-static bool admit(struct http_request *glue, const char *method)
+static bool admit(struct http_request *glue, const char *method, bool needs_host)
 {
     struct request *rq = &glue->rq;
     const struct headers *h = &glue->headers;
@@ -256,7 +262,13 @@ static bool admit(struct http_request *glue, const char *method)
     if (!sizes_are_fair(glue) || !read_target(glue))
         return false;
     if (!framing_is_clear(h)) {
-        answer_problem(rq, 400, "invalid-request", "Content-Length, Transfer-Encoding or Host is given twice");
+        answer_header(rq, "Connection", "close"); /* where the next request would begin is as unclear */
+        answer_problem(rq, 400, "invalid-request",
+                       "Content-Length, Transfer-Encoding or Host is given twice, or the Transfer-Encoding is not chunked");
+        return false;
+    }
+    if (needs_host && !h->hosts) {
+        answer_problem(rq, 400, "invalid-request", "HTTP/1.1 needs a Host header");
         return false;
     }
     if (!gate_host(rq->config, h->host)) {
@@ -299,6 +311,9 @@ static enum MHD_Result take_body(struct http_request *glue, const char *data, si
     if (glue->bulk) {
         size_t taken = bulk_feed(glue->bulk, data, *size);
         *size -= taken;
+        glue->dropped += (int64_t)taken; /* what is over the limit; of a body in chunks */
+        if (glue->dropped > glue->body_max + DROP_MAX_BYTES)
+            return MHD_NO;
         if (*size) /* enough is on its way: the rest waits in the socket */
             http_park(glue, PHASE_PARKED);
         else if (rq->answer.status)
@@ -349,13 +364,13 @@ static enum next handle(struct http_request *glue)
 
 /* --- libmicrohttpd's calls ----------------------------------------------------------------- */
 
-static enum MHD_Result first_call(struct http_request *glue, const char *method)
+static enum MHD_Result first_call(struct http_request *glue, const char *method, const char *version)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(glue->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     glue->peer = info ? info->socket_context : NULL;
     MHD_get_connection_values_n(glue->connection, MHD_HEADER_KIND, note_header, &glue->headers);
-    if (admit(glue, method)) {
+    if (admit(glue, method, strcmp(version, MHD_HTTP_VERSION_1_1) == 0)) {
         glue->phase = PHASE_BODY;
         const struct config *config = glue->rq.config;
         int64_t bytes = glue->body_left > 0 ? glue->body_left : glue->body_left < 0 ? glue->body_max : 0;
@@ -366,9 +381,9 @@ static enum MHD_Result first_call(struct http_request *glue, const char *method)
     glue->phase = PHASE_DROP;
     int64_t length = announced_length(&glue->headers);
     set_deadline(glue, DROP_MAX_MS);
-    if (length > DROP_MAX_BYTES || glue->headers.expect.p) {
+    if (length > DROP_MAX_BYTES || glue->headers.expect.p || !framing_is_clear(&glue->headers)) {
         glue->phase = PHASE_SENT;
-        return http_send(glue); /* too much to read, or not sent yet: the connection closes */
+        return http_send(glue); /* too much to read, without an end, or not sent yet: the connection closes */
     }
     return MHD_YES;
 }
@@ -376,11 +391,11 @@ static enum MHD_Result first_call(struct http_request *glue, const char *method)
 enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                             const char *version, const char *data, size_t *size, void **context)
 {
-    (void)connection, (void)url, (void)version;
+    (void)connection, (void)url;
     struct http *http = cls;
     struct http_request *glue = *context;
     switch (glue->phase) {
-    case PHASE_NEW: http->progress = true; return first_call(glue, method);
+    case PHASE_NEW: http->progress = true; return first_call(glue, method, version);
     case PHASE_COMMIT:
     case PHASE_PARKED: return MHD_YES; /* not yet */
     case PHASE_SENT: return MHD_NO;

@@ -35,18 +35,22 @@ struct serving {
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_t closer;
+    bool closer_started;
     bool closing;
-    bool escalate; /* `kill` after shutdown_timeout */
     enum close_policy policy;
+    int64_t policy_since_us;
+    int64_t timeout_us, grace_us; /* as configured when closing began */
     bool left_behind; /* bodies did not return */
 };
 
 /* --- closing ----------------------------------------------------------------------- */
 
-static enum close_policy current_policy(struct serving *s)
+/* The policy that is followed now; since when comes back in *lasts_us. */
+static enum close_policy current_policy(struct serving *s, int64_t *lasts_us)
 {
     pthread_mutex_lock(&s->lock);
     enum close_policy policy = s->policy;
+    *lasts_us = clock_mono_us() - s->policy_since_us;
     pthread_mutex_unlock(&s->lock);
     return policy;
 }
@@ -55,22 +59,14 @@ static void *closer_thread(void *arg)
 {
     struct serving *s = arg;
     static const int64_t step_ms = 100;
-    struct runner *runner = s->server.runner;
-    int64_t began_us = clock_mono_us(), killed_us = 0;
-    int64_t timeout_us = s->server.config->shutdown_timeout_ms * 1000;
-    int64_t grace_us = (s->server.config->kill_grace_ms + KILL_EXTRA_MS) * 1000;
-    while (!runner_wait(runner, step_ms)) {
-        int64_t now_us = clock_mono_us();
-        enum close_policy policy = current_policy(s);
-        if (policy == CLOSE_CANCEL && now_us - began_us > timeout_us) {
+    int64_t lasts_us;
+    while (!runner_wait(s->server.runner, step_ms)) {
+        enum close_policy policy = current_policy(s, &lasts_us);
+        if (policy == CLOSE_CANCEL && lasts_us > s->timeout_us) {
             log_warn("what runs takes longer than shutdown_timeout; it is stopped and left to be run again");
             server_shutdown(&s->server, CLOSE_KILL);
         }
-        if (policy != CLOSE_KILL)
-            continue;
-        if (!killed_us)
-            killed_us = now_us;
-        if (now_us - killed_us > grace_us) {
+        if (policy == CLOSE_KILL && lasts_us > s->grace_us) {
             log_warn("bodies that do not return are left behind");
             s->left_behind = true;
             break;
@@ -92,15 +88,24 @@ void server_shutdown(struct server *server, enum close_policy policy)
     pthread_mutex_lock(&s->lock);
     bool stronger = !s->closing || policy > s->policy;
     bool start = !s->closing;
-    if (stronger)
+    if (stronger) {
         s->policy = policy;
+        s->policy_since_us = clock_mono_us();
+    }
+    if (start) {
+        s->timeout_us = server->config->shutdown_timeout_ms * 1000;
+        s->grace_us = (server->config->kill_grace_ms + KILL_EXTRA_MS) * 1000;
+    }
     s->closing = true;
     pthread_mutex_unlock(&s->lock);
     if (stronger) {
         log_info("closing", LOG_STR("policy", policy_name(policy)));
         runner_close_with(server->runner, policy);
     }
-    if (start && pthread_create(&s->closer, NULL, closer_thread, s) != 0) {
+    if (!start)
+        return;
+    s->closer_started = pthread_create(&s->closer, NULL, closer_thread, s) == 0;
+    if (!s->closer_started) {
         log_error("no thread to close with; stopping at once");
         http_stop(server->http);
     }
@@ -118,6 +123,33 @@ static void log_faults(const struct faults *faults)
     for (int i = 0; i < faults->count; i++)
         log_error("configuration", LOG_INT("line", faults->items[i].line), LOG_STR("at", faults->items[i].pointer),
                   LOG_STR("fault", faults->items[i].detail));
+}
+
+static bool differ(const char *a, const char *b)
+{
+    return a && b ? strcmp(a, b) != 0 : a != b;
+}
+
+/* What is settled when the server starts. */
+static void warn_of_restart(const struct config *old, const struct config *new)
+{
+    const struct {
+        const char *key;
+        bool changed;
+    } keys[] = {
+        {"listen", differ(old->listen_host, new->listen_host) || old->listen_port != new->listen_port},
+        {"store", differ(old->store, new->store)},
+        {"slots", old->slots != new->slots},
+        {"tls", differ(old->tls_certificate, new->tls_certificate) || differ(old->tls_key, new->tls_key)},
+        {"limits.connections", old->limits.connections != new->limits.connections},
+        {"limits.connections_per_address",
+         old->limits.connections_per_address != new->limits.connections_per_address},
+        {"limits.header", old->limits.header_bytes < new->limits.header_bytes},
+        {"limits.idle_timeout", old->limits.idle_timeout_ms != new->limits.idle_timeout_ms},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].changed)
+            log_warn("a changed key waits for a restart", LOG_STR("key", keys[i].key));
 }
 
 /* SIGHUP: tasks, tokens, limits and the log change; a faulty file changes nothing. */
@@ -141,6 +173,8 @@ static void reload(struct serving *s)
         if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
             log_error("the log stays as it was", LOG_STR("reason", why.text));
         store_set_retain_max(server->store, config->retain_max);
+        runner_prune(server->runner);
+        warn_of_restart(server->config, config);
         config_unref(server->config);
         server->config = config;
         log_info("reloaded", LOG_INT("tasks", registry_count(config->registry)));
@@ -303,7 +337,8 @@ static int serve(struct serving *s)
     http_watch(server->http, s->signals, on_signal, s);
     announce(server->config, port);
     http_run(server->http);
-    pthread_join(s->closer, NULL);
+    if (s->closer_started)
+        pthread_join(s->closer, NULL);
     status = 0;
     log_info("stopped");
 out:

@@ -23,6 +23,6 @@ struct server {
     atomic_bool closing;     /* submissions get 503 */
 };
 
-/* Stops it as POST /shutdown and signals do: any thread; a stronger policy
- * replaces a weaker one. */
+/* Stops it as POST /shutdown and signals do: any thread, but the first time the
+ * HTTP thread; a stronger policy replaces a weaker one. */
 void server_shutdown(struct server *server, enum close_policy policy);

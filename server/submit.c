@@ -15,6 +15,7 @@ struct submitting {
     struct op_submit op;
     struct submission submission;
     struct buf key;
+    struct buf header_key;
     int64_t wait_ms; /* of Prefer: wait; -1: none */
     struct await await;
 };
@@ -24,6 +25,7 @@ static void submitting_free(void *state)
     struct submitting *s = state;
     await_release(&s->await);
     buf_release(&s->key);
+    buf_release(&s->header_key);
     free(s);
 }
 
@@ -118,10 +120,12 @@ enum next submit_one(struct request *rq)
         s->wait_ms = AWAIT_MAX_MS;
     if (s->wait_ms > 0 && http_parked(rq->server->http) >= rq->config->limits.streams)
         s->wait_ms = -1; /* a preference, and not one that can be met now */
+    struct span key = request_key(rq);
+    buf_add_span(&s->header_key, key); /* if the client leaves, its headers go before the commit */
     struct submission_context context = {
         .config = rq->config,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
-        .key = request_key(rq),
+        .key = key.p ? buf_span(&s->header_key) : key,
         .now_ms = clock_now_ms(),
         .scratch = &scratch,
     };

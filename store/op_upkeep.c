@@ -126,7 +126,7 @@ static enum err expire_one(struct tx *tx, int64_t id)
         struct change *change = tx_change(tx, id, (int)db_int(stmt, 0), was, STATUS_FAILED);
         change->withdrawn = was == STATUS_QUEUED;
         change->old_priority = (int)db_int(stmt, 1);
-        change->prune_at = db_int(stmt, 2);
+        change->prune_at = tx_prune_at(tx, db_int(stmt, 2));
     }
     db_reset(stmt);
     if (err != OK)

@@ -8,7 +8,7 @@
 enum { HISTOGRAM_BUCKETS = 512 }; /* 1 us .. 1.05^511 us, about 18 hours */
 
 struct histogram {
-    uint32_t counts[HISTOGRAM_BUCKETS];
+    uint64_t counts[HISTOGRAM_BUCKETS]; /* 32 bits are full after half a day of short bodies */
     uint64_t total;
 };
 

@@ -267,6 +267,14 @@ void journal_close(struct journal *journal)
     release(journal);
 }
 
+void journal_abandon(struct journal *journal)
+{
+    for (int i = 0; i < journal->slots; i++)
+        journal->records[i].id = 0;
+    if (journal->path)
+        unlink(journal->path);
+}
+
 /* --- what the slots write ------------------------------------------------------- */
 
 /* The order of the stores counts, not their time: whoever reads them, reads

@@ -39,6 +39,10 @@ MUST_USE enum err journal_open(const char *path, int slots, struct journal **out
 /* Unmaps; after a clean stop (no slot taken) the file is removed. Takes NULL. */
 void journal_close(struct journal *journal);
 
+/* For a process that exits past bodies that still run: takes all slots out and
+ * removes the file. The records stay mapped, as those threads may write to them. */
+void journal_abandon(struct journal *journal);
+
 /* The calling thread starts and ends running an invocation in the slot. */
 void journal_enter(struct journal *journal, int slot, int64_t id, int attempt, bool alone);
 void journal_child(struct journal *journal, int slot, pid_t group); /* 0: it has ended */

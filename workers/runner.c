@@ -14,29 +14,6 @@
 
 /* --- what the store reports ------------------------------------------------------- */
 
-static bool is_taken(void *context, int64_t id)
-{
-    struct runner *runner = context;
-    for (int i = 0; i < runner->slot_count; i++)
-        if (runner->slots[i].run && runner->slots[i].run->op.id == id)
-            return true;
-    for (int i = 0; i < runner->alone_count; i++)
-        if (runner->alone[i]->ready.id == id)
-            return true;
-    return false;
-}
-
-static void withdraw_alone(struct runner *runner, int64_t id)
-{
-    for (int i = 0; i < runner->alone_count; i++) {
-        if (runner->alone[i]->ready.id != id)
-            continue;
-        free(runner->alone[i]);
-        runner->alone[i] = runner->alone[--runner->alone_count];
-        return;
-    }
-}
-
 static void stop_running(struct runner *runner, int64_t id)
 {
     for (int i = 0; i < runner->slot_count; i++)
@@ -47,18 +24,15 @@ static void stop_running(struct runner *runner, int64_t id)
 static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
     if (change->refill) {
-        window_refilled(&runner->window, change->refill, now_us, is_taken, runner);
+        schedule_refilled_locked(runner, change->refill, now_us);
         return; /* refill_done() looks whether that was enough */
     }
-    if (change->withdrawn) {
-        window_withdraw(&runner->window, change->task, change->old_priority, change->id);
-        withdraw_alone(runner, change->id);
-        schedule_look_locked(runner, change->task);
-    }
+    if (change->withdrawn)
+        schedule_withdraw_locked(runner, change);
     if (change->cancel)
         stop_running(runner, change->id);
     if (change->to == STATUS_QUEUED)
-        window_offer(&runner->window, &change->ready, now_us);
+        schedule_offer_locked(runner, change, now_us);
     if (change->due_at)
         dispatcher_due_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)
@@ -113,6 +87,7 @@ static enum err adopt_registry(struct runner *runner, struct registry *registry)
         store_task_counts(runner->store, task->id, &paused, counts);
         window_set(&runner->window, window_lane(&runner->window, task->id), task, paused);
     }
+    schedule_release_alone_locked(runner);
     struct registry *old = runner->registry;
     runner->registry = registry_ref(registry);
     schedule_wake_locked(runner);
@@ -153,6 +128,7 @@ static void pause_done(struct op *op)
         } else {
             struct lane *lane = window_lane(&runner->window, pause->task);
             window_set(&runner->window, lane, lane->task, pause->paused);
+            schedule_release_alone_locked(runner);
         }
         schedule_wake_locked(runner);
         pthread_mutex_unlock(&runner->lock);
@@ -197,11 +173,7 @@ static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
         struct lane *lane = window_lane(&runner->window, row.task);
         if (!lane->task || lane->paused)
             continue;
-        struct job *job = xcalloc(1, sizeof *job + row.args.len + 1);
-        if (row.args.p)
-            memcpy(job->args, row.args.p, row.args.len);
-        job->offered_us = clock_mono_us();
-        job->ready = (struct ready){
+        struct ready ready = {
             .id = row.id,
             .task = row.task,
             .priority = row.priority,
@@ -211,9 +183,9 @@ static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
             .timeout_ms = row.timeout_ms,
             .retention_ms = row.retention_ms,
             .expires_at = row.expires_at,
-            .args = {job->args, row.args.len},
+            .args = row.args.p ? row.args : SPAN(""),
         };
-        runner->alone[runner->alone_count++] = job;
+        runner->alone[runner->alone_count++] = job_new(&ready, clock_mono_us());
         log_warn("runs alone after unexplained deaths", LOG_STR("task", store_task_name(runner->store, row.task)));
     }
     reader_close(reader);
@@ -330,6 +302,13 @@ enum err runner_start(struct runner *runner, struct reason *why)
     return OK;
 }
 
+void runner_prune(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    dispatcher_due_locked(runner, UPKEEP_PRUNE, 1);
+    pthread_mutex_unlock(&runner->lock);
+}
+
 void runner_close_with(struct runner *runner, enum close_policy policy)
 {
     pthread_mutex_lock(&runner->lock);
@@ -363,18 +342,15 @@ bool runner_wait(struct runner *runner, int64_t timeout_ms)
     while (!(quiet = is_quiet_locked(runner)))
         if (pthread_cond_timedwait(&runner->quiet, &runner->lock, &until) == ETIMEDOUT)
             break;
+    if (quiet && runner->policy == CLOSE_JOIN)
+        runner->policy = CLOSE_CANCEL; /* what becomes due from now on stays on disk */
     pthread_mutex_unlock(&runner->lock);
     return quiet;
 }
 
 void runner_abandon(struct runner *runner)
 {
-    pthread_mutex_lock(&runner->lock);
-    for (int i = 0; i < runner->slot_count; i++)
-        if (runner->slots[i].run)
-            journal_leave(runner->journal, i);
-    pthread_mutex_unlock(&runner->lock);
-    journal_close(runner->journal);
+    journal_abandon(runner->journal);
 }
 
 void runner_free(struct runner *runner)

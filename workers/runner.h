@@ -39,6 +39,9 @@ MUST_USE enum err runner_set_registry(struct runner *runner, struct registry *re
  * write through `op` (its done is the caller's) and acts on its commit. */
 void runner_pause(struct runner *runner, struct op_pause *op);
 
+/* Prunes now: fewer may be kept than before (store_set_retain_max). */
+void runner_prune(struct runner *runner);
+
 enum close_policy {
     CLOSE_JOIN,   /* run everything that is queued, then stop */
     CLOSE_CANCEL, /* finish what runs, leave the rest on disk */
@@ -49,7 +52,8 @@ enum close_policy {
 void runner_close_with(struct runner *runner, enum close_policy policy);
 
 /* Waits until nothing runs any more and all finishes are committed, or until
- * the time is over (false). Once true, runner_free may be called. */
+ * the time is over (false). Once true, nothing starts any more, and
+ * runner_free may be called. */
 bool runner_wait(struct runner *runner, int64_t timeout_ms);
 
 /* For a process that exits past bodies that do not return: takes them out of

@@ -8,6 +8,10 @@
 /* One attempt on its way: from taking the job until its finish is on disk. */
 struct run {
     struct op_run op;
+    /* Until its claim is written or refused (guarded by the runner's lock): */
+    bool claiming;
+    struct run *claim_previous, *claim_next;
+    struct job *again; /* it came anew into the queue meanwhile; goes to the window if the claim is refused */
     struct runner *runner;
     struct job *job;
     struct registry *registry; /* keeps the task alive */
@@ -72,6 +76,9 @@ struct runner {
     /* Jobs that run with nothing beside them, before anything else does. */
     struct job **alone;
     int alone_count;
+    bool alone_runs; /* one of them does */
+
+    struct run *claiming; /* what was taken and whose claim is neither written nor refused */
 
     struct upkeep_timer timers[TIMERS]; /* by enum upkeep */
     int64_t flush_at; /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
@@ -91,6 +98,20 @@ bool slot_flush_locked(struct slot *slot);
 struct job *schedule_take_locked(struct runner *runner, bool *alone);
 bool schedule_has_work_locked(const struct runner *runner);
 void schedule_wake_locked(struct runner *runner); /* a slot, if one is idle and there is work */
+
+/* A claim is on its way: until it is settled, what the store reports of the
+ * invocation as still queued is not offered to another slot. */
+void schedule_claim_locked(struct runner *runner, struct run *run);
+void schedule_settle_locked(struct runner *runner, struct run *run, enum err err);
+
+/* What the store reports, in its place among the changes. */
+void schedule_offer_locked(struct runner *runner, const struct change *change, int64_t now_us);
+void schedule_withdraw_locked(struct runner *runner, const struct change *change);
+void schedule_refilled_locked(struct runner *runner, const struct op_refill *refill, int64_t now_us);
+
+/* Those that were to run alone and may not run at all now wait like any other. */
+void schedule_release_alone_locked(struct runner *runner);
+
 void schedule_refill_locked(struct runner *runner, int task, struct op_refill **out);
 void schedule_refill_all(struct runner *runner);
 

@@ -17,7 +17,7 @@ static bool may_start(const struct runner *runner)
 
 bool schedule_has_work_locked(const struct runner *runner)
 {
-    if (!may_start(runner))
+    if (!may_start(runner) || runner->alone_runs)
         return false;
     if (runner->alone_count)
         return runner->running == 0;
@@ -32,7 +32,7 @@ struct job *schedule_take_locked(struct runner *runner, bool *alone)
     if (runner->alone_count) {
         struct job *job = runner->alone[0];
         memmove(runner->alone, runner->alone + 1, (size_t)--runner->alone_count * sizeof *runner->alone);
-        *alone = true;
+        *alone = runner->alone_runs = true;
         return job;
     }
     return window_take(&runner->window);
@@ -44,6 +44,130 @@ void schedule_wake_locked(struct runner *runner)
         runner->waking = true;
         pthread_cond_signal(&runner->work);
     }
+}
+
+/* --- claims on their way ------------------------------------------------------- */
+
+void schedule_claim_locked(struct runner *runner, struct run *run)
+{
+    run->claiming = true;
+    run->claim_next = runner->claiming;
+    if (run->claim_next)
+        run->claim_next->claim_previous = run;
+    runner->claiming = run;
+}
+
+void schedule_settle_locked(struct runner *runner, struct run *run, enum err err)
+{
+    if (!run->claiming)
+        return;
+    run->claiming = false;
+    if (run->claim_previous)
+        run->claim_previous->claim_next = run->claim_next;
+    else
+        runner->claiming = run->claim_next;
+    if (run->claim_next)
+        run->claim_next->claim_previous = run->claim_previous;
+    if (run->again && err == ERR_CONFLICT) {
+        window_offer(&runner->window, &run->again->ready, run->again->offered_us);
+        schedule_wake_locked(runner);
+    }
+    free(run->again);
+    run->again = NULL;
+}
+
+static struct run *claim_of(const struct runner *runner, int64_t id)
+{
+    struct run *run = runner->claiming;
+    while (run && run->op.id != id)
+        run = run->claim_next;
+    return run;
+}
+
+/* Is that claim still to decide about a job that was started so often? After a
+ * start that it does not know of, its own was written already. */
+static bool decides(const struct run *run, const struct ready *ready)
+{
+    return run && ready->attempt < run->op.attempt;
+}
+
+/* --- what the store reports ------------------------------------------------------ */
+
+void schedule_offer_locked(struct runner *runner, const struct change *change, int64_t now_us)
+{
+    struct run *run = change->from ? claim_of(runner, change->id) : NULL;
+    if (!decides(run, &change->ready)) {
+        window_offer(&runner->window, &change->ready, now_us);
+        return;
+    }
+    free(run->again);
+    run->again = job_new(&change->ready, now_us);
+}
+
+static void withdraw_alone(struct runner *runner, int64_t id)
+{
+    for (int i = 0; i < runner->alone_count; i++) {
+        if (runner->alone[i]->ready.id != id)
+            continue;
+        free(runner->alone[i]);
+        runner->alone[i] = runner->alone[--runner->alone_count];
+        return;
+    }
+}
+
+void schedule_withdraw_locked(struct runner *runner, const struct change *change)
+{
+    struct run *run = claim_of(runner, change->id);
+    if (run) {
+        free(run->again);
+        run->again = NULL;
+    }
+    window_withdraw(&runner->window, change->task, change->old_priority, change->id);
+    withdraw_alone(runner, change->id);
+    schedule_look_locked(runner, change->task);
+}
+
+static bool is_taken(void *context, const struct ready *ready)
+{
+    const struct runner *runner = context;
+    for (int i = 0; i < runner->alone_count; i++)
+        if (runner->alone[i]->ready.id == ready->id)
+            return true;
+    return decides(claim_of(runner, ready->id), ready);
+}
+
+/* Can a refill have found what was taken? What is taken comes from before the
+ * lane's limit, mostly. */
+static bool may_be_taken(const struct runner *runner, const struct op_refill *refill)
+{
+    for (const struct run *run = runner->claiming; run; run = run->claim_next) {
+        const struct ready *ready = &run->job->ready;
+        if (run->again || ready->priority > refill->after_priority ||
+            (ready->priority == refill->after_priority && ready->id > refill->after_id))
+            return true;
+    }
+    return runner->alone_count > 0;
+}
+
+void schedule_refilled_locked(struct runner *runner, const struct op_refill *refill, int64_t now_us)
+{
+    window_refilled(&runner->window, refill, now_us, may_be_taken(runner, refill) ? is_taken : NULL, runner);
+}
+
+void schedule_release_alone_locked(struct runner *runner)
+{
+    int kept = 0;
+    for (int i = 0; i < runner->alone_count; i++) {
+        struct job *job = runner->alone[i];
+        const struct lane *lane = window_lane(&runner->window, job->ready.task);
+        if (lane->task && !lane->paused) {
+            runner->alone[kept++] = job;
+            continue;
+        }
+        window_offer(&runner->window, &job->ready, job->offered_us);
+        free(job);
+    }
+    runner->alone_count = kept;
 }
 
 /* --- refills ------------------------------------------------------------------ */

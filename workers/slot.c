@@ -137,6 +137,7 @@ static void run_free(struct run *run)
     pending_release(&run->log);
     registry_unref(run->registry);
     free(run->chunks);
+    free(run->again);
     free(run->job);
     free(run);
 }
@@ -147,10 +148,9 @@ static void claimed(struct op *op)
 {
     struct run *run = op->owner;
     struct runner *runner = run->runner;
-    if (op->err == OK)
-        return;
     pthread_mutex_lock(&runner->lock);
-    for (int i = 0; i < runner->slot_count; i++)
+    schedule_settle_locked(runner, run, op->err);
+    for (int i = 0; op->err != OK && i < runner->slot_count; i++)
         if (runner->slots[i].run == run)
             attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
     pthread_mutex_unlock(&runner->lock);
@@ -163,6 +163,7 @@ static void finished(struct op *op)
     if (op->err != OK && op->err != ERR_CONFLICT)
         log_error("a finish was not written", LOG_INT("attempt", run->op.attempt), LOG_STR("error", err_name(op->err)));
     pthread_mutex_lock(&runner->lock);
+    schedule_settle_locked(runner, run, op->err); /* if the two merged */
     if (--runner->finishing == 0)
         pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
@@ -329,19 +330,26 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
     slot->progress_held = false;
     runner->running++;
     runner->finishing++;
-    if ((*task)->kind == TASK_NATIVE)
-        dispatcher_flush_locked(runner);
-    histogram_add(&runner->wait, clock_mono_us() - job->offered_us);
     return run;
 }
 
-static void end_locked(struct slot *slot, int64_t began_us)
+/* It does start. */
+static void started_locked(struct slot *slot, struct run *run, int64_t now_us)
+{
+    struct runner *runner = slot->runner;
+    schedule_claim_locked(runner, run);
+    if (slot->attempt.task->kind == TASK_NATIVE)
+        dispatcher_flush_locked(runner);
+    histogram_add(&runner->wait, now_us - run->job->offered_us);
+}
+
+static void leave_locked(struct slot *slot)
 {
     struct runner *runner = slot->runner;
     slot->run = NULL;
     attempt_release(&slot->attempt);
-    runner->running--;
-    histogram_add(&runner->run, clock_mono_us() - began_us);
+    if (--runner->running == 0)
+        runner->alone_runs = false;
 }
 
 static bool expired(const struct run *run)
@@ -354,9 +362,7 @@ static bool expired(const struct run *run)
 static void forget_locked(struct slot *slot)
 {
     struct run *run = slot->run;
-    slot->run = NULL;
-    attempt_release(&slot->attempt);
-    slot->runner->running--;
+    leave_locked(slot);
     slot->runner->finishing--;
     run_free(run);
 }
@@ -384,6 +390,8 @@ void *slot_thread(void *arg)
             forget_locked(slot);
             continue;
         }
+        int64_t began_us = clock_mono_us();
+        started_locked(slot, run, began_us);
         struct op_refill *refill;
         schedule_refill_locked(runner, run->op.task, &refill);
         schedule_wake_locked(runner);
@@ -391,11 +399,11 @@ void *slot_thread(void *arg)
         if (refill)
             store_queue(runner->store, &refill->op);
 
-        int64_t began_us = clock_mono_us();
         run_body(slot, run, task, alone);
 
         pthread_mutex_lock(&runner->lock);
-        end_locked(slot, began_us);
+        leave_locked(slot);
+        histogram_add(&runner->run, clock_mono_us() - began_us);
         pthread_mutex_unlock(&runner->lock);
         store_finish(runner->store, &run->op); /* the run is no longer ours */
         pthread_mutex_lock(&runner->lock);

@@ -187,7 +187,7 @@ bool lane_is_low(const struct window *window, const struct lane *lane)
     return lane->more && !lane->refilling && lane->task && lane->count < lane_room(window) / 4;
 }
 
-static void push(struct window *window, struct lane *lane, const struct ready *ready, int64_t offered_us)
+struct job *job_new(const struct ready *ready, int64_t offered_us)
 {
     size_t len = ready->args.len;
     struct job *job = xmalloc(sizeof *job + len + 1);
@@ -198,12 +198,17 @@ static void push(struct window *window, struct lane *lane, const struct ready *r
         job->ready.args.p = job->args;
     }
     job->args[len] = '\0';
+    return job;
+}
+
+static void push(struct window *window, struct lane *lane, const struct ready *ready, int64_t offered_us)
+{
     if (lane->count == lane->cap) {
         lane->cap = lane->cap ? lane->cap * 2 : 16;
         lane->heap = xrealloc(lane->heap, (size_t)lane->cap * sizeof *lane->heap);
     }
     window->loaded += lane->count == 0;
-    lane->heap[lane->count] = (struct entry){ready->id, ready->priority, job};
+    lane->heap[lane->count] = (struct entry){ready->id, ready->priority, job_new(ready, offered_us)};
     sift_up(lane, lane->count++);
 }
 
@@ -248,11 +253,13 @@ struct job *window_take(struct window *window)
 }
 
 void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
-                     bool (*skip)(void *, int64_t), void *context)
+                     bool (*skip)(void *, const struct ready *), void *context)
 {
     struct lane *lane = window_lane(window, refill->task);
+    if (refill->after_priority != lane->limit_priority || refill->after_id != lane->limit_id)
+        return;
     for (int i = 0; i < refill->count; i++)
-        if (!skip || !skip(context, refill->items[i].id))
+        if (!skip || !skip(context, &refill->items[i]))
             push(window, lane, &refill->items[i], now_us);
     lane->more = refill->count == refill->limit;
     if (lane->more) {

@@ -21,6 +21,9 @@ struct job {
     char args[];        /* NUL-terminated */
 };
 
+/* A copy that owns its bytes; free() it. */
+struct job *job_new(const struct ready *ready, int64_t offered_us);
+
 struct entry {
     int64_t id;
     int priority;
@@ -76,10 +79,11 @@ struct job *window_take(struct window *window);
 bool lane_is_low(const struct window *window, const struct lane *lane);
 int lane_room(const struct window *window);
 
-/* What a refill found, in its place among the changes. `skip` says of an id
- * whether it was taken already (may be NULL). */
+/* What a refill found, in its place among the changes. `skip` says of a job
+ * whether it was taken already (may be NULL). One that asked beyond a limit
+ * that a trim has taken back since is left out: the lane is as low as before. */
 void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
-                     bool (*skip)(void *context, int64_t id), void *context);
+                     bool (*skip)(void *context, const struct ready *ready), void *context);
 
 /* Nothing in memory and nothing on disk that may run? */
 bool window_is_drained(const struct window *window);

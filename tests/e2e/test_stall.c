@@ -4,7 +4,13 @@
  * multiple of 128 (MAX_EVENTS), which group commits make likely. */
 #include "tests/e2e/support.h"
 
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 SUITE(stall);
 
@@ -98,4 +104,45 @@ Test(stall, a_thousand_slow_clients_do_not_hold_up_a_fast_one)
     int64_t before = processor_ms(s);
     final(s, submit(s, "{'task': 'echo', 'delay': '1s'}"));
     REQUIRE(processor_ms(s) - before < 400, "it spins: %lld ms of 1 s", (long long)(processor_ms(s) - before));
+}
+
+/* A process that sends requests without waiting for the answers, until it is killed. */
+static pid_t never_pausing_client(struct server *s)
+{
+    static const char request[] = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    enum { LENGTH = sizeof(request) - 1, BLOCK = LENGTH * 1000 };
+    static char block[BLOCK], answers[1 << 20];
+    struct client *client = client_open(s);
+    pid_t pid = fork();
+    if (pid != 0) {
+        client_close(client);
+        return pid;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 0; i < BLOCK; i++)
+        block[i] = request[i % LENGTH];
+    for (size_t at = 0;;) {
+        struct pollfd p = {client->fd, POLLIN | POLLOUT, 0};
+        if (poll(&p, 1, -1) < 0 || ((p.revents & POLLIN) && recv(client->fd, answers, sizeof(answers), 0) <= 0))
+            _exit(0);
+        ssize_t sent = p.revents & POLLOUT ? send(client->fd, block + at, BLOCK - at, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        at = sent > 0 ? (at + (size_t)sent) % BLOCK : at;
+    }
+}
+
+/* A pass of the loop went on as long as any handler made progress: nobody else's
+ * submission was committed, no deadline looked at, no signal heard. */
+Test(stall, a_client_that_never_pauses_holds_up_nobody)
+{
+    struct server *s = serve(TASKS);
+    pid_t busy[2] = {never_pausing_client(s), never_pausing_client(s)};
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    EXPECT_TEXT(get(s, "/invocations/%s?wait=0.1", id), "status", "running");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+    cr_assert_eq(terminate(s), 0);
+    for (int i = 0; i < 2; i++) {
+        kill(busy[i], SIGKILL);
+        waitpid(busy[i], NULL, 0);
+    }
 }

@@ -108,6 +108,9 @@ static const char *const strings[] = {
     "\"%s%n\"", "\"*\"", "\"exit:*\"", "\"../../etc/passwd\"",
 };
 
+/* Half of the time what is right. */
+#define PICK_OR(chance, right, array) (chance_one_in((chance), 2) ? (right) : PICK((chance), (array)))
+
 static const char *const keywords[] = {"true", "false", "null", "True", "nul", "{}", "[]", "{\"$result\":true}"};
 
 static void add_value(struct maker *m, struct buf *out, int depth);
@@ -196,6 +199,15 @@ static void add_labels(struct maker *m, struct buf *out)
     buf_addc(out, '}');
 }
 
+static void add_right_or_odd_labels(struct maker *m, struct buf *out)
+{
+    buf_addl(out, ",\"labels\":");
+    if (chance_one_in(&m->chance, 2))
+        buf_addl(out, "{\"l0\":\"a\"}");
+    else
+        add_labels(m, out);
+}
+
 static void add_args(struct maker *m, struct buf *out, const char *task)
 {
     if (chance_one_in(&m->chance, 4))
@@ -236,21 +248,21 @@ static void add_submission(struct maker *m, struct buf *out)
     if (!chance_one_in(c, 6))
         buf_addl(out, ",\"args\":"), add_args(m, out, task);
     if (chance_one_in(c, 8))
-        buf_addf(out, ",\"priority\":%s", PICK(c, numbers));
+        buf_addf(out, ",\"priority\":%s", PICK_OR(c, "5", numbers));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"run_at\":%s", PICK(c, times));
+        buf_addf(out, ",\"run_at\":%s", PICK_OR(c, times[0], times));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"delay\":%s", PICK(c, durations));
+        buf_addf(out, ",\"delay\":%s", PICK_OR(c, "\"5ms\"", durations));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"expires_in\":%s", PICK(c, durations));
+        buf_addf(out, ",\"expires_in\":%s", PICK_OR(c, "\"1m\"", durations));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"timeout\":%s", PICK(c, durations));
+        buf_addf(out, ",\"timeout\":%s", PICK_OR(c, "\"100ms\"", durations));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"max_retries\":%s", PICK(c, numbers));
+        buf_addf(out, ",\"max_retries\":%s", PICK_OR(c, "1", numbers));
     if (chance_one_in(c, 12))
-        buf_addf(out, ",\"retention\":%s", PICK(c, durations));
+        buf_addf(out, ",\"retention\":%s", PICK_OR(c, "\"1s\"", durations));
     if (chance_one_in(c, 8))
-        buf_addl(out, ",\"labels\":"), add_labels(m, out);
+        add_right_or_odd_labels(m, out);
     if (chance_one_in(c, 8))
         buf_addf(out, ",\"key\":\"%s%zu\"", chance_one_in(c, 9) ? "\\u006b\\n" : "k", chance_below(c, 500));
     if (chance_one_in(c, 40))
@@ -658,7 +670,7 @@ static void make_body(struct maker *m, const struct target *target, bool lines)
     case PATCH: add_patch(m, &m->body); break;
     case SELECTION: add_selection(m, &m->body); break;
     }
-    if (m->body.len && chance_one_in(c, 3))
+    if (m->body.len && chance_one_in(c, 5))
         mutate(c, &m->body, 0);
     if (target->body != NO_BODY && chance_one_in(c, 4000)) { /* over the limit */
         size_t n = (1 << 20) + chance_below(c, 100000);
