@@ -26,6 +26,7 @@ enum {
     GATHER_FROM_US = 300,    /* a disk this slow is worth gathering for ... */
     GATHER_PART = 4,         /* ... at most a quarter of its last commit */
     RETRY_FIRST_US = 100000, /* to try again, after a first failed commit ... */
+    LINGER_US = 500,         /* what nobody waits for waits for company */
     NEVER = INT_MAX,
     RETRY_US = 1000000,      /* ... and after further ones */
 };
@@ -342,7 +343,7 @@ static struct op *take_queue(struct store *store, int *count)
     *count = store->queued;
     store->head = NULL;
     store->tail = &store->head;
-    store->queued = 0;
+    store->queued = store->urgent = 0;
     store->epoch++;
     pthread_mutex_unlock(&store->lock);
     return list;
@@ -355,6 +356,33 @@ static struct timespec timespec_at(int64_t mono_us)
     return (struct timespec){mono_us / 1000000, mono_us % 1000000 * 1000};
 }
 
+/* Sleeps until `until_us` (0: without end), or until so many ops or so many
+ * urgent ones are queued. */
+static bool sleep_locked(struct store *store, int64_t until_us, int queued, int urgent)
+{
+    int code = 0;
+    store->wake_queued = queued;
+    store->wake_urgent = urgent;
+    if (until_us) {
+        struct timespec until = timespec_at(until_us);
+        code = pthread_cond_timedwait(&store->wake, &store->lock, &until);
+    } else {
+        pthread_cond_wait(&store->wake, &store->lock);
+    }
+    store->wake_queued = store->wake_urgent = NEVER;
+    return code != ETIMEDOUT;
+}
+
+/* Claims that nobody waits for may wait themselves, a moment, for the finish
+ * that would merge with them, or for company. */
+static void linger_locked(struct store *store)
+{
+    int64_t until_us = store->head_since_us + LINGER_US;
+    while (store->head && !store->urgent && !store->stopping)
+        if (!sleep_locked(store, until_us, NEVER, 1))
+            break;
+}
+
 /* Sleeps until there is something to commit. False: it is time to end. The
  * lock is the caller's. */
 static bool wait_for_work_locked(struct store *store)
@@ -362,15 +390,9 @@ static bool wait_for_work_locked(struct store *store)
     while (!store->head && !store->stopping) {
         if (store->retry_at_us && store->retry_at_us <= clock_mono_us())
             return true;
-        store->wake_at = 1;
-        if (store->retry_at_us) {
-            struct timespec until = timespec_at(store->retry_at_us);
-            pthread_cond_timedwait(&store->wake, &store->lock, &until);
-        } else {
-            pthread_cond_wait(&store->wake, &store->lock);
-        }
-        store->wake_at = NEVER;
+        sleep_locked(store, store->retry_at_us, 1, 1);
     }
+    linger_locked(store);
     bool work = store->head || store->retry_at_us;
     store->stopped = !work; /* what comes from now on is answered at once */
     return work;
@@ -381,14 +403,12 @@ static bool wait_for_work_locked(struct store *store)
 static void gather_locked(struct store *store)
 {
     int64_t commit_us = atomic_load_explicit(&store->commit_us, memory_order_relaxed);
-    if (commit_us < GATHER_FROM_US || store->queued >= store->last_batch || store->stopping)
+    if (commit_us < GATHER_FROM_US)
         return;
-    struct timespec until = timespec_at(clock_mono_us() + commit_us / GATHER_PART);
-    store->wake_at = store->last_batch;
+    int64_t until_us = clock_mono_us() + commit_us / GATHER_PART;
     while (store->queued < store->last_batch && !store->stopping)
-        if (pthread_cond_timedwait(&store->wake, &store->lock, &until) == ETIMEDOUT)
+        if (!sleep_locked(store, until_us, store->last_batch, NEVER))
             break;
-    store->wake_at = NEVER;
 }
 
 static void *commit_thread(void *arg)
@@ -413,20 +433,27 @@ static void *commit_thread(void *arg)
 
 /* --- the outside ------------------------------------------------------------------ */
 
+/* Links the list behind the queue; true: the thread is to be woken. */
+static bool enqueue_locked(struct store *store, struct op *first, struct op *last, int count)
+{
+    if (!store->head)
+        store->head_since_us = clock_mono_us();
+    for (struct op *op = first; op; op = op->next) {
+        op->epoch = store->epoch;
+        store->urgent += !op->class->patient;
+    }
+    *store->tail = first;
+    store->tail = &last->next;
+    store->queued += count;
+    return store->queued >= store->wake_queued || store->urgent >= store->wake_urgent;
+}
+
 void store_queue_list(struct store *store, struct op *first, struct op *last, int count)
 {
     last->next = NULL;
     pthread_mutex_lock(&store->lock);
     bool stopped = store->stopped;
-    bool wake = false;
-    if (!stopped) {
-        for (struct op *op = first; op; op = op->next)
-            op->epoch = store->epoch;
-        *store->tail = first;
-        store->tail = &last->next;
-        store->queued += count;
-        wake = store->queued >= store->wake_at;
-    }
+    bool wake = !stopped && enqueue_locked(store, first, last, count);
     pthread_mutex_unlock(&store->lock);
     if (wake)
         pthread_cond_signal(&store->wake);
@@ -442,18 +469,22 @@ void store_queue(struct store *store, struct op *op)
     store_queue_list(store, op, op, 1);
 }
 
+/* What waits without urgency goes along, in its order. */
 bool store_queue_alone(struct store *store, struct op *op)
 {
     bool alone = false;
     if (atomic_load_explicit(&store->commit_us, memory_order_relaxed) <= HERE_MAX_US &&
         atomic_load_explicit(&store->healthy, memory_order_relaxed) && pthread_mutex_trylock(&store->role) == 0) {
+        int count = 0;
+        op->next = NULL;
         pthread_mutex_lock(&store->lock);
-        alone = !store->head && !store->stopped;
+        alone = !store->urgent && !store->stopped;
+        if (alone)
+            enqueue_locked(store, op, op, 1);
         pthread_mutex_unlock(&store->lock);
-        if (alone) {
-            op->next = NULL;
-            commit(store, op, 1);
-        }
+        struct op *list = alone ? take_queue(store, &count) : NULL;
+        if (list)
+            commit(store, list, count);
         pthread_mutex_unlock(&store->role);
     }
     if (!alone)
@@ -468,11 +499,17 @@ void store_claim(struct store *store, struct op_run *run)
 
 void store_finish(struct store *store, struct op_run *run)
 {
+    bool wake = false;
     pthread_mutex_lock(&store->lock);
     bool merge = !run->apart && !store->stopped && run->claim.epoch == store->epoch;
-    if (merge)
+    if (merge) {
         run->merged = true;
+        store->urgent++;
+        wake = store->urgent >= store->wake_urgent;
+    }
     pthread_mutex_unlock(&store->lock);
+    if (wake)
+        pthread_cond_signal(&store->wake);
     if (!merge)
         store_queue(store, &run->finish);
 }

@@ -19,6 +19,8 @@ struct op_class {
     /* Has it several statements, so that it needs a savepoint to fail alone?
      * NULL: it has one. */
     bool (*several)(const struct op *op);
+    /* Nobody waits for it: it need not have a commit of its own at once. */
+    bool patient;
     /* Kept and tried again when its batch failed (finishes, claims), instead
      * of being answered with ERR_UNAVAILABLE. */
     bool keep;
@@ -85,7 +87,9 @@ struct store {
     struct op *head, **tail;
     int queued;
     uint32_t epoch; /* moves on when the queue is taken */
-    int wake_at; /* how many queued ops wake the thread; it is awake: NEVER */
+    int urgent;                   /* of the queued ones: those that are not patient */
+    int wake_queued, wake_urgent; /* as many wake the thread */
+    int64_t head_since_us;        /* when the first of them was queued */
     bool stopping, stopped;
     int64_t retry_at_us; /* when commits are to be tried again; 0: they work */
 

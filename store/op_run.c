@@ -259,7 +259,7 @@ static void claim_done(struct op *base)
 void op_run_init(struct op_run *run, void (*claimed)(struct op *), void (*finished)(struct op *))
 {
     static const struct op_class claim = {
-        .name = "claim", .apply = apply_claim, .several = several_ends, .keep = true};
+        .name = "claim", .apply = apply_claim, .several = several_ends, .keep = true, .patient = true};
     static const struct op_class finish = {
         .name = "finish", .apply = apply_finish, .several = several_ends, .keep = true};
     *run = (struct op_run){.claimed = claimed};
@@ -308,7 +308,7 @@ static bool several_chunks(const struct op *base)
 void op_log_init(struct op_log *op)
 {
     static const struct op_class class = {
-        .name = "log", .apply = apply_log, .several = several_chunks, .keep = true};
+        .name = "log", .apply = apply_log, .several = several_chunks, .keep = true, .patient = true};
     *op = (struct op_log){0};
     op_init(&op->op, &class);
 }
@@ -334,7 +334,7 @@ static enum err apply_progress(struct tx *tx, struct op *base)
 
 void op_progress_init(struct op_progress *op)
 {
-    static const struct op_class class = {.name = "progress", .apply = apply_progress};
+    static const struct op_class class = {.name = "progress", .apply = apply_progress, .patient = true};
     *op = (struct op_progress){0};
     op_init(&op->op, &class);
 }

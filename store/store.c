@@ -110,7 +110,7 @@ enum err store_open(const struct store_options *options, struct store **out, str
     store->url = xstrdup(options->url);
     store->options.url = store->url;
     store->tail = &store->head;
-    store->wake_at = INT_MAX;
+    store->wake_queued = store->wake_urgent = INT_MAX;
     store->epoch = 1; /* an op that was never queued has 0 */
     store->task_count = 0;
     atomic_init(&store->healthy, true);
