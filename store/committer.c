@@ -387,12 +387,14 @@ static void linger_locked(struct store *store)
  * lock is the caller's. */
 static bool wait_for_work_locked(struct store *store)
 {
-    while (!store->head && !store->stopping) {
-        if (store->retry_at_us && store->retry_at_us <= clock_mono_us())
-            return true;
-        sleep_locked(store, store->retry_at_us, 1, 1);
-    }
-    linger_locked(store);
+    do {
+        while (!store->head && !store->stopping) {
+            if (store->retry_at_us && store->retry_at_us <= clock_mono_us())
+                return true;
+            sleep_locked(store, store->retry_at_us, 1, 1);
+        }
+        linger_locked(store);
+    } while (!store->head && !store->stopping); /* a caller took the queue meanwhile */
     bool work = store->head || store->retry_at_us;
     store->stopped = !work; /* what comes from now on is answered at once */
     return work;
