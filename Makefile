@@ -47,7 +47,7 @@ PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
-  $(if $(filter e2e scripts crash,$(TESTS)),$(B)/errand $(MODULES))
+  $(if $(filter e2e scripts crash,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
 FORMATTED := $(wildcard $(foreach d,$(FOLDERS) examples tools tests tests/*,$d/*.[ch]))
 
 Q = $(if $(V),,@)

@@ -44,15 +44,28 @@ void headers_note(struct headers *h, const char *name, size_t name_len, const ch
     }
 }
 
+/* Nothing, or a colon and digits. */
+static bool is_port(const char *p, const char *end)
+{
+    if (p == end)
+        return true;
+    if (*p++ != ':')
+        return false;
+    while (p < end && *p >= '0' && *p <= '9')
+        p++;
+    return p == end;
+}
+
 /* The name without its port, and without the brackets of an IPv6 literal. */
 static struct span host_name(struct span host)
 {
+    const char *end = host.p + host.len;
     if (host.len && host.p[0] == '[') {
-        const char *end = memchr(host.p, ']', host.len);
-        return end ? (struct span){host.p + 1, (size_t)(end - host.p - 1)} : host;
+        const char *bracket = memchr(host.p, ']', host.len);
+        return bracket && is_port(bracket + 1, end) ? (struct span){host.p + 1, (size_t)(bracket - host.p - 1)} : host;
     }
     const char *colon = memrchr(host.p, ':', host.len);
-    return colon ? (struct span){host.p, (size_t)(colon - host.p)} : host;
+    return colon && is_port(colon, end) ? (struct span){host.p, (size_t)(colon - host.p)} : host;
 }
 
 /* A literal cannot be rebound: there is no name in it that could be resolved anew. */

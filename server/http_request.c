@@ -311,7 +311,7 @@ static enum MHD_Result take_body(struct http_request *glue, const char *data, si
     if (glue->bulk) {
         size_t taken = bulk_feed(glue->bulk, data, *size);
         *size -= taken;
-        glue->dropped += (int64_t)taken; /* what is over the limit; of a body in chunks */
+        glue->dropped += (int64_t)taken; /* only a body in chunks can be over the limit */
         if (glue->dropped > glue->body_max + DROP_MAX_BYTES)
             return MHD_NO;
         if (*size) /* enough is on its way: the rest waits in the socket */

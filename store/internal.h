@@ -132,7 +132,7 @@ enum { ROW_ARGS = 21, ROW_RESULT, ROW_FLAGS };
 
 /* The columns that ready_read() reads. */
 #define READY_COLUMNS \
-    "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args"
+    "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, run_at"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Whose key it is: nobody's is the empty text, because NULLs are never equal. */

@@ -23,6 +23,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .timeout_ms = db_int(stmt, 6),
         .retention_ms = db_int(stmt, 7),
         .expires_at = db_int(stmt, 8),
+        .run_at = db_int(stmt, 11),
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
                 : args.p                  ? args
                                           : SPAN(""),

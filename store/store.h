@@ -45,6 +45,7 @@ struct ready {
     int64_t timeout_ms;
     int64_t retention_ms;
     int64_t expires_at;
+    int64_t run_at; /* since when it is eligible; 0: since it was queued */
     struct span args;
 };
 

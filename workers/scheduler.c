@@ -151,7 +151,8 @@ static bool may_be_taken(const struct runner *runner, const struct op_refill *re
 
 void schedule_refilled_locked(struct runner *runner, const struct op_refill *refill, int64_t now_us)
 {
-    window_refilled(&runner->window, refill, now_us, may_be_taken(runner, refill) ? is_taken : NULL, runner);
+    struct window_now now = {now_us, clock_now_ms()};
+    window_refilled(&runner->window, refill, now, may_be_taken(runner, refill) ? is_taken : NULL, runner);
 }
 
 void schedule_release_alone_locked(struct runner *runner)

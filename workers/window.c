@@ -1,5 +1,7 @@
 #include "workers/window.h"
 
+#include "base/id.h"
+
 #include <stdlib.h>
 
 enum {
@@ -252,7 +254,15 @@ struct job *window_take(struct window *window)
     return job;
 }
 
-void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
+/* What was on disk has waited since it was submitted or due. What was started
+ * before and is due at no time was put back some time, which nobody knows. */
+static int64_t eligible_us(const struct ready *ready, struct window_now now)
+{
+    int64_t since_ms = ready->run_at ? ready->run_at : ready->attempt ? now.wall_ms : id_time_ms(ready->id);
+    return since_ms < now.wall_ms ? now.mono_us - (now.wall_ms - since_ms) * 1000 : now.mono_us;
+}
+
+void window_refilled(struct window *window, const struct op_refill *refill, struct window_now now,
                      bool (*skip)(void *, const struct ready *), void *context)
 {
     struct lane *lane = window_lane(window, refill->task);
@@ -260,7 +270,7 @@ void window_refilled(struct window *window, const struct op_refill *refill, int6
         return;
     for (int i = 0; i < refill->count; i++)
         if (!skip || !skip(context, &refill->items[i]))
-            push(window, lane, &refill->items[i], now_us);
+            push(window, lane, &refill->items[i], eligible_us(&refill->items[i], now));
     lane->more = refill->count == refill->limit;
     if (lane->more) {
         lane->limit_priority = refill->items[refill->count - 1].priority;

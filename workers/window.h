@@ -17,7 +17,7 @@
 
 struct job {
     struct ready ready; /* args point into `args` */
-    int64_t offered_us; /* clock_mono_us when it came into memory: eligible, or refilled */
+    int64_t offered_us; /* clock_mono_us since when it is eligible, as far as is known */
     char args[];        /* NUL-terminated */
 };
 
@@ -79,10 +79,15 @@ struct job *window_take(struct window *window);
 bool lane_is_low(const struct window *window, const struct lane *lane);
 int lane_room(const struct window *window);
 
+/* The same moment on both clocks. */
+struct window_now {
+    int64_t mono_us, wall_ms;
+};
+
 /* What a refill found, in its place among the changes. `skip` says of a job
  * whether it was taken already (may be NULL). One that asked beyond a limit
  * that a trim has taken back since is left out: the lane is as low as before. */
-void window_refilled(struct window *window, const struct op_refill *refill, int64_t now_us,
+void window_refilled(struct window *window, const struct op_refill *refill, struct window_now now,
                      bool (*skip)(void *context, const struct ready *ready), void *context);
 
 /* Nothing in memory and nothing on disk that may run? */

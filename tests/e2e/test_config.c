@@ -137,6 +137,18 @@ Test(config, a_reload_changes_tasks_tokens_and_limits_and_disturbs_nothing)
     EXPECT_TEXT(final(s, running), "status", "succeeded");
 }
 
+Test(config, a_reload_names_what_waits_for_a_restart)
+{
+    struct server *s = serve("slots: 1\n" TASKS);
+    configure(s, "slots: 2\nstore: other.db\n" TASKS);
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(strstr(server_log(s), "reloaded"));
+    REQUIRE(strstr(server_log(s), "restart\" key=slots") && strstr(server_log(s), "restart\" key=store"), "%s",
+            server_log(s));
+    REQUIRE(!strstr(server_log(s), "key=listen") && !strstr(server_log(s), "key=tls"), "%s", server_log(s));
+    EXPECT_NUMBER(get(s, "/stats"), "service.slots", 1);
+}
+
 Test(config, a_reload_of_a_faulty_file_changes_nothing_and_says_so)
 {
     struct server *s = serve(TASKS);

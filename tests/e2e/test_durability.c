@@ -110,6 +110,44 @@ Test(durability, an_unexplained_death_costs_nobody_who_stood_beside_others)
     EXPECT_TEXT(final(s, b), "status", "succeeded");
 }
 
+/* Free slots went on with other work as soon as it had been taken. */
+Test(durability, what_ran_at_two_unexplained_deaths_runs_alone)
+{
+    struct server *s = serve("slots: 4\n" TASKS);
+    char *suspect = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    for (int death = 1; death <= 2; death++) {
+        AWAIT_STATUS(s, suspect, "running");
+        restart(s);
+    }
+    EXPECT_NUMBER(AWAIT_STATUS(s, suspect, "running"), "attempt", 3);
+    char *other = submit(s, "{'task': 'echo'}");
+    EXPECT_TEXT(get(s, "/invocations/%s?wait=0.3", other), "status", "queued");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+    EXPECT_TEXT(final(s, other), "status", "succeeded");
+}
+
+/* It was started without a task, and the server fell. */
+Test(durability, what_is_to_run_alone_may_lose_its_task)
+{
+    struct server *s = serve(TASKS);
+    char *suspect = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, suspect, "running");
+    restart(s);
+    AWAIT_STATUS(s, suspect, "running");
+    EXPECT(post(s, "/pause", NULL), 200);
+    restart(s);
+    configure(s, "tasks:\n  echo: {kind: native, module: $NATIVE}\n");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(cJSON_IsTrue(field(get(s, "/tasks/hold"), "gone")));
+    EXPECT(post(s, "/resume", NULL), 200);
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    configure(s, TASKS);
+    send_signal(s, SIGHUP);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+}
+
 /* A task that kills its worker cannot loop for ever, and what merely stood beside it pays nothing. */
 Test(durability, a_native_task_that_crashes_pays_and_its_neighbours_do_not)
 {

@@ -303,6 +303,21 @@ Test(life, no_more_final_ones_are_kept_than_retain_max)
     EXPECT(get(s, "/invocations/%s", first), 404);
 }
 
+/* Only ends of attempts had the number looked at, not what expired, and not a
+ * file that was read again. */
+Test(life, what_expires_and_a_smaller_retain_max_are_looked_at_as_well)
+{
+    struct server *s = serve("retain_max: 4\n" TASKS);
+    EXPECT(post(s, "/pause", NULL), 200);
+    for (int i = 0; i < 8; i++)
+        submit(s, "{'task': 'echo', 'expires_in': '10ms'}");
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.queued") == 0 &&
+               number_of(get(s, "/stats"), "invocations.failed") == 4);
+    configure(s, "retain_max: 2\n" TASKS);
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.failed") == 2);
+}
+
 /* ---- closing ---- */
 
 /* Elsewhere finished work is thrown away at shutdown and run again. */
@@ -335,6 +350,23 @@ Test(life, sigterm_finishes_what_runs_and_leaves_the_rest_on_disk)
     start(s);
     EXPECT_TEXT(get(s, "/invocations/%s", running), "status", "succeeded");
     EXPECT_TEXT(final(s, queued), "status", "succeeded");
+}
+
+/* The time was counted from the beginning of the join. */
+Test(life, sigterm_gives_what_a_long_join_left_its_full_time)
+{
+    struct server *s = serve("shutdown_timeout: 1s\n" TASKS);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, id, "running");
+    EXPECT(post(s, "/shutdown?policy=join", NULL), 202);
+    EXPECT_TEXT(get(s, "/invocations/%s?wait=1.3", id), "status", "running");
+    send_signal(s, SIGTERM);
+    WAIT_UNTIL(strstr(server_log(s), "policy=cancel"));
+    EXPECT_TEXT(get(s, "/invocations/%s?wait=0.3", id), "status", "running");
+    touch(file_in(s, "go"));
+    cr_assert_eq(await_exit(s), 0);
+    start(s);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
 }
 
 Test(life, while_closing_submissions_are_503_and_reads_go_on)

@@ -290,3 +290,79 @@ Test(limits, memory_stays_flat_over_many_requests)
     if (!getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT"))
         REQUIRE(after < before + 2048, "from %lld to %lld kB", (long long)before, (long long)after);
 }
+
+/* Only announced lengths were compared with the limit. */
+Test(limits, ndjson_in_chunks_has_the_limit_of_bytes_too)
+{
+    struct server *s = serve("limits: {bulk_body: 64KiB}\n" TASKS);
+    struct client *c = client_open(s);
+    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL, 0);
+    char *chunk = filled("4000\r\n", 0x4000, "\r\n");
+    memset(chunk + 6, '\n', 0x4000);
+    for (int i = 0; i < 6; i++)
+        client_send(c, chunk, strlen(chunk));
+    client_send(c, "0\r\n\r\n", 5);
+    struct reply *r = client_receive(c, false);
+    REQUIRE(r && r->status == 200 && strstr(r->body, "\"status\":413") && strstr(r->body, "payload-too-large"), "%s",
+            r ? r->body : "closed");
+    final(s, submit(s, "{'task': 'echo'}"));
+}
+
+/* To look for the start of the line at each chunk took 4 s of the only HTTP thread for a MiB. */
+Test(limits, a_long_line_in_tiny_chunks_holds_nobody_up)
+{
+    enum { PIECES = 800000 };
+    struct server *s = serve(TASKS);
+    struct client *c = client_open(s);
+    char *chunks = malloc(PIECES * 6 + 1), *at = chunks;
+    for (int i = 0; i < PIECES; i++)
+        at = stpcpy(at, "1\r\nx\r\n");
+    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL, 0);
+    int64_t before = processor_ms(s);
+    client_send(c, chunks, (size_t)(at - chunks));
+    client_send(c, "0\r\n\r\n", 5);
+    struct reply *r = client_receive(c, false);
+    REQUIRE(r && r->status == 200 && strstr(r->body, "\"status\":400"), "%s", r ? r->body : "closed");
+    int64_t used = processor_ms(s) - before;
+    if (!getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT"))
+        REQUIRE(used < 1500, "it took %lld ms of processor time", (long long)used);
+    free(chunks);
+}
+
+static struct reply *raw(struct server *s, const char *bytes, bool of_head_request)
+{
+    struct client *c = client_open(s);
+    client_send(c, bytes, strlen(bytes));
+    return client_receive(c, of_head_request);
+}
+
+/* libmicrohttpd's own answer to the first has its head twice. */
+Test(limits, a_request_without_a_host_or_with_unclear_framing_is_refused_and_hung_up_on)
+{
+    static const char *const requests[] = {
+        "Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    };
+    struct server *s = serve(TASKS);
+    EXPECT_PROBLEM(raw(s, "GET /healthz HTTP/1.1\r\n\r\n", false), 400, "invalid-request");
+    EXPECT(raw(s, "GET /healthz HTTP/1.0\r\n\r\n", false), 200);
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        char *text = format("POST /tasks HTTP/1.1\r\nHost: localhost\r\n%s", requests[i]);
+        struct reply *r = EXPECT_PROBLEM(raw(s, text, false), 400, "invalid-request");
+        REQUIRE(header(r, "Connection") && strcmp(header(r, "Connection"), "close") == 0, "it stays open");
+    }
+}
+
+/* The end of a body in chunks was sent without the body, in front of the next answer. */
+Test(limits, a_head_of_a_stream_has_no_body)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo'}");
+    final(s, id);
+    struct client *c = client_open(s);
+    client_ask(c, "HEAD", format("/invocations/%s/log?follow=true", id), NULL, NULL, 0);
+    EXPECT(client_receive(c, true), 200);
+    client_ask(c, "GET", "/healthz", NULL, NULL, 0);
+    EXPECT(client_receive(c, false), 200);
+}

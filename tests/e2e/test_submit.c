@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 SUITE(submit);
 
@@ -386,4 +387,27 @@ Test(submit, a_backlog_has_a_cap)
     EXPECT(post(s, "/tasks/capped/resume", NULL), 200);
     WAIT_UNTIL(number_of(get(s, "/tasks/capped"), "counts.queued") == 0);
     submit(s, "{'task': 'capped'}");
+}
+
+/* Its header was read when the commit came, and was gone with the client. */
+Test(submit, a_client_that_leaves_takes_its_key_along_no_more)
+{
+    enum { CLIENTS = 60 };
+    struct server *s = serve(TASKS);
+    struct client *clients[CLIENTS];
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < CLIENTS; i++)
+            clients[i] = client_open(s);
+        for (int i = 0; i < CLIENTS; i++)
+            client_ask(clients[i], "POST", "/tasks",
+                       format("Content-Type: application/json\r\nIdempotency-Key: a-client-left-%d-%d\r\n", round, i),
+                       "{\"task\": \"echo\"}", 16);
+        for (int i = 0; i < CLIENTS; i++) {
+            setsockopt(clients[i]->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+            client_close(clients[i]); /* reset: it is noticed at once */
+        }
+        struct reply *r = EXPECT(get(s, "/invocations?limit=1000"), 200);
+        for (char *at = r->body; (at = strstr(at, "\"key\":")); at++)
+            REQUIRE(strncmp(at + 6, "\"a-client-left-", 15) == 0, "%.60s", at);
+    }
 }

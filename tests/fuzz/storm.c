@@ -30,10 +30,10 @@ enum {
     LINKS = 48,
     PIPELINE_MAX = 24,
     FAULTS_MAX = 10,
-    HANG_US = 30000000,   /* an answer that is due has come by then */
-    HEALTH_US = 2000000,  /* and that of /healthz by then */
+    HANG_US = 30000000,  /* an answer that is due has come by then */
+    HEALTH_US = 2000000, /* and that of /healthz by then */
     PROBE_US = 250000,
-    ADDRESSES = 200,      /* of ours, each with its own ports: closed ones rest for a minute */
+    ADDRESSES = 200, /* of ours, each with its own ports: closed ones rest for a minute */
     STATUSES = 600,
 };
 
@@ -42,17 +42,17 @@ struct link {
     bool fresh;     /* nothing was answered on this connection yet */
     struct buf out; /* the session's requests */
     size_t sent;
-    struct buf in;  /* what came and is not yet taken */
+    struct buf in; /* what came and is not yet taken */
     struct made due[PIPELINE_MAX];
     size_t starts[PIPELINE_MAX]; /* of the requests in `out` */
     int due_count, answered;
-    int tried;                   /* requests of which something was sent */
-    size_t stop_at;              /* the connection is given up after so many bytes */
-    size_t piece;                /* bytes sent at a time; 0: all */
-    bool half_close;             /* once all is sent and the tame ones are answered */
-    bool told_close;             /* an answer said so */
-    bool deaf;                   /* what comes is left unread */
-    bool probe;                  /* for /healthz */
+    int tried;                                     /* requests of which something was sent */
+    size_t stop_at;                                /* the connection is given up after so many bytes */
+    size_t piece;                                  /* bytes sent at a time; 0: all */
+    bool half_close;                               /* once all is sent and the tame ones are answered */
+    bool told_close;                               /* an answer said so */
+    bool deaf;                                     /* what comes is left unread */
+    bool probe;                                    /* for /healthz */
     int64_t next_piece_us, started_us, give_up_us; /* 0: none */
 };
 
@@ -83,15 +83,18 @@ static void save(const struct link *link)
 
 static void fault(const struct link *link, const char *text, struct span shown)
 {
+    if (storm.faults++ >= FAULTS_MAX)
+        return; /* the sessions that are under way end */
     printf("FAULT: %s (request %d of %d, %s)\n", text, link->answered + 1, link->due_count,
-           link->probe ? "/healthz" : link->due[link->due_count - 1].tame ? "all tame" : "the last one wild");
+           link->probe                           ? "/healthz"
+           : link->due[link->due_count - 1].tame ? "all tame"
+                                                 : "the last one wild");
     if (shown.len)
         printf("  %.*s\n", (int)(shown.len < 1000 ? shown.len : 1000), shown.p);
     if (link->answered < link->due_count) {
         size_t at = link->starts[link->answered], n = link->out.len - at;
         printf("  asked: %.*s\n", (int)(n < 600 ? n : 600), link->out.data + at);
     }
-    storm.faults++;
     save(link);
     fflush(stdout);
 }
@@ -108,8 +111,8 @@ struct reply {
 
 static bool is_known(int status)
 {
-    static const int known[] = {100, 200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409,
-                                411, 413, 414, 415, 416, 417, 422, 429, 431, 501, 505};
+    static const int known[] = {100, 200, 201, 202, 204, 206, 304, 400, 401, 403, 404, 405, 408,
+                                409, 411, 413, 414, 415, 416, 417, 422, 429, 431, 501, 505};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i] == status)
             return true;
@@ -153,7 +156,8 @@ enum parsed { WHOLE, PARTIAL, BROKEN };
 static bool is_doubled(const struct reply *r, struct span rest)
 {
     static const char start[] = "HTTP/1.1 4";
-    return r->close && !r->json && r->has_length && rest.len > sizeof start && memcmp(rest.p, start, sizeof start - 1) == 0;
+    return r->close && !r->json && r->has_length && rest.len > sizeof start &&
+           memcmp(rest.p, start, sizeof start - 1) == 0;
 }
 
 static enum parsed read_head(struct span in, struct reply *r)
@@ -206,7 +210,8 @@ static enum parsed read_chunks(struct span in, struct buf *body, size_t *used)
     return WHOLE;
 }
 
-static enum parsed read_body(struct span in, const struct reply *r, bool head, bool ended, struct buf *body, size_t *used)
+static enum parsed read_body(struct span in, const struct reply *r, bool head, bool ended, struct buf *body,
+                             size_t *used)
 {
     *used = 0;
     if (head || r->status < 200 || r->status == 204 || r->status == 304)
@@ -356,7 +361,8 @@ static bool dial(struct link *link)
 static void add_request(struct link *link, bool wild)
 {
     link->starts[link->due_count] = link->out.len;
-    link->due[link->due_count++] = wild ? make_wild(&storm.maker, &link->out) : make_tame(&storm.maker, &link->out);
+    link->due[link->due_count++] =
+        wild ? make_wild(&storm.maker, &link->out) : make_tame(&storm.maker, &link->out);
     storm.made++;
 }
 
@@ -367,7 +373,8 @@ static void choose_pace(struct link *link, int64_t now_us)
     for (int i = 0; i < link->due_count; i++)
         waits |= link->due[i].waits;
     link->stop_at = SIZE_MAX;
-    link->piece = chance_one_in(c, 40) ? 1 + chance_below(c, 200) : 0;
+    /* At most 400 pieces, about a second: far from the server's patience. */
+    link->piece = chance_one_in(c, 40) ? 1 + link->out.len / 400 + chance_below(c, 200) : 0;
     link->give_up_us = 0;
     link->half_close = wild && !chance_one_in(c, 8);
     if (chance_one_in(c, 60))
@@ -629,7 +636,8 @@ static void report(int64_t took_us)
            (long long)storm.answers, (long long)storm.sessions, (long long)storm.connections);
     printf("closed by the server %lld, reset %lld, given up %lld; libmicrohttpd's head twice %lld\n",
            (long long)storm.closes, (long long)storm.resets, (long long)storm.given_up, (long long)storm.doubled);
-    printf("/healthz %lld times, at most %.1f ms\n", (long long)storm.health_count, (double)storm.health_max_us / 1e3);
+    printf("/healthz %lld times, at most %.1f ms\n", (long long)storm.health_count,
+           (double)storm.health_max_us / 1e3);
     printf("%.0f requests/s in %.1f s, %d faults\n", (double)storm.tried / seconds, seconds, storm.faults);
 }
 
@@ -638,7 +646,8 @@ static bool read_url(const char *url)
     char host[64];
     int port;
     storm.address.sin_family = AF_INET;
-    if (sscanf(url, "http://%63[0-9.]:%d", host, &port) != 2 || inet_pton(AF_INET, host, &storm.address.sin_addr) != 1)
+    if (sscanf(url, "http://%63[0-9.]:%d", host, &port) != 2 ||
+        inet_pton(AF_INET, host, &storm.address.sin_addr) != 1)
         return false;
     storm.address.sin_port = htons((uint16_t)port);
     return true;

@@ -10,7 +10,6 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 requests=${1:-20000}
 seed=${2:-$RANDOM$RANDOM}
-unset MAKEFLAGS MAKELEVEL MFLAGS
 
 if [ -z "${ERRAND_BIN-}" ]; then
     make -s VARIANT=asan build/asan/errand
@@ -21,6 +20,7 @@ make -s build/tests/storm build/examples/tasks.so
 found=$PWD/build/fuzz/found/storm
 folder=$(mktemp -d)
 server=
+# shellcheck disable=SC2317 # the trap calls it
 stop() {
     [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
     rm -rf "$folder"
@@ -73,7 +73,7 @@ ASAN_OPTIONS=log_path=$folder/asan:quarantine_size_mb=16:$native \
 server=$!
 for _ in $(seq 300); do
     url=$(sed -n 's/^listening on //p' "$folder/out")
-    [ -z "$url" ] && kill -0 "$server" 2>/dev/null || break
+    if [ -n "$url" ] || ! kill -0 "$server" 2>/dev/null; then break; fi
     sleep 0.1
 done
 
@@ -94,7 +94,7 @@ storm() {
     STORM_FOUND=$found build/tests/storm "$url" "$1" "$2" "${tokens[@]}" || fail "the storm found faults (seed $2)"
 }
 
-# A tenth warms it up, then its memory may hardly grow.
+# A tenth warms it up, then its memory may hardly grow (but that of ThreadSanitizer itself does).
 echo "seed $seed"
 storm $((requests / 10)) "$seed"
 before=$(rss)
@@ -102,7 +102,7 @@ files=$(open_files)
 storm $((requests - requests / 10)) "$((seed + 1))"
 after=$(rss)
 echo "memory: $before kB after a tenth, $after kB at the end; open files: $files, $(open_files)"
-if [ "$requests" -ge 200000 ] && [ "$after" -gt $((before * 5 / 4 + 16384)) ]; then
+if [ "$requests" -ge 200000 ] && [[ $ERRAND_BIN != */tsan/* ]] && [ "$after" -gt $((before * 5 / 4 + 16384)) ]; then
     fail "memory grew from $before kB to $after kB"
 fi
 

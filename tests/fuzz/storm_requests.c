@@ -70,9 +70,18 @@ static const char *recall(struct chance *chance, char texts[KNOWN_TEXTS][KNOWN_B
 
 static const char *some_id(struct maker *m)
 {
-    static const char *const odd[] = {"0000000000000", "ZZZZZZZZZZZZZ", "7ZZZZZZZZZZZZ", "0BYZ2H9QW4G00",
-                                      "x",             "%00",           "%2e%2e",        "0byz2h9qw4g00",
-                                      "%FF%FE",        "..",            "%",             "0BYZ2H9QW4G000000000000"};
+    static const char *const odd[] = {"0000000000000",
+                                      "ZZZZZZZZZZZZZ",
+                                      "7ZZZZZZZZZZZZ",
+                                      "0BYZ2H9QW4G00",
+                                      "x",
+                                      "%00",
+                                      "%2e%2e",
+                                      "0byz2h9qw4g00",
+                                      "%FF%FE",
+                                      "..",
+                                      "%",
+                                      "0BYZ2H9QW4G000000000000"};
     size_t count = m->known.id_count < KNOWN_IDS ? m->known.id_count : KNOWN_IDS;
     if (!count || chance_one_in(&m->chance, 20))
         return PICK(&m->chance, odd);
@@ -81,31 +90,93 @@ static const char *some_id(struct maker *m)
 
 /* --- values --------------------------------------------------------------------------- */
 
-static const char *const task_names[] = {"noop", "echo", "add",  "flaky", "cat", "say",
+static const char *const task_names[] = {"noop", "echo", "add",  "flaky", "cat",      "say",
                                          "full", "nap",  "gone", "",      "\\u0061dd"};
 
 static const char *const numbers[] = {
-    "0",      "1",    "-1",     "2",     "127",       "128", "1000", "1001", "2147483647", "2147483648",
-    "-0",     "1e3",  "1.5",    "1e999", "-1e999",    "0.1", "9223372036854775807", "9223372036854775808",
-    "-9223372036854775808", "18446744073709551616", "123456789012345678901234567890", "01", "+1", "1.", ".5", "0x10",
-    "NaN", "1e-400",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "127",
+    "128",
+    "1000",
+    "1001",
+    "2147483647",
+    "2147483648",
+    "-0",
+    "1e3",
+    "1.5",
+    "1e999",
+    "-1e999",
+    "0.1",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551616",
+    "123456789012345678901234567890",
+    "01",
+    "+1",
+    "1.",
+    ".5",
+    "0x10",
+    "NaN",
+    "1e-400",
 };
 
-static const char *const durations[] = {"\"1ms\"",  "\"10ms\"", "\"1s\"",  "\"1h30m\"", "\"7d\"", "\"0s\"",
-                                        "\"-1s\"",  "\"1\"",    "\"\"",    "\"1.5s\"",  "30",     "null",
-                                        "\"999999999999999999d\"", "\"0.0000000001ms\"", "\"1s1s1s1s\"", "\"s\"",
-                                        "\"292471208y\"", "\"106751991167d\"", "\"9223372036854775807ms\""};
+static const char *const durations[] = {"\"1ms\"",
+                                        "\"10ms\"",
+                                        "\"1s\"",
+                                        "\"1h30m\"",
+                                        "\"7d\"",
+                                        "\"0s\"",
+                                        "\"-1s\"",
+                                        "\"1\"",
+                                        "\"\"",
+                                        "\"1.5s\"",
+                                        "30",
+                                        "null",
+                                        "\"999999999999999999d\"",
+                                        "\"0.0000000001ms\"",
+                                        "\"1s1s1s1s\"",
+                                        "\"s\"",
+                                        "\"292471208y\"",
+                                        "\"106751991167d\"",
+                                        "\"9223372036854775807ms\""};
 
-static const char *const times[] = {"\"2026-01-31T12:00:00Z\"", "\"2999-12-31T23:59:59.999Z\"",
-                                    "\"1969-12-31T23:59:59Z\"", "\"0000-01-01T00:00:00Z\"",
-                                    "\"9999-12-31T23:59:60Z\"", "\"2026-02-30T00:00:00Z\"",
-                                    "\"2026-01-31T12:00:00+99:99\"", "\"2026-01-31T12:00:00.123456789012-05:00\"",
-                                    "\"now\"", "0", "null", "\"\""};
+static const char *const times[] = {"\"2026-01-31T12:00:00Z\"",
+                                    "\"2999-12-31T23:59:59.999Z\"",
+                                    "\"1969-12-31T23:59:59Z\"",
+                                    "\"0000-01-01T00:00:00Z\"",
+                                    "\"9999-12-31T23:59:60Z\"",
+                                    "\"2026-02-30T00:00:00Z\"",
+                                    "\"2026-01-31T12:00:00+99:99\"",
+                                    "\"2026-01-31T12:00:00.123456789012-05:00\"",
+                                    "\"now\"",
+                                    "0",
+                                    "null",
+                                    "\"\""};
 
 static const char *const strings[] = {
-    "\"\"", "\"a\"", "\"\\u0000\"", "\"\\ud800\"", "\"\\ud83d\\ude00\"", "\"\xc3\xa9\"", "\"\xff\"", "\"\xed\xa0\x80\"",
-    "\"\xc0\xaf\"", "\"{x}\"", "\"a\\nb\"", "\"a\nb\"", "\"\\\"", "\"'; DROP TABLE invocations; --\"", "\"$(id)\"",
-    "\"%s%n\"", "\"*\"", "\"exit:*\"", "\"../../etc/passwd\"",
+    "\"\"",
+    "\"a\"",
+    "\"\\u0000\"",
+    "\"\\ud800\"",
+    "\"\\ud83d\\ude00\"",
+    "\"\xc3\xa9\"",
+    "\"\xff\"",
+    "\"\xed\xa0\x80\"",
+    "\"\xc0\xaf\"",
+    "\"{x}\"",
+    "\"a\\nb\"",
+    "\"a\nb\"",
+    "\"\\\"",
+    "\"'; DROP TABLE invocations; --\"",
+    "\"$(id)\"",
+    "\"%s%n\"",
+    "\"*\"",
+    "\"exit:*\"",
+    "\"../../etc/passwd\"",
 };
 
 /* Half of the time what is right. */
@@ -289,8 +360,9 @@ static void add_lines(struct maker *m, struct buf *out)
 
 static void add_patch(struct maker *m, struct buf *out)
 {
-    static const char *const forms[] = {"{\"priority\":%s}", "{\"priority\":%s,\"run_at\":null}", "{\"priorty\":%s}",
-                                        "{\"run_at\":%s}", "{\"priority\":%s,\"priority\":1}", "[%s]"};
+    static const char *const forms[] = {
+        "{\"priority\":%s}", "{\"priority\":%s,\"run_at\":null}", "{\"priorty\":%s}",
+        "{\"run_at\":%s}",   "{\"priority\":%s,\"priority\":1}",  "[%s]"};
     if (chance_one_in(&m->chance, 4))
         buf_addf(out, "{\"run_at\":%s}", PICK(&m->chance, times));
     else
@@ -313,8 +385,9 @@ static void add_ids(struct maker *m, struct buf *out)
 
 static void add_filter(struct maker *m, struct buf *out)
 {
-    static const char *const statuses[] = {"\"queued\"", "\"failed\"", "[\"running\",\"scheduled\"]", "\"held\"",
-                                           "[]", "[1]", "\"QUEUED\"", "[\"cancelled\",\"cancelled\"]"};
+    static const char *const statuses[] = {
+        "\"queued\"", "\"failed\"", "[\"running\",\"scheduled\"]",  "\"held\"", "[]",
+        "[1]",        "\"QUEUED\"", "[\"cancelled\",\"cancelled\"]"};
     struct chance *c = &m->chance;
     const char *comma = "";
     buf_addc(out, '{');
@@ -359,9 +432,48 @@ static void add_selection(struct maker *m, struct buf *out)
 /* --- mutation ------------------------------------------------------------------------------ */
 
 static const char *const tokens[] = {
-    "\"", "\\", "{", "}", "[", "]", ",", ":", "\\u0000", "\\ud800", "\\udc00", "\xff", "\xed\xa0\x80", "\xf4\x90\x80\x80",
-    "\xef\xbb\xbf", "null", "true", "1e999", "99999999999999999999", "-", "[[[[[[[[[[[[[[[[", "{\"a\":", "\r", "\n", "\t",
-    "%00", "%", "%zz", "&", "=", "+", "..", "/", "//", "?", "#", "\r\n", "\r\n\r\n", " ", ";", "\x7f", "\x01",
+    "\"",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\\u0000",
+    "\\ud800",
+    "\\udc00",
+    "\xff",
+    "\xed\xa0\x80",
+    "\xf4\x90\x80\x80",
+    "\xef\xbb\xbf",
+    "null",
+    "true",
+    "1e999",
+    "99999999999999999999",
+    "-",
+    "[[[[[[[[[[[[[[[[",
+    "{\"a\":",
+    "\r",
+    "\n",
+    "\t",
+    "%00",
+    "%",
+    "%zz",
+    "&",
+    "=",
+    "+",
+    "..",
+    "/",
+    "//",
+    "?",
+    "#",
+    "\r\n",
+    "\r\n\r\n",
+    " ",
+    ";",
+    "\x7f",
+    "\x01",
 };
 
 static void splice(struct buf *b, size_t at, size_t removed, const char *p, size_t n)
@@ -474,13 +586,41 @@ static const struct target *some_target(struct chance *c)
 static void add_parameter(struct maker *m, struct buf *out, bool *waits)
 {
     static const char *const fixed[] = {
-        "status=queued",      "status=failed&status=running",   "status=held",   "order=oldest",  "order=newest",
-        "order=x",            "view=full",                      "view=basic",    "view=",         "error=exit:*",
-        "error=timeout",      "created_after=2026-01-01T00:00:00Z", "created_before=1e9", "task=%65cho", "task=gone",
-        "worker=slot-0",      "label.l0=a",                     "label.=a",      "label.%00=a",   "label.l0=%C3%A9",
-        "limit=0",            "limit=1000",                     "limit=1001",    "limit=-1",      "limit=99999999999999999999",
-        "cursor=",            "cursor=AAAAAAAAAAA",             "cursor=%FF",    "nonsense=1",    "=",
-        "&&&",                "%",                              "status",        "status=queued&status=queued", "a+b=c+d",
+        "status=queued",
+        "status=failed&status=running",
+        "status=held",
+        "order=oldest",
+        "order=newest",
+        "order=x",
+        "view=full",
+        "view=basic",
+        "view=",
+        "error=exit:*",
+        "error=timeout",
+        "created_after=2026-01-01T00:00:00Z",
+        "created_before=1e9",
+        "task=%65cho",
+        "task=gone",
+        "worker=slot-0",
+        "label.l0=a",
+        "label.=a",
+        "label.%00=a",
+        "label.l0=%C3%A9",
+        "limit=0",
+        "limit=1000",
+        "limit=1001",
+        "limit=-1",
+        "limit=99999999999999999999",
+        "cursor=",
+        "cursor=AAAAAAAAAAA",
+        "cursor=%FF",
+        "nonsense=1",
+        "=",
+        "&&&",
+        "%",
+        "status",
+        "status=queued&status=queued",
+        "a+b=c+d",
     };
     static const char *const waited[] = {"0", "0.001", "0.01", "10ms", "0.02s", "-1", "x", "1e3", "", "0.05"};
     struct chance *c = &m->chance;
@@ -503,8 +643,9 @@ static void add_parameter(struct maker *m, struct buf *out, bool *waits)
 
 static void add_log_query(struct maker *m, struct buf *out, bool *waits)
 {
-    static const char *const queries[] = {"", "?attempt=1", "?attempt=2", "?attempt=0", "?attempt=2147483648",
-                                          "?follow=false", "?follow=1", "?attempt=1&attempt=1"};
+    static const char *const queries[] = {"",           "?attempt=1",          "?attempt=2",
+                                          "?attempt=0", "?attempt=2147483648", "?follow=false",
+                                          "?follow=1",  "?attempt=1&attempt=1"};
     if (chance_one_in(&m->chance, 10)) {
         buf_adds(out, "?follow=true");
         *waits = true;
@@ -555,16 +696,49 @@ struct plan {
 static void add_header(struct maker *m, struct buf *out, struct plan *plan)
 {
     static const char *const fixed[] = {
-        "Accept: */*", "Accept: text/html;q=0.9, */*;q=\x80", "User-Agent: storm", "Origin: http://127.0.0.1",
-        "Origin: https://evil.example", "Origin: null", "Origin: https://app.example", "Origin: ",
-        "Sec-Fetch-Site: cross-site", "Sec-Fetch-Site: same-origin", "If-None-Match: *", "If-None-Match: \"x\"",
-        "If-None-Match: W/\"", "If-None-Match: ,,,,", "Range: bytes=0-", "Range: bytes=-5", "Range: bytes=5-1",
-        "Range: bytes=0-99999999999999999999", "Range: bytes=9999999-", "Range: lines=1-2", "Range: bytes=0-1,3-4",
-        "If-Range: \"x\"", "X-Empty:", "Cookie: a=b; c", "Prefer: wait=0", "Prefer: respond-async, wait=0.01",
-        "Prefer: wait=x", "Prefer: wait=", "Prefer: ;;wait=0.005;a", "Idempotency-Key: ", "Idempotency-Key: \xff\xfe",
-        "Access-Control-Request-Method: POST", "Accept-Encoding: gzip", "Connection: keep-alive", "Via: 1.1 x",
-        "Upgrade: h2c", "X-Forwarded-For: 1.2.3.4", "TE: trailers", "Authorization: Basic eDp5", "Authorization: Bearer",
-        "Content-Encoding: gzip", "X-Tab:\tx\t", "Forwarded: for=\"[::1]\"",
+        "Accept: */*",
+        "Accept: text/html;q=0.9, */*;q=\x80",
+        "User-Agent: storm",
+        "Origin: http://127.0.0.1",
+        "Origin: https://evil.example",
+        "Origin: null",
+        "Origin: https://app.example",
+        "Origin: ",
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Site: same-origin",
+        "If-None-Match: *",
+        "If-None-Match: \"x\"",
+        "If-None-Match: W/\"",
+        "If-None-Match: ,,,,",
+        "Range: bytes=0-",
+        "Range: bytes=-5",
+        "Range: bytes=5-1",
+        "Range: bytes=0-99999999999999999999",
+        "Range: bytes=9999999-",
+        "Range: lines=1-2",
+        "Range: bytes=0-1,3-4",
+        "If-Range: \"x\"",
+        "X-Empty:",
+        "Cookie: a=b; c",
+        "Prefer: wait=0",
+        "Prefer: respond-async, wait=0.01",
+        "Prefer: wait=x",
+        "Prefer: wait=",
+        "Prefer: ;;wait=0.005;a",
+        "Idempotency-Key: ",
+        "Idempotency-Key: \xff\xfe",
+        "Access-Control-Request-Method: POST",
+        "Accept-Encoding: gzip",
+        "Connection: keep-alive",
+        "Via: 1.1 x",
+        "Upgrade: h2c",
+        "X-Forwarded-For: 1.2.3.4",
+        "TE: trailers",
+        "Authorization: Basic eDp5",
+        "Authorization: Bearer",
+        "Content-Encoding: gzip",
+        "X-Tab:\tx\t",
+        "Forwarded: for=\"[::1]\"",
     };
     struct chance *c = &m->chance;
     switch (chance_below(c, 14)) {
@@ -595,8 +769,9 @@ static void add_header(struct maker *m, struct buf *out, struct plan *plan)
 
 static void add_host(struct maker *m, struct buf *out, struct plan *plan)
 {
-    static const char *const hosts[] = {"localhost", "127.0.0.1:8080", "[::1]:1", "storm.example", "evil.example",
-                                        "LOCALHOST:99999", "[", "]", "", ":", "a:b:c", "[::1", "127.0.0.1.", "\xff"};
+    static const char *const hosts[] = {
+        "localhost", "127.0.0.1:8080", "[::1]:1", "storm.example", "evil.example", "LOCALHOST:99999", "[", "]", "",
+        ":",         "a:b:c",          "[::1",    "127.0.0.1.",    "\xff"};
     if (chance_one_in(&m->chance, 40)) {
         plan->made.may_close = true; /* without or with two: libmicrohttpd has its own mind */
         if (chance_one_in(&m->chance, 2))
@@ -616,8 +791,13 @@ static void add_token(struct maker *m, struct buf *out, bool admin)
 
 static void add_media(struct maker *m, struct buf *out, bool lines)
 {
-    static const char *const odd[] = {"text/plain", "application/json; charset=utf-8", "APPLICATION/JSON", ";", "",
-                                      "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+    static const char *const odd[] = {"text/plain",
+                                      "application/json; charset=utf-8",
+                                      "APPLICATION/JSON",
+                                      ";",
+                                      "",
+                                      "application/x-www-form-urlencoded",
+                                      "multipart/form-data; boundary=x",
                                       "application/x-ndjson"};
     if (chance_one_in(&m->chance, 25))
         buf_addf(out, "Content-Type: %s\r\n", PICK(&m->chance, odd));
@@ -682,7 +862,8 @@ static void make_body(struct maker *m, const struct target *target, bool lines)
 
 static struct made make(struct maker *m, struct buf *out, bool wild)
 {
-    static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "get"};
+    static const char *const methods[] = {"GET",     "POST",  "PUT",  "PATCH", "DELETE",
+                                          "OPTIONS", "TRACE", "BREW", "get"};
     struct chance *c = &m->chance;
     struct plan plan = {.made = {.tame = !wild}, .target = some_target(c)};
     const struct target *target = plan.target;
@@ -729,11 +910,27 @@ struct made make_tame(struct maker *m, struct buf *out)
 static void add_smuggled(struct maker *m, struct buf *out, size_t start)
 {
     static const char *const lines[] = {
-        "Content-Length: 5\r\n", "Content-Length: -1\r\n", "Content-Length: 99999999999999999999\r\n",
-        "Content-Length: 0x10\r\n", "Content-Length: 5, 5\r\n", "Transfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: identity\r\n", "Host: evil.example\r\n",
-        " folded: line\r\n", "\tfolded\r\n", "No-Colon\r\n", ": no name\r\n", "Bad Name: x\r\n", "X: a\0b\r\n",
-        "Content-Length : 3\r\n", "\r\n", "\n", "X: \r\r\n", "Transfer-Encoding:\x0b" "chunked\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 99999999999999999999\r\n",
+        "Content-Length: 0x10\r\n",
+        "Content-Length: 5, 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Host: evil.example\r\n",
+        " folded: line\r\n",
+        "\tfolded\r\n",
+        "No-Colon\r\n",
+        ": no name\r\n",
+        "Bad Name: x\r\n",
+        "X: a\0b\r\n",
+        "Content-Length : 3\r\n",
+        "\r\n",
+        "\n",
+        "X: \r\r\n",
+        "Transfer-Encoding:\x0b"
+        "chunked\r\n",
     };
     const char *end = memmem(out->data + start, out->len - start, "\r\n", 2);
     if (!end)

@@ -507,6 +507,22 @@ Test(journal, survivors_of_another_boot_are_not_looked_for)
     free(left.entries);
 }
 
+/* The records were unmapped under the threads that were left behind: one that
+ * came back before the process had ended brought it down. */
+Test(journal, threads_that_are_left_behind_may_still_write_and_leave_nothing)
+{
+    struct left left;
+    struct journal *journal = opened(2, &left);
+    journal_enter(journal, 0, 7, 1, false);
+    journal_enter(journal, 1, 8, 1, false);
+    journal_abandon(journal);
+    journal_child(journal, 1, 4711);
+    journal_leave(journal, 0);
+    left = reopened();
+    cr_expect_eq(left.count, 0);
+    journal_close(journal);
+}
+
 Test(journal, a_finished_command_leaves_no_group_behind)
 {
     struct left left;

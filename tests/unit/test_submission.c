@@ -1,0 +1,204 @@
+#include "base/clock.h"
+#include "server/submission.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+static const char text[] = "tasks:\n"
+                           "  any: {kind: command, run: [\"true\"], priority: 9, timeout: 5s, max_retries: 2}\n"
+                           "  late: {kind: command, run: [\"true\"], expires_in: 1m, max_queued: 7}\n"
+                           "  add: {kind: command, run: [\"true\"], params: {x: integer, y: {type: integer, default: 1}}}\n"
+                           "  say: {kind: command, run: [echo, \"{word}\"]}\n";
+
+enum { NOW = 1700000000 };
+static const int64_t now_ms = NOW * INT64_C(1000);
+
+static struct config *config;
+static struct buf scratch, scratch_key;
+static struct submission_context context;
+
+static void make_context(void)
+{
+    struct faults faults = {0};
+    config = config_parse(span_of(text), "/", &faults);
+    cr_assert(config, "%s %s", faults.count ? faults.items[0].pointer : "", faults.count ? faults.items[0].detail : "");
+    context = (struct submission_context){.config = config, .owner = SPAN(""), .now_ms = now_ms, .scratch = &scratch};
+}
+
+static void free_context(void)
+{
+    config_free(config);
+    buf_release(&scratch);
+    buf_release(&scratch_key);
+}
+
+TestSuite(submission, .init = make_context, .fini = free_context);
+
+/* A body with ' for ". */
+static struct span quoted(const char *body)
+{
+    char *copy = strdup(body);
+    for (char *p = copy; *p; p++)
+        if (*p == '\'')
+            *p = '"';
+    return span_of(copy);
+}
+
+static struct submission good(const char *body)
+{
+    struct faults faults = {0};
+    struct submission s;
+    enum err err = submission_read(&context, quoted(body), &s, &scratch_key, &faults);
+    cr_assert_eq(err, OK, "%s: %s %s", body, faults.count ? faults.items[0].pointer : "",
+                 faults.count ? faults.items[0].detail : "");
+    return s;
+}
+
+Test(submission, what_it_does_not_say_the_task_says)
+{
+    struct submission s = good("{'task': 'any'}");
+    cr_expect_eq(s.priority, 9);
+    cr_expect_eq(s.timeout_ms, 5000);
+    cr_expect_eq(s.max_retries, 2);
+    cr_expect_eq(s.run_at, 0);
+    cr_expect_eq(s.expires_at, 0);
+    cr_expect_null(s.args.p);
+    cr_expect_null(s.key.p);
+    s = good("{'task': 'late'}");
+    cr_expect_eq(s.expires_at, now_ms + 60000);
+    cr_expect_eq(s.max_queued, 7);
+}
+
+Test(submission, what_it_says_counts)
+{
+    struct submission s = good(" {'task': 'any', 'args': [1.10, null], 'priority': 0, 'delay': '1.5s', 'timeout': '2m',"
+                               "'expires_in': '1h', 'max_retries': 0, 'retention': '1d', 'labels': {'a': 'b'}} ");
+    cr_expect(span_is(s.args, "[1.10, null]"));
+    cr_expect(span_is(s.labels, "{\"a\": \"b\"}"));
+    cr_expect_eq(s.priority, 0);
+    cr_expect_eq(s.run_at, now_ms + 1500);
+    cr_expect_eq(s.expires_at, now_ms + 3600000);
+    cr_expect_eq(s.timeout_ms, 120000);
+    cr_expect_eq(s.max_retries, 0);
+    cr_expect_eq(s.retention_ms, 86400000);
+    s = good("{'task': 'any', 'run_at': '2030-01-01T00:00:00Z'}");
+    cr_expect_eq(s.run_at, INT64_C(1893456000000));
+}
+
+Test(submission, null_stands_for_absent_but_as_arguments_for_itself)
+{
+    struct submission s = good("{'task': 'any', 'args': null, 'priority': null, 'labels': null, 'key': null, 'delay': null}");
+    cr_expect(span_is(s.args, "null"));
+    cr_expect_eq(s.priority, 9);
+    cr_expect_null(s.labels.p);
+    cr_expect_null(s.key.p);
+}
+
+Test(submission, escapes_in_names_and_keys_are_resolved)
+{
+    struct submission s = good("{'t\\u0061sk': '\\u0061ny', 'key': 'a\\u0062'}");
+    cr_expect(span_is(s.key, "ab"));
+    cr_expect_eq(s.priority, 9);
+}
+
+Test(submission, the_digest_is_the_bodys_without_the_blanks_around_it)
+{
+    struct submission a = good("{'task': 'any', 'key': 'k'}"), b = good("\n {'task': 'any', 'key': 'k'}\t");
+    struct submission c = good("{'task': 'any',  'key': 'k'}");
+    cr_expect_arr_eq(a.key_digest, b.key_digest, sizeof a.key_digest);
+    cr_expect(memcmp(a.key_digest, c.key_digest, sizeof a.key_digest) != 0);
+}
+
+static bool mentions(const struct faults *faults, const char *pointer)
+{
+    for (int i = 0; i < faults->count; i++)
+        if (strcmp(faults->items[i].pointer, pointer) == 0)
+            return true;
+    return false;
+}
+
+Test(submission, each_fault_is_named_by_its_pointer)
+{
+    static const struct {
+        const char *body, *pointer;
+    } rows[] = {
+        {"[]", ""},
+        {"'text'", ""},
+        {"{}", "/task"},
+        {"{'task': 5}", "/task"},
+        {"{'task': 'nosuch'}", "/task"},
+        {"{'task': ''}", "/task"},
+        {"{'task': 'any', 'tsak': 1}", "/tsak"},
+        {"{'task': 'any', 'priority': 128}", "/priority"},
+        {"{'task': 'any', 'priority': -1}", "/priority"},
+        {"{'task': 'any', 'priority': 1.5}", "/priority"},
+        {"{'task': 'any', 'priority': '1'}", "/priority"},
+        {"{'task': 'any', 'priority': 99999999999999999999}", "/priority"},
+        {"{'task': 'any', 'max_retries': 1001}", "/max_retries"},
+        {"{'task': 'any', 'delay': 5}", "/delay"},
+        {"{'task': 'any', 'delay': '5'}", "/delay"},
+        {"{'task': 'any', 'delay': ''}", "/delay"},
+        {"{'task': 'any', 'delay': '9999999999999999999h'}", "/delay"},
+        {"{'task': 'any', 'delay': '1s', 'run_at': '2030-01-01T00:00:00Z'}", "/delay"},
+        {"{'task': 'any', 'run_at': 'tomorrow'}", "/run_at"},
+        {"{'task': 'any', 'run_at': 5}", "/run_at"},
+        {"{'task': 'any', 'key': ''}", "/key"},
+        {"{'task': 'any', 'key': 5}", "/key"},
+        {"{'task': 'any', 'key': 'a\\u0000b'}", "/key"},
+        {"{'task': 'any', 'labels': []}", "/labels"},
+        {"{'task': 'any', 'labels': {'a': 1}}", "/labels/a"},
+        {"{'task': 'any', 'labels': {'': 'x'}}", "/labels/"},
+        {"{'task': 'any', 'labels': {'a/b': 1}}", "/labels/a~1b"},
+        {"{'task': 'add', 'args': {'x': 'one'}}", "/args/x"},
+        {"{'task': 'add', 'args': {}}", "/args/x"},
+        {"{'task': 'add', 'args': {'x': 1, 'z': 2}}", "/args/z"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct faults faults = {0};
+        struct submission s;
+        cr_expect_eq(submission_read(&context, quoted(rows[i].body), &s, &scratch_key, &faults), ERR_INVALID, "%s",
+                     rows[i].body);
+        cr_expect(mentions(&faults, rows[i].pointer), "%s: %s", rows[i].body, faults.count ? faults.items[0].pointer : "");
+        faults_release(&faults);
+    }
+}
+
+Test(submission, all_faults_are_named_at_once)
+{
+    struct faults faults = {0};
+    struct submission s;
+    cr_expect_eq(submission_read(&context, quoted("{'task': 'add', 'args': {}, 'priority': 'x', 'delay': 3, 'what': 1}"), &s,
+                                 &scratch_key, &faults),
+                 ERR_INVALID);
+    static const char *const pointers[] = {"/args/x", "/priority", "/delay", "/what"};
+    for (int i = 0; i < 4; i++)
+        cr_expect(mentions(&faults, pointers[i]), "%s", pointers[i]);
+    faults_release(&faults);
+}
+
+Test(submission, a_key_in_header_and_body_is_one_key)
+{
+    struct faults faults = {0};
+    struct submission s;
+    context.key = SPAN("k");
+    cr_expect(span_is(good("{'task': 'any'}").key, "k"));
+    cr_expect(span_is(good("{'task': 'any', 'key': 'k'}").key, "k"));
+    cr_expect_eq(submission_read(&context, quoted("{'task': 'any', 'key': 'other'}"), &s, &scratch_key, &faults),
+                 ERR_INVALID);
+    cr_expect(mentions(&faults, "/key"));
+    faults_release(&faults);
+}
+
+Test(submission, a_refusal_says_what_to_do)
+{
+    static const struct {
+        enum err of_one, of_all;
+        int status;
+    } rows[] = {
+        {ERR_MISMATCH, OK, 422}, {ERR_LIMIT, OK, 429}, {OK, ERR_UNAVAILABLE, 503}, {OK, ERR_DB, 500}, {ERR_DB, OK, 500},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct submission s = {.err = rows[i].of_one};
+        cr_expect_eq(submission_refusal(&s, rows[i].of_all).status, rows[i].status, "row %zu", i);
+    }
+}
