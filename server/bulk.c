@@ -209,7 +209,8 @@ static void take_lines(struct bulk *bulk, struct batch *batch)
             continue;
         if (bulk->count >= rq->config->limits.bulk_lines) {
             bulk->over = true;
-            refuse(add_answer(bulk), 413, "too-many-lines", "the limit of lines is reached: this one and those after it were not read", NULL);
+            refuse(add_answer(bulk), 413, "too-many-lines",
+                   "the limit of lines is reached: this one and those after it were not read", NULL);
             break;
         }
         take_line(bulk, batch, line, &context);

@@ -167,7 +167,9 @@ int cli_token(int argc, char **argv)
     hex_add(&token, secret, sizeof secret);
     sha256(buf_span(&token), digest);
     json_add_lossy(&name, span_of(options.arguments[0])); /* JSON's strings are YAML's too */
-    buf_addf(&text, "The token, shown this once:\n\n    %s\n\nThe line for `tokens:` in the configuration:\n\n    - {name: %s, sha256: ",
+    buf_addf(&text,
+             "The token, shown this once:\n\n    %s\n\nThe line for `tokens:` in the configuration:\n\n    - "
+             "{name: %s, sha256: ",
              buf_cstr(&token), buf_cstr(&name));
     hex_add(&text, digest, sizeof digest);
     buf_addf(&text, ", scopes: [");
@@ -198,7 +200,8 @@ int cli_help(int argc, char **argv)
     fputs("errand: a durable HTTP task service\n"
           "\n"
           "  errand serve [OPTIONS]             serve HTTP and run tasks\n"
-          "  errand check [--config FILE]       say what is wrong with a configuration, every mistake with its line\n"
+          "  errand check [--config FILE]       say what is wrong with a configuration, every mistake with its "
+          "line\n"
           "  errand check --defaults            print every key with its default\n"
           "  errand run TASK [ARGS]             run one invocation here, without server or database\n"
           "  errand backup FILE                 copy the database while it is in use\n"

@@ -62,7 +62,8 @@ static struct span host_name(struct span host)
     const char *end = host.p + host.len;
     if (host.len && host.p[0] == '[') {
         const char *bracket = memchr(host.p, ']', host.len);
-        return bracket && is_port(bracket + 1, end) ? (struct span){host.p + 1, (size_t)(bracket - host.p - 1)} : host;
+        return bracket && is_port(bracket + 1, end) ? (struct span){host.p + 1, (size_t)(bracket - host.p - 1)}
+                                                    : host;
     }
     const char *colon = memrchr(host.p, ':', host.len);
     return colon && is_port(colon, end) ? (struct span){host.p, (size_t)(colon - host.p)} : host;

@@ -74,6 +74,14 @@ static void on_connection(void *cls, struct MHD_Connection *handle, void **conte
         connection_closed(http, context);
 }
 
+/* libmicrohttpd (0.9.75) does not see an end that came together with the bytes
+ * before it: it stops at a short read, and epoll tells it once. */
+static bool has_left(const struct connection *c)
+{
+    char byte;
+    return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* Whoever takes too long to send a request is hung up on: libmicrohttpd's own
  * timeout starts anew with every byte. */
 static void sweep_connections(struct http *http, int64_t now_us)
@@ -82,7 +90,7 @@ static void sweep_connections(struct http *http, int64_t now_us)
         return;
     http->next_sweep_us = now_us + TICK_MS * 1000;
     for (struct connection *c = http->connections; c; c = c->next)
-        if (c->deadline_us && c->deadline_us < now_us) {
+        if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
             shutdown(c->fd, SHUT_RDWR);
             c->deadline_us = 0;
         }
@@ -191,7 +199,8 @@ static void drain(struct http *http)
         work_through(http);
         struct pollfd fds[] = {{.fd = http->epoll_fd, .events = POLLIN}, {.fd = http->event_fd, .events = POLLIN}};
         uint64_t count;
-        if (poll(fds, 2, http->restless ? 0 : 20) > 0 && fds[1].revents && read(http->event_fd, &count, sizeof count) < 0)
+        if (poll(fds, 2, http->restless ? 0 : 20) > 0 && fds[1].revents &&
+            read(http->event_fd, &count, sizeof count) < 0)
             break;
     }
 }
@@ -325,14 +334,15 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     }
     OPTION(MHD_OPTION_END, 0, NULL);
 #undef OPTION
-    daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_handle, http, MHD_OPTION_EXTERNAL_LOGGER, log_of_microhttpd,
-                              NULL, MHD_OPTION_NOTIFY_COMPLETED, http_complete, http, MHD_OPTION_NOTIFY_CONNECTION,
-                              on_connection, http, MHD_OPTION_URI_LOG_CALLBACK, http_begin, http,
-                              MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_ARRAY, options,
-                              MHD_OPTION_END);
+    daemon = MHD_start_daemon(flags, 0, NULL, NULL, http_handle, http, MHD_OPTION_EXTERNAL_LOGGER,
+                              log_of_microhttpd, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_complete, http,
+                              MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_URI_LOG_CALLBACK,
+                              http_begin, http, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
+                              MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (!daemon)
-        reason_set(why, config->tls_certificate ? "HTTPS could not be started: is the certificate right, and its key?"
-                                                : "HTTP could not be started");
+        reason_set(why, config->tls_certificate
+                            ? "HTTPS could not be started: is the certificate right, and its key?"
+                            : "HTTP could not be started");
 out:
     free(certificate);
     free(key);

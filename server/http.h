@@ -46,7 +46,11 @@ typedef void work_fn(struct request *rq, struct reader *reader);
 
 enum { ANSWER_HEADERS_MAX = 12 };
 
-enum pull { PULL_MORE /* bytes were appended */, PULL_WAIT /* nothing yet: until woken or rq->deadline_us */, PULL_END };
+enum pull {
+    PULL_MORE /* bytes were appended */,
+    PULL_WAIT /* nothing yet: until woken or rq->deadline_us */,
+    PULL_END
+};
 
 struct answer {
     int status;
@@ -73,13 +77,13 @@ enum { QUERY_PARAMS_MAX = 64, PATH_SEGMENTS_MAX = 4 };
 struct request {
     struct server *server;
     enum method method;
-    bool head;                /* HEAD: as GET, without the body */
+    bool head; /* HEAD: as GET, without the body */
     const struct route *route;
-    struct span path;         /* as sent, without the query */
-    struct span raw_query;    /* as sent, without '?' */
-    struct span segment;      /* the decoded {id} or {name} of the route; absent if it has none */
-    int query_count; /* of query, below */
-    struct buf body;          /* whole; checked JSON if the route takes JSON */
+    struct span path;      /* as sent, without the query */
+    struct span raw_query; /* as sent, without '?' */
+    struct span segment;   /* the decoded {id} or {name} of the route; absent if it has none */
+    int query_count;       /* of query, below */
+    struct buf body;       /* whole; checked JSON if the route takes JSON */
     bool has_body;
     const struct token *token; /* who asks; NULL if no tokens are configured */
     unsigned scopes;           /* of enum scope */
@@ -87,18 +91,18 @@ struct request {
 
     enum next (*resume)(struct request *rq);
     work_fn *work;
-    int64_t deadline_us;       /* clock_mono_us; 0: none */
+    int64_t deadline_us; /* clock_mono_us; 0: none */
     bool timed_out;
-    bool gone;                 /* the client has left */
-    bool closing;              /* the server stops: answer what is known now */
-    bool between;              /* a commit was under way when its ETag was made: it is good for nobody else */
+    bool gone;    /* the client has left */
+    bool closing; /* the server stops: answer what is known now */
+    bool between; /* a commit was under way when its ETag was made: it is good for nobody else */
     struct answer answer;
 
     /* For the handler: freed with `release` when the request ends. */
     void *state;
     void (*release)(void *state);
 
-    struct http_request *glue; /* http.c's own */
+    struct http_request *glue;                  /* http.c's own */
     struct query_param query[QUERY_PARAMS_MAX]; /* last: only query_count of them are set */
 };
 
@@ -145,7 +149,8 @@ enum next answer_problem(struct request *rq, int status, const char *type, const
     __attribute__((format(printf, 4, 5)));
 
 /* The same with `errors[]`; releases the faults. */
-enum next answer_faults(struct request *rq, int status, const char *type, const char *detail, struct faults *faults);
+enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
+                        struct faults *faults);
 
 /* The usual ones. */
 enum next answer_not_found(struct request *rq, const char *what); /* 404 */
@@ -203,7 +208,7 @@ MUST_USE enum err http_open(struct server *server, struct http **out, int *port,
 /* Runs until http_stop(); then answers what is parked, finishes what is being
  * sent (5 s at most) and returns. */
 void http_run(struct http *http);
-void http_stop(struct http *http); /* any thread */
+void http_stop(struct http *http);  /* any thread */
 void http_close(struct http *http); /* takes NULL */
 
 /* The committer's: after a batch's done()s, wakes the loop if any request was

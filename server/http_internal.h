@@ -31,21 +31,21 @@ struct http_request {
     struct http *http;
     struct MHD_Connection *connection;
     struct connection *peer;
-    char *uri;          /* path and query as sent, owned */
+    char *uri; /* path and query as sent, owned */
     enum phase phase;
-    bool refused;       /* rq.answer was filled before the body came */
+    bool refused; /* rq.answer was filled before the body came */
     bool suspended;
-    bool streaming;     /* answer.pull is being called */
-    bool waked;         /* guarded by http->lock: someone has woken it */
-    bool orphan;        /* the client left while it was parked */
-    int64_t body_left;  /* announced and not yet received, for the limit; -1: chunked */
+    bool streaming;    /* answer.pull is being called */
+    bool waked;        /* guarded by http->lock: someone has woken it */
+    bool orphan;       /* the client left while it was parked */
+    int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
     int64_t dropped;
     struct buf arena;   /* the decoded query */
     struct buf segment; /* the decoded segment of the path */
     struct buf pulled;  /* bytes of answer.pull not yet sent */
     size_t pulled_at;
-    struct bulk *bulk;  /* NDJSON that is read as it arrives */
+    struct bulk *bulk; /* NDJSON that is read as it arrives */
     struct headers headers;
     struct http_request *woken_next;
     struct http_request *parked_previous, *parked_next;
@@ -71,10 +71,10 @@ struct http {
         void (*ready)(void *context);
         void *context;
     } watched;
-    bool progress;      /* something happened in this pass: run another */
-    bool restless;      /* the last pass was cut short: no sleep before the next */
-    int awaiting;       /* requests in PHASE_COMMIT */
-    int open_requests;  /* begun and not completed */
+    bool progress;     /* something happened in this pass: run another */
+    bool restless;     /* the last pass was cut short: no sleep before the next */
+    int awaiting;      /* requests in PHASE_COMMIT */
+    int open_requests; /* begun and not completed */
     struct http_request *parked;
     int parked_count;
     int64_t next_deadline_us; /* of the parked ones; INT64_MAX: none */
@@ -103,7 +103,8 @@ struct http {
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                             const char *version, const char *data, size_t *size, void **context);
-void http_complete(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode code);
+void http_complete(void *cls, struct MHD_Connection *connection, void **context,
+                   enum MHD_RequestTerminationCode code);
 void http_free_request(struct http_request *glue);
 void http_resume(struct http_request *glue); /* after a wake-up */
 

@@ -83,7 +83,8 @@ void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
     return glue;
 }
 
-void http_complete(void *cls, struct MHD_Connection *connection, void **context, enum MHD_RequestTerminationCode code)
+void http_complete(void *cls, struct MHD_Connection *connection, void **context,
+                   enum MHD_RequestTerminationCode code)
 {
     (void)cls, (void)connection, (void)code;
     struct http_request *glue = *context;
@@ -122,7 +123,7 @@ static enum method method_of(const char *method, bool *head)
         const char *name;
         enum method method;
     } known[] = {
-        {"GET", METHOD_GET},       {"POST", METHOD_POST}, {"HEAD", METHOD_GET},       {"PUT", METHOD_PUT},
+        {"GET", METHOD_GET},       {"POST", METHOD_POST},   {"HEAD", METHOD_GET},        {"PUT", METHOD_PUT},
         {"DELETE", METHOD_DELETE}, {"PATCH", METHOD_PATCH}, {"OPTIONS", METHOD_OPTIONS},
     };
     *head = strcmp(method, "HEAD") == 0;
@@ -166,7 +167,8 @@ static bool admit_token(struct request *rq, const struct headers *h)
     if (!rq->token) {
         answer_header(rq, "WWW-Authenticate", "Bearer");
         answer_problem(rq, 401, "unauthorized", "%s",
-                       h->authorization.p ? "the token is not known" : "a token is needed: Authorization: Bearer TOKEN");
+                       h->authorization.p ? "the token is not known"
+                                          : "a token is needed: Authorization: Bearer TOKEN");
         return false;
     }
     rq->scopes = rq->token->scopes & SCOPE_ADMIN ? SCOPE_ALL : rq->token->scopes;
@@ -204,13 +206,14 @@ static bool admit_body(struct http_request *glue)
         }
         glue->bulk = bulk_new(rq);
     } else if (media == MEDIA_OTHER || media == MEDIA_NDJSON || (media == MEDIA_NONE && length != 0)) {
-        answer_problem(rq, 415, "unsupported-media-type", "the body must be application/json%s (with curl: curl --json)",
+        answer_problem(rq, 415, "unsupported-media-type",
+                       "the body must be application/json%s (with curl: curl --json)",
                        rule == BODY_SUBMIT ? " or application/x-ndjson" : "");
         return false;
     }
     if (length > glue->body_max) {
-        answer_problem(rq, 413, "payload-too-large", "the body has %lld bytes, the limit is %lld", (long long)length,
-                       (long long)glue->body_max);
+        answer_problem(rq, 413, "payload-too-large", "the body has %lld bytes, the limit is %lld",
+                       (long long)length, (long long)glue->body_max);
         return false;
     }
     glue->body_left = length;
@@ -263,8 +266,9 @@ static bool admit(struct http_request *glue, const char *method, bool needs_host
         return false;
     if (!framing_is_clear(h)) {
         answer_header(rq, "Connection", "close"); /* where the next request would begin is as unclear */
-        answer_problem(rq, 400, "invalid-request",
-                       "Content-Length, Transfer-Encoding or Host is given twice, or the Transfer-Encoding is not chunked");
+        answer_problem(
+            rq, 400, "invalid-request",
+            "Content-Length, Transfer-Encoding or Host is given twice, or the Transfer-Encoding is not chunked");
         return false;
     }
     if (needs_host && !h->hosts) {
@@ -272,7 +276,8 @@ static bool admit(struct http_request *glue, const char *method, bool needs_host
         return false;
     }
     if (!gate_host(rq->config, h->host)) {
-        answer_problem(rq, 403, "forbidden-host", "the Host \"%.*s\" is not one of this server's; see `hosts` in the configuration",
+        answer_problem(rq, 403, "forbidden-host",
+                       "the Host \"%.*s\" is not one of this server's; see `hosts` in the configuration",
                        (int)(h->host.len < 200 ? h->host.len : 200), h->host.p);
         return false;
     }

@@ -8,7 +8,7 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {
-    {"serve", cli_serve},   {"check", cli_check},     {"run", cli_run},   {"backup", cli_backup},
+    {"serve", cli_serve}, {"check", cli_check},     {"run", cli_run},   {"backup", cli_backup},
     {"token", cli_token}, {"version", cli_version}, {"help", cli_help},
 };
 

@@ -40,7 +40,7 @@ struct serving {
     enum close_policy policy;
     int64_t policy_since_us;
     int64_t timeout_us, grace_us; /* as configured when closing began */
-    bool left_behind; /* bodies did not return */
+    bool left_behind;             /* bodies did not return */
 };
 
 /* --- closing ----------------------------------------------------------------------- */
@@ -349,8 +349,9 @@ out:
 
 int cli_serve(int argc, char **argv)
 {
-    static const char *const allowed[] = {"--config",     "--listen",        "--store",    "--slots", "--log-level",
-                                          "--log-format", "--log-directory", "--insecure", NULL};
+    static const char *const allowed[] = {"--config",        "--listen",    "--store",
+                                          "--slots",         "--log-level", "--log-format",
+                                          "--log-directory", "--insecure",  NULL};
     struct options options;
     struct reason why;
     if (!cli_options(argc, argv, allowed, &options))

@@ -11,16 +11,16 @@
 #include <stdatomic.h>
 
 struct server {
-    struct config *config;   /* the HTTP thread's; SIGHUP replaces it */
+    struct config *config; /* the HTTP thread's; SIGHUP replaces it */
     struct store *store;
     struct runner *runner;
     struct http *http;
-    struct reader *reader;   /* the HTTP thread's own connection */
+    struct reader *reader; /* the HTTP thread's own connection */
     struct waits *waits;
     struct statistics *statistics;
     struct http_cache *cache;
     int64_t started_at;
-    atomic_bool closing;     /* submissions get 503 */
+    atomic_bool closing; /* submissions get 503 */
 };
 
 /* Stops it as POST /shutdown and signals do: any thread, but the first time the

@@ -267,11 +267,12 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     if (err == OK)
         err = s->err;
     switch (err) {
-    case ERR_MISMATCH:
-        return (struct refusal){422, "key-reused", "the key was used before with another body"};
-    case ERR_LIMIT: return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
+    case ERR_MISMATCH: return (struct refusal){422, "key-reused", "the key was used before with another body"};
+    case ERR_LIMIT:
+        return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
     case ERR_UNAVAILABLE:
-        return (struct refusal){503, "unavailable", "it is not known to be on disk; try again (an idempotency key makes that safe)"};
+        return (struct refusal){503, "unavailable",
+                                "it is not known to be on disk; try again (an idempotency key makes that safe)"};
     default: return (struct refusal){500, "internal", "the database failed; the log has more"};
     }
 }

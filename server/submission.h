@@ -9,8 +9,8 @@
 /* What surrounds a submission. */
 struct submission_context {
     const struct config *config;
-    struct span owner;  /* the token's name, "" without tokens: idempotency keys are the owner's */
-    struct span key;    /* of the Idempotency-Key header; absent if there is none */
+    struct span owner; /* the token's name, "" without tokens: idempotency keys are the owner's */
+    struct span key;   /* of the Idempotency-Key header; absent if there is none */
     int64_t now_ms;
     struct buf *scratch; /* reused for binding */
 };
@@ -18,8 +18,8 @@ struct submission_context {
 /* Reads checked JSON. Spans in `out` point into `body`, `context`, and for a
  * key with escapes into `scratch_key`, which the caller keeps until the
  * submission is done. ERR_INVALID with every fault added (JSON Pointers). */
-MUST_USE enum err submission_read(const struct submission_context *context, struct span body, struct submission *out,
-                                  struct buf *scratch_key, struct faults *faults);
+MUST_USE enum err submission_read(const struct submission_context *context, struct span body,
+                                  struct submission *out, struct buf *scratch_key, struct faults *faults);
 
 /* The row as it stands after the commit. */
 void submission_row(const struct submission *s, struct invocation *row);

@@ -28,7 +28,7 @@ enum {
     RETRY_FIRST_US = 100000, /* to try again, after a first failed commit ... */
     LINGER_US = 500,         /* what nobody waits for waits for company */
     NEVER = INT_MAX,
-    RETRY_US = 1000000,      /* ... and after further ones */
+    RETRY_US = 1000000, /* ... and after further ones */
 };
 
 struct block {

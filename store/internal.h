@@ -86,7 +86,7 @@ struct store {
     pthread_cond_t wake;
     struct op *head, **tail;
     int queued;
-    uint32_t epoch; /* moves on when the queue is taken */
+    uint32_t epoch;               /* moves on when the queue is taken */
     int urgent;                   /* of the queued ones: those that are not patient */
     int wake_queued, wake_urgent; /* as many wake the thread */
     int64_t head_since_us;        /* when the first of them was queued */
@@ -131,8 +131,9 @@ MUST_USE enum err meta_set_int(struct db *db, struct span name, int64_t value);
 enum { ROW_ARGS = 21, ROW_RESULT, ROW_FLAGS };
 
 /* The columns that ready_read() reads. */
-#define READY_COLUMNS \
-    "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, run_at"
+#define READY_COLUMNS                                                                                         \
+    "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
+    "run_at"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Whose key it is: nobody's is the empty text, because NULLs are never equal. */

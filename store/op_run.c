@@ -168,7 +168,8 @@ static enum err finish_row(struct tx *tx, struct op_run *run, enum status status
     return err;
 }
 
-/* The row's part for one that is to run again. */
+/* The row's part for one that is to run again. It has started, so it cannot
+ * expire any more: expires_in says by when it must start. */
 static enum err again_row(struct tx *tx, struct op_run *run, bool merged)
 {
     bool retry = run->next == FINISH_RETRY;
@@ -176,7 +177,7 @@ static enum err again_row(struct tx *tx, struct op_run *run, bool merged)
     struct db_stmt *stmt = db_cached(
         tx->db,
         "UPDATE invocations SET status = $3, attempt = $2, failures = failures + $4, run_at = $5, error = $6, "
-        "started_at = $7, worker = NULL, progress = NULL, progress_note = NULL "
+        "started_at = $7, expires_at = NULL, worker = NULL, progress = NULL, progress_note = NULL "
         "WHERE id = $1 AND ((status = 3 AND attempt = $2) OR (status = 2 AND attempt = $2 - 1 AND $8 = 1)) "
         "RETURNING " READY_COLUMNS);
     if (!stmt)

@@ -111,11 +111,12 @@ static enum err requeue(struct store *store, const struct found *found, int64_t 
     enum err err = found->cancelled ? OK : keep_attempt(store, found, now);
     if (err != OK)
         return err;
-    struct db_stmt *stmt = db_cached(
-        store->db, "UPDATE invocations SET status = $2, attempt = $3, recoveries = $4, deaths = $5, "
-                   "finished_at = $6, prune_at = $6 + retention_ms, progress = NULL, progress_note = NULL, "
-                   "worker = CASE WHEN $2 = 2 THEN NULL ELSE worker END "
-                   "WHERE id = $1");
+    struct db_stmt *stmt =
+        db_cached(store->db, "UPDATE invocations SET status = $2, attempt = $3, recoveries = $4, deaths = $5, "
+                             "finished_at = $6, prune_at = $6 + retention_ms, expires_at = NULL, progress = NULL, "
+                             "progress_note = NULL, "
+                             "worker = CASE WHEN $2 = 2 THEN NULL ELSE worker END "
+                             "WHERE id = $1");
     if (!stmt)
         return ERR_DB;
     db_bind_int(stmt, 1, found->id);

@@ -55,8 +55,8 @@ struct attempt_sink {
 struct attempt {
     const struct task *task;
     int64_t id;
-    int number;       /* 1 for the first */
-    struct span args; /* JSON, bound if the task has params; NUL-terminated */
+    int number;         /* 1 for the first */
+    struct span args;   /* JSON, bound if the task has params; NUL-terminated */
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;
@@ -65,12 +65,12 @@ struct attempt {
     int wake_fd;             /* an eventfd, written by attempt_stop(); owned by the slot */
 
     /* the attempt's own; attempt_init() sets them */
-    int64_t deadline_us; /* clock_mono_us; 0: none */
-    atomic_int stop;     /* enum stop */
+    int64_t deadline_us;  /* clock_mono_us; 0: none */
+    atomic_int stop;      /* enum stop */
     pthread_mutex_t lock; /* guards what follows */
     struct log_pending pending;
-    int64_t log_total;   /* bytes taken, at most limits->log_bytes and a notice */
-    int64_t log_stdout;  /* bytes of stdout already flushed to the sink */
+    int64_t log_total;  /* bytes taken, at most limits->log_bytes and a notice */
+    int64_t log_stdout; /* bytes of stdout already flushed to the sink */
     int64_t pending_since_us;
 };
 
@@ -83,12 +83,12 @@ enum outcome_kind {
 
 struct outcome {
     enum outcome_kind kind;
-    struct buf result;  /* JSON; empty is null */
-    struct buf type;    /* of a failure */
-    struct buf error;   /* of a failure: the whole object {type, message, ...} as JSON */
-    bool retry;         /* false: the body said not to */
+    struct buf result;      /* JSON; empty is null */
+    struct buf type;        /* of a failure */
+    struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON */
+    bool retry;             /* false: the body said not to */
     int64_t retry_after_ms; /* -1: the backoff decides */
-    bool drop_stdout;   /* stdout became the result: leave it out of the log, take
+    bool drop_stdout;       /* stdout became the result: leave it out of the log, take
                          * flushed pieces of it back */
 };
 

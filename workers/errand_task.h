@@ -125,7 +125,8 @@ static inline void errand_progress(struct errand_call *call, double value, const
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
-static inline void errand_log(struct errand_call *call, const char *format, ...)
+static inline void
+errand_log(struct errand_call *call, const char *format, ...)
 {
     va_list args;
     va_start(args, format);

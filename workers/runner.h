@@ -21,7 +21,7 @@ struct runner_options {
     struct registry *registry; /* referenced */
     int slots;
     struct attempt_limits limits;
-    const char *journal_path;  /* NULL: none is kept (`:memory:`) */
+    const char *journal_path; /* NULL: none is kept (`:memory:`) */
 };
 
 /* Recovers what the last process left (journal, store_recover) and registers

@@ -33,9 +33,9 @@ struct slot {
     struct run *run; /* NULL: idle. Guarded by the runner's lock, as is `since` */
     int64_t since;
     struct attempt_limits limits; /* of the attempt */
-    struct attempt attempt; /* valid while run is set */
-    int64_t progress_us;    /* when progress was last sent to disk */
-    bool progress_held;     /* some is held back, in these: */
+    struct attempt attempt;       /* valid while run is set */
+    int64_t progress_us;          /* when progress was last sent to disk */
+    bool progress_held;           /* some is held back, in these: */
     double progress_value;
     struct buf progress_note;
 };
@@ -81,7 +81,7 @@ struct runner {
     struct run *claiming; /* what was taken and whose claim is neither written nor refused */
 
     struct upkeep_timer timers[TIMERS]; /* by enum upkeep */
-    int64_t flush_at; /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
+    int64_t flush_at;   /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
     bool refill_wanted; /* some lane may be low: the dispatcher looks at all */
     pthread_t dispatcher;
     bool dispatcher_started;

@@ -36,7 +36,8 @@ static struct log_chunk *chunks_of(const struct log_pending *pending)
     struct log_chunk *chunks = xmalloc((size_t)(pending->count + 1) * sizeof *chunks);
     size_t at = 0;
     for (int i = 0; i < pending->count; i++) {
-        chunks[i] = (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
+        chunks[i] =
+            (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
         at += pending->pieces[i].len;
     }
     return chunks;
@@ -161,7 +162,8 @@ static void finished(struct op *op)
     struct run *run = op->owner;
     struct runner *runner = run->runner;
     if (op->err != OK && op->err != ERR_CONFLICT)
-        log_error("a finish was not written", LOG_INT("attempt", run->op.attempt), LOG_STR("error", err_name(op->err)));
+        log_error("a finish was not written", LOG_INT("attempt", run->op.attempt),
+                  LOG_STR("error", err_name(op->err)));
     pthread_mutex_lock(&runner->lock);
     schedule_settle_locked(runner, run, op->err); /* if the two merged */
     if (--runner->finishing == 0)
@@ -191,15 +193,12 @@ static void decide(struct slot *slot, struct run *run, const struct task *task)
         op->status = STATUS_SUCCEEDED;
         op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};
         return;
-    case OUTCOME_CANCELLED:
-        op->status = STATUS_CANCELLED;
-        return;
+    case OUTCOME_CANCELLED: op->status = STATUS_CANCELLED; return;
     case OUTCOME_STOPPED:
         op->next = FINISH_REQUEUE;
         op->status = STATUS_QUEUED;
         return;
-    case OUTCOME_FAILED:
-        break;
+    case OUTCOME_FAILED: break;
     }
     op->status = STATUS_FAILED;
     op->error = buf_span(&outcome->error);
@@ -229,7 +228,8 @@ static bool prepare_args(struct slot *slot, struct run *run, const struct task *
         if (err == OK)
             err = reader_payload(slot->reader, run->op.id, 1, &outside);
         if (err != OK) {
-            outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"), (struct span){0});
+            outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"),
+                         (struct span){0});
             return false;
         }
         sent = (struct span){buf_cstr(&outside), outside.len};

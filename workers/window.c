@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 enum {
-    LANE_MAX = 2048,    /* jobs a lane holds after a trim */
+    LANE_MAX = 2048, /* jobs a lane holds after a trim */
     LANE_MIN = 64,
     WINDOW_MAX = 16384, /* jobs of all lanes, roughly */
 };

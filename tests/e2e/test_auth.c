@@ -129,8 +129,9 @@ Test(auth, a_foreign_host_is_refused)
     struct server *s = serve("hosts: [errand.example]\n" TASKS);
     static const char *const good[] = {"localhost", "localhost:1234", "127.0.0.1",
                                        "[::1]:80",  "errand.example", "ERRAND.example:8080"};
-    static const char *const bad[] = {"evil.example", "localhost.evil.example", "errand.example.evil",
-                                      "evil.example:80", "", "localhost:evil.example", "[::1]evil.example"};
+    static const char *const bad[] = {
+        "evil.example",           "localhost.evil.example", "errand.example.evil", "evil.example:80", "",
+        "localhost:evil.example", "[::1]evil.example"};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
         EXPECT(ask(s, "GET", "/tasks", format("Host: %s\r\n", good[i]), NULL), 200);
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

@@ -1,6 +1,7 @@
 /* Every size has a limit and its own clear answer. */
 #include "tests/e2e/support.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -296,15 +297,16 @@ Test(limits, ndjson_in_chunks_has_the_limit_of_bytes_too)
 {
     struct server *s = serve("limits: {bulk_body: 64KiB}\n" TASKS);
     struct client *c = client_open(s);
-    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL, 0);
+    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL,
+               0);
     char *chunk = filled("4000\r\n", 0x4000, "\r\n");
     memset(chunk + 6, '\n', 0x4000);
     for (int i = 0; i < 6; i++)
         client_send(c, chunk, strlen(chunk));
     client_send(c, "0\r\n\r\n", 5);
     struct reply *r = client_receive(c, false);
-    REQUIRE(r && r->status == 200 && strstr(r->body, "\"status\":413") && strstr(r->body, "payload-too-large"), "%s",
-            r ? r->body : "closed");
+    REQUIRE(r && r->status == 200 && strstr(r->body, "\"status\":413") && strstr(r->body, "payload-too-large"),
+            "%s", r ? r->body : "closed");
     final(s, submit(s, "{'task': 'echo'}"));
 }
 
@@ -317,7 +319,8 @@ Test(limits, a_long_line_in_tiny_chunks_holds_nobody_up)
     char *chunks = malloc(PIECES * 6 + 1), *at = chunks;
     for (int i = 0; i < PIECES; i++)
         at = stpcpy(at, "1\r\nx\r\n");
-    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL, 0);
+    client_ask(c, "POST", "/tasks", "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n", NULL,
+               0);
     int64_t before = processor_ms(s);
     client_send(c, chunks, (size_t)(at - chunks));
     client_send(c, "0\r\n\r\n", 5);
@@ -365,4 +368,25 @@ Test(limits, a_head_of_a_stream_has_no_body)
     EXPECT(client_receive(c, true), 200);
     client_ask(c, "GET", "/healthz", NULL, NULL, 0);
     EXPECT(client_receive(c, false), 200);
+}
+
+/* Bytes and the end of a connection that came together: only the bytes were seen, until the timeout. */
+Test(limits, clients_that_left_in_the_middle_of_a_request_take_no_room)
+{
+    enum { CONNECTIONS = 20 };
+    struct server *s = serve("limits: {connections: 20, idle_timeout: 10m, request_timeout: 10m}\n" TASKS);
+    struct client *clients[CONNECTIONS];
+    for (int i = 0; i < CONNECTIONS; i++)
+        clients[i] = client_open(s);
+    for (int i = 0; i < CONNECTIONS; i++) { /* each is the server's by now */
+        client_ask(clients[i], "GET", "/healthz", NULL, NULL, 0);
+        EXPECT(client_receive(clients[i], false), 200);
+    }
+    kill(s->pid, SIGSTOP);
+    for (int i = 0; i < CONNECTIONS; i++) {
+        client_send(clients[i], "GET /he", 7);
+        client_close(clients[i]);
+    }
+    kill(s->pid, SIGCONT);
+    EXPECT(get(s, "/healthz"), 200);
 }

@@ -125,7 +125,8 @@ static pid_t never_pausing_client(struct server *s)
         struct pollfd p = {client->fd, POLLIN | POLLOUT, 0};
         if (poll(&p, 1, -1) < 0 || ((p.revents & POLLIN) && recv(client->fd, answers, sizeof(answers), 0) <= 0))
             _exit(0);
-        ssize_t sent = p.revents & POLLOUT ? send(client->fd, block + at, BLOCK - at, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        ssize_t sent =
+            p.revents & POLLOUT ? send(client->fd, block + at, BLOCK - at, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
         at = sent > 0 ? (at + (size_t)sent) % BLOCK : at;
     }
 }

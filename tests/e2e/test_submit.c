@@ -399,9 +399,10 @@ Test(submit, a_client_that_leaves_takes_its_key_along_no_more)
         for (int i = 0; i < CLIENTS; i++)
             clients[i] = client_open(s);
         for (int i = 0; i < CLIENTS; i++)
-            client_ask(clients[i], "POST", "/tasks",
-                       format("Content-Type: application/json\r\nIdempotency-Key: a-client-left-%d-%d\r\n", round, i),
-                       "{\"task\": \"echo\"}", 16);
+            client_ask(
+                clients[i], "POST", "/tasks",
+                format("Content-Type: application/json\r\nIdempotency-Key: a-client-left-%d-%d\r\n", round, i),
+                "{\"task\": \"echo\"}", 16);
         for (int i = 0; i < CLIENTS; i++) {
             setsockopt(clients[i]->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
             client_close(clients[i]); /* reset: it is noticed at once */

@@ -498,14 +498,20 @@ static bool receive(struct link *link, int64_t now_us)
     }
 }
 
-/* libmicrohttpd 0.9.75 does not see an end that came together with the bytes
- * before it (it stops reading after a short read, and epoll tells it once): such
- * a connection is closed by its timeout, for which nobody waits here. */
+static bool may_wait(const struct link *link)
+{
+    size_t at = link->starts[link->due_count - 1], n = link->out.len - at;
+    return memmem(link->out.data + at, n, "wait", 4) || memmem(link->out.data + at, n, "follow", 6);
+}
+
+/* The server sees most ends at once, and those that came together with the bytes
+ * before them a second later: some are waited for. */
 static void half_close(struct link *link, int64_t now_us)
 {
     shutdown(link->fd, SHUT_WR);
     link->half_close = false;
-    link->give_up_us = now_us + 30000;
+    if (may_wait(link) || !chance_one_in(&storm.maker.chance, 100))
+        link->give_up_us = now_us + 30000;
 }
 
 static void check_time(struct link *link, int64_t now_us)

@@ -356,6 +356,20 @@ STORE_TEST(a_follower_misses_nothing_when_stdout_is_dropped)
 
 /* The committer lingered over a claim, a caller took it along with its own op,
  * and the committer, which found nothing, took that for the end. */
+STORE_TEST(what_has_started_does_not_expire_any_more)
+{
+    struct submission s = plain(f);
+    s.expires_at = clock_now_ms() + 3600000;
+    submit_all(f, &s, 1);
+    struct waited w;
+    waited_init(&w, f, s.id, 1);
+    started(&w, f, s.id, 1);
+    w.run.finished_at = clock_now_ms();
+    w.run.run_at = clock_now_ms() + 7200000;
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE status = 1 AND expires_at IS NULL"), 1);
+}
+
 static void spin(int64_t us)
 {
     for (int64_t until = clock_mono_us() + us; clock_mono_us() < until;)

@@ -3,13 +3,14 @@
 #include <criterion/criterion.h>
 
 /* sha256 of "secret" and of "boss". */
-static const char text[] =
-    "listen: 127.0.0.1:0\n"
-    "hosts: [errand.example]\n"
-    "cors: {origins: [\"https://page.example\"]}\n"
-    "tokens:\n"
-    "  - {name: shop, sha256: 2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b, scopes: [submit]}\n"
-    "  - {name: boss, sha256: a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, scopes: [admin]}\n";
+static const char text[] = "listen: 127.0.0.1:0\n"
+                           "hosts: [errand.example]\n"
+                           "cors: {origins: [\"https://page.example\"]}\n"
+                           "tokens:\n"
+                           "  - {name: shop, sha256: "
+                           "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b, scopes: [submit]}\n"
+                           "  - {name: boss, sha256: "
+                           "a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057, scopes: [admin]}\n";
 
 static struct config *config;
 
@@ -17,7 +18,8 @@ static void make_config(void)
 {
     struct faults faults = {0};
     config = config_parse(span_of(text), "/", &faults);
-    cr_assert(config, "%s: %s", faults.count ? faults.items[0].pointer : "", faults.count ? faults.items[0].detail : "");
+    cr_assert(config, "%s: %s", faults.count ? faults.items[0].pointer : "",
+              faults.count ? faults.items[0].detail : "");
 }
 
 static void free_config(void)
@@ -38,11 +40,24 @@ Test(gate, a_host_is_loopbacks_an_address_or_a_configured_one)
         const char *host;
         bool passes;
     } rows[] = {
-        {NULL, true}, {"localhost", true}, {"LocalHost:8080", true}, {"127.0.0.1", true}, {"127.0.0.1:1", true},
-        {"[::1]:8080", true}, {"[::1]", true}, {"10.1.2.3:80", true}, {"errand.example", true},
-        {"ERRAND.example:9999", true}, {"", false}, {"evil.example", false},
-        {"localhost.evil.example", false}, {"127.0.0.1.evil.example", false}, {"errand.example.evil", false},
-        {"[evil.example]", false}, {"[::1", false}, {"localhost@evil.example", false},
+        {NULL, true},
+        {"localhost", true},
+        {"LocalHost:8080", true},
+        {"127.0.0.1", true},
+        {"127.0.0.1:1", true},
+        {"[::1]:8080", true},
+        {"[::1]", true},
+        {"10.1.2.3:80", true},
+        {"errand.example", true},
+        {"ERRAND.example:9999", true},
+        {"", false},
+        {"evil.example", false},
+        {"localhost.evil.example", false},
+        {"127.0.0.1.evil.example", false},
+        {"errand.example.evil", false},
+        {"[evil.example]", false},
+        {"[::1", false},
+        {"localhost@evil.example", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(gate_host(config, maybe(rows[i].host)), rows[i].passes, "%s", rows[i].host);
@@ -84,9 +99,18 @@ Test(gate, a_token_is_known_by_its_hash_alone)
     static const struct {
         const char *authorization, *name;
     } rows[] = {
-        {"Bearer boss", "boss"}, {"bearer boss", "boss"}, {"Bearer   boss", "boss"}, {"Bearer secret", "shop"},
-        {NULL, NULL}, {"", NULL}, {"Bearer", NULL}, {"Bearer ", NULL}, {"Bearer boss ", NULL}, {"Bearer bos", NULL},
-        {"Basic boss", NULL}, {"boss", NULL},
+        {"Bearer boss", "boss"},
+        {"bearer boss", "boss"},
+        {"Bearer   boss", "boss"},
+        {"Bearer secret", "shop"},
+        {NULL, NULL},
+        {"", NULL},
+        {"Bearer", NULL},
+        {"Bearer ", NULL},
+        {"Bearer boss ", NULL},
+        {"Bearer bos", NULL},
+        {"Basic boss", NULL},
+        {"boss", NULL},
         {"Bearer a5e7c002443743c5836758c7d1cd8ddefd9fcf2061daa0efaac683fb99966057", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -103,9 +127,15 @@ Test(gate, the_media_type_counts_without_its_parameters)
         const char *type;
         enum media media;
     } rows[] = {
-        {NULL, MEDIA_NONE}, {"application/json", MEDIA_JSON}, {"Application/JSON; charset=utf-8", MEDIA_JSON},
-        {"application/json \t;x", MEDIA_JSON}, {"application/x-ndjson", MEDIA_NDJSON}, {"text/plain", MEDIA_OTHER},
-        {"", MEDIA_OTHER}, {"application/jsonx", MEDIA_OTHER}, {"application/problem+json", MEDIA_OTHER},
+        {NULL, MEDIA_NONE},
+        {"application/json", MEDIA_JSON},
+        {"Application/JSON; charset=utf-8", MEDIA_JSON},
+        {"application/json \t;x", MEDIA_JSON},
+        {"application/x-ndjson", MEDIA_NDJSON},
+        {"text/plain", MEDIA_OTHER},
+        {"", MEDIA_OTHER},
+        {"application/jsonx", MEDIA_OTHER},
+        {"application/problem+json", MEDIA_OTHER},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(gate_media(maybe(rows[i].type)), rows[i].media, "%s", rows[i].type);
@@ -117,8 +147,17 @@ Test(gate, prefer_names_the_seconds_to_wait_among_other_preferences)
         const char *prefer;
         int64_t ms;
     } rows[] = {
-        {NULL, -1}, {"", -1}, {"wait=10", 10000}, {"Wait=10", 10000}, {"respond-async, wait=5", 5000},
-        {"wait=5; strict", 5000}, {"wait=0", 0}, {"await=5", -1}, {"wait=", -1}, {"wait=x", -1}, {"wait=-1", -1},
+        {NULL, -1},
+        {"", -1},
+        {"wait=10", 10000},
+        {"Wait=10", 10000},
+        {"respond-async, wait=5", 5000},
+        {"wait=5; strict", 5000},
+        {"wait=0", 0},
+        {"await=5", -1},
+        {"wait=", -1},
+        {"wait=x", -1},
+        {"wait=-1", -1},
         {"wait", -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -233,7 +233,7 @@ Test(scheduler, nothing_starts_while_paused_unhealthy_or_closing)
         enum close_policy policy;
         bool starts;
     } rows[] = {
-        {false, true, false, CLOSE_JOIN, true}, {true, true, false, CLOSE_JOIN, false},
+        {false, true, false, CLOSE_JOIN, true},   {true, true, false, CLOSE_JOIN, false},
         {false, false, false, CLOSE_JOIN, false}, {false, true, true, CLOSE_JOIN, true},
         {false, true, true, CLOSE_CANCEL, false}, {false, true, true, CLOSE_KILL, false},
         {true, true, true, CLOSE_JOIN, false},

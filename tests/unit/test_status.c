@@ -39,11 +39,11 @@ Test(status, nothing_runs_that_was_not_queued)
         enum status from, to;
         bool may;
     } rows[] = {
-        {STATUS_SCHEDULED, STATUS_RUNNING, false}, {STATUS_QUEUED, STATUS_RUNNING, true},
+        {STATUS_SCHEDULED, STATUS_RUNNING, false},   {STATUS_QUEUED, STATUS_RUNNING, true},
         {STATUS_SCHEDULED, STATUS_SUCCEEDED, false}, {STATUS_QUEUED, STATUS_SUCCEEDED, true},
-        {STATUS_RUNNING, STATUS_QUEUED, true}, {STATUS_RUNNING, STATUS_SCHEDULED, true},
-        {STATUS_RUNNING, STATUS_RUNNING, false}, {STATUS_SCHEDULED, STATUS_FAILED, true},
-        {(enum status)0, STATUS_QUEUED, false}, {(enum status)4, STATUS_QUEUED, false},
+        {STATUS_RUNNING, STATUS_QUEUED, true},       {STATUS_RUNNING, STATUS_SCHEDULED, true},
+        {STATUS_RUNNING, STATUS_RUNNING, false},     {STATUS_SCHEDULED, STATUS_FAILED, true},
+        {(enum status)0, STATUS_QUEUED, false},      {(enum status)4, STATUS_QUEUED, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(status_may_become(rows[i].from, rows[i].to), rows[i].may, "row %zu", i);
@@ -51,6 +51,8 @@ Test(status, nothing_runs_that_was_not_queued)
 
 Test(status, the_final_ones_are_final)
 {
-    cr_expect(status_is_final(STATUS_SUCCEEDED) && status_is_final(STATUS_FAILED) && status_is_final(STATUS_CANCELLED));
-    cr_expect_not(status_is_final(STATUS_SCHEDULED) || status_is_final(STATUS_QUEUED) || status_is_final(STATUS_RUNNING));
+    cr_expect(status_is_final(STATUS_SUCCEEDED) && status_is_final(STATUS_FAILED) &&
+              status_is_final(STATUS_CANCELLED));
+    cr_expect_not(status_is_final(STATUS_SCHEDULED) || status_is_final(STATUS_QUEUED) ||
+                  status_is_final(STATUS_RUNNING));
 }

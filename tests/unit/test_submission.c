@@ -4,11 +4,12 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-static const char text[] = "tasks:\n"
-                           "  any: {kind: command, run: [\"true\"], priority: 9, timeout: 5s, max_retries: 2}\n"
-                           "  late: {kind: command, run: [\"true\"], expires_in: 1m, max_queued: 7}\n"
-                           "  add: {kind: command, run: [\"true\"], params: {x: integer, y: {type: integer, default: 1}}}\n"
-                           "  say: {kind: command, run: [echo, \"{word}\"]}\n";
+static const char text[] =
+    "tasks:\n"
+    "  any: {kind: command, run: [\"true\"], priority: 9, timeout: 5s, max_retries: 2}\n"
+    "  late: {kind: command, run: [\"true\"], expires_in: 1m, max_queued: 7}\n"
+    "  add: {kind: command, run: [\"true\"], params: {x: integer, y: {type: integer, default: 1}}}\n"
+    "  say: {kind: command, run: [echo, \"{word}\"]}\n";
 
 enum { NOW = 1700000000 };
 static const int64_t now_ms = NOW * INT64_C(1000);
@@ -21,8 +22,10 @@ static void make_context(void)
 {
     struct faults faults = {0};
     config = config_parse(span_of(text), "/", &faults);
-    cr_assert(config, "%s %s", faults.count ? faults.items[0].pointer : "", faults.count ? faults.items[0].detail : "");
-    context = (struct submission_context){.config = config, .owner = SPAN(""), .now_ms = now_ms, .scratch = &scratch};
+    cr_assert(config, "%s %s", faults.count ? faults.items[0].pointer : "",
+              faults.count ? faults.items[0].detail : "");
+    context =
+        (struct submission_context){.config = config, .owner = SPAN(""), .now_ms = now_ms, .scratch = &scratch};
 }
 
 static void free_context(void)
@@ -34,14 +37,17 @@ static void free_context(void)
 
 TestSuite(submission, .init = make_context, .fini = free_context);
 
-/* A body with ' for ". */
+/* A body with ' for "; the next one but three takes its place. */
 static struct span quoted(const char *body)
 {
-    char *copy = strdup(body);
-    for (char *p = copy; *p; p++)
-        if (*p == '\'')
-            *p = '"';
-    return span_of(copy);
+    static char texts[4][1000];
+    static int next;
+    char *copy = texts[next++ % 4];
+    size_t n = strlen(body);
+    cr_assert_lt(n, sizeof(texts[0]));
+    for (size_t i = 0; i <= n; i++)
+        copy[i] = body[i] == '\'' ? '"' : body[i];
+    return (struct span){copy, n};
 }
 
 static struct submission good(const char *body)
@@ -71,8 +77,9 @@ Test(submission, what_it_does_not_say_the_task_says)
 
 Test(submission, what_it_says_counts)
 {
-    struct submission s = good(" {'task': 'any', 'args': [1.10, null], 'priority': 0, 'delay': '1.5s', 'timeout': '2m',"
-                               "'expires_in': '1h', 'max_retries': 0, 'retention': '1d', 'labels': {'a': 'b'}} ");
+    struct submission s =
+        good(" {'task': 'any', 'args': [1.10, null], 'priority': 0, 'delay': '1.5s', 'timeout': '2m',"
+             "'expires_in': '1h', 'max_retries': 0, 'retention': '1d', 'labels': {'a': 'b'}} ");
     cr_expect(span_is(s.args, "[1.10, null]"));
     cr_expect(span_is(s.labels, "{\"a\": \"b\"}"));
     cr_expect_eq(s.priority, 0);
@@ -87,7 +94,8 @@ Test(submission, what_it_says_counts)
 
 Test(submission, null_stands_for_absent_but_as_arguments_for_itself)
 {
-    struct submission s = good("{'task': 'any', 'args': null, 'priority': null, 'labels': null, 'key': null, 'delay': null}");
+    struct submission s =
+        good("{'task': 'any', 'args': null, 'priority': null, 'labels': null, 'key': null, 'delay': null}");
     cr_expect(span_is(s.args, "null"));
     cr_expect_eq(s.priority, 9);
     cr_expect_null(s.labels.p);
@@ -158,7 +166,8 @@ Test(submission, each_fault_is_named_by_its_pointer)
         struct submission s;
         cr_expect_eq(submission_read(&context, quoted(rows[i].body), &s, &scratch_key, &faults), ERR_INVALID, "%s",
                      rows[i].body);
-        cr_expect(mentions(&faults, rows[i].pointer), "%s: %s", rows[i].body, faults.count ? faults.items[0].pointer : "");
+        cr_expect(mentions(&faults, rows[i].pointer), "%s: %s", rows[i].body,
+                  faults.count ? faults.items[0].pointer : "");
         faults_release(&faults);
     }
 }
@@ -167,7 +176,8 @@ Test(submission, all_faults_are_named_at_once)
 {
     struct faults faults = {0};
     struct submission s;
-    cr_expect_eq(submission_read(&context, quoted("{'task': 'add', 'args': {}, 'priority': 'x', 'delay': 3, 'what': 1}"), &s,
+    cr_expect_eq(submission_read(&context,
+                                 quoted("{'task': 'add', 'args': {}, 'priority': 'x', 'delay': 3, 'what': 1}"), &s,
                                  &scratch_key, &faults),
                  ERR_INVALID);
     static const char *const pointers[] = {"/args/x", "/priority", "/delay", "/what"};
@@ -195,7 +205,8 @@ Test(submission, a_refusal_says_what_to_do)
         enum err of_one, of_all;
         int status;
     } rows[] = {
-        {ERR_MISMATCH, OK, 422}, {ERR_LIMIT, OK, 429}, {OK, ERR_UNAVAILABLE, 503}, {OK, ERR_DB, 500}, {ERR_DB, OK, 500},
+        {ERR_MISMATCH, OK, 422}, {ERR_LIMIT, OK, 429}, {OK, ERR_UNAVAILABLE, 503},
+        {OK, ERR_DB, 500},       {ERR_DB, OK, 500},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct submission s = {.err = rows[i].of_one};

@@ -99,7 +99,8 @@ Test(window, a_refill_from_beyond_a_limit_that_a_trim_took_back_loses_nothing)
     struct ready early = row(1, 5, 1);
     first.items = &early;
     window_refilled(&window, &first, at_0, NULL, NULL);
-    struct op_refill second = {.task = 1, .after_priority = 5, .after_id = 1, .limit = 64, .count = 1, .items = &late};
+    struct op_refill second = {
+        .task = 1, .after_priority = 5, .after_id = 1, .limit = 64, .count = 1, .items = &late};
 
     int burst = 2 * lane_room(&window);
     for (int i = 0; i < burst; i++)
@@ -120,12 +121,12 @@ Test(window, what_comes_from_disk_has_waited_since_it_was_eligible)
         int64_t age_ms, run_at;
         int64_t wanted_us;
     } rows[] = {
-        {0, 7000, 0, 43000000}, /* submitted 7 s ago */
+        {0, 7000, 0, 43000000},                    /* submitted 7 s ago */
         {0, 7000, 1700000000000 - 2000, 48000000}, /* due 2 s ago */
         {1, 7000, 1700000000000 - 1000, 49000000}, /* its retry was */
-        {1, 7000, 0, 50000000}, /* put back, who knows when */
-        {0, -7000, 0, 50000000}, /* the clock was set back */
-        {0, 100000, 0, -50000000}, /* before the machine was started */
+        {1, 7000, 0, 50000000},                    /* put back, who knows when */
+        {0, -7000, 0, 50000000},                   /* the clock was set back */
+        {0, 100000, 0, -50000000},                 /* before the machine was started */
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct window window = {0};
