@@ -6,7 +6,7 @@
 
 #include <time.h>
 
-enum { FAILED_AGAIN_MS = 1000, FLUSH_MS = 200 };
+enum { FLUSH_MS = 200 };
 
 void dispatcher_due_locked(struct runner *runner, enum upkeep what, int64_t at)
 {
@@ -55,7 +55,7 @@ static void upkeep_done(struct op *op)
 /* The timer that is due, or NULL with the time of the next one. */
 static struct upkeep_timer *due_locked(struct runner *runner, int64_t now, int64_t *next_at)
 {
-    *next_at = runner->flush_at;
+    *next_at = runner->flush_at < runner->refill_at ? runner->flush_at : runner->refill_at;
     for (int i = 0; i < TIMERS; i++) {
         struct upkeep_timer *timer = &runner->timers[i];
         if (timer->in_flight)
@@ -86,16 +86,16 @@ void *dispatcher_thread(void *arg)
 {
     struct runner *runner = arg;
     pthread_mutex_lock(&runner->lock);
-    runner->refill_wanted = true; /* nothing is in memory yet */
+    runner->refill_at = 0; /* nothing is in memory yet */
     while (!runner->ended) {
-        if (runner->refill_wanted) {
-            runner->refill_wanted = false;
+        int64_t now = clock_now_ms(), next_at;
+        if (runner->refill_at <= now) {
+            runner->refill_at = INT64_MAX;
             pthread_mutex_unlock(&runner->lock);
             schedule_refill_all(runner);
             pthread_mutex_lock(&runner->lock);
             continue;
         }
-        int64_t now = clock_now_ms(), next_at;
         if (runner->flush_at <= now)
             flush_locked(runner, now);
         struct upkeep_timer *timer = due_locked(runner, now, &next_at);

@@ -57,7 +57,8 @@ static void on_health(void *context, bool healthy)
     struct runner *runner = context;
     pthread_mutex_lock(&runner->lock);
     runner->healthy = healthy;
-    runner->refill_wanted = healthy; /* those that failed are asked for again */
+    if (healthy)
+        runner->refill_at = 0; /* those that failed are asked for again */
     pthread_cond_broadcast(&runner->work);
     pthread_cond_signal(&runner->tick);
     pthread_mutex_unlock(&runner->lock);
@@ -245,7 +246,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->limits = options->limits;
     runner->slot_count = options->slots;
     runner->healthy = true;
-    runner->flush_at = INT64_MAX;
+    runner->flush_at = runner->refill_at = INT64_MAX;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
     pthread_condattr_t attr;

@@ -48,7 +48,7 @@ struct upkeep_timer {
     int64_t next_at; /* wall clock; INT64_MAX: nothing is known to come */
 };
 
-enum { TIMERS = 3 };
+enum { TIMERS = 3, FAILED_AGAIN_MS = 1000 };
 
 struct runner {
     struct store *store;
@@ -81,8 +81,8 @@ struct runner {
     struct run *claiming; /* what was taken and whose claim is neither written nor refused */
 
     struct upkeep_timer timers[TIMERS]; /* by enum upkeep */
-    int64_t flush_at;   /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
-    bool refill_wanted; /* some lane may be low: the dispatcher looks at all */
+    int64_t flush_at;  /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
+    int64_t refill_at; /* wall clock: when the dispatcher looks for lanes that are low; INT64_MAX: none may be */
     pthread_t dispatcher;
     bool dispatcher_started;
     struct histogram wait, run;

@@ -173,12 +173,18 @@ void schedule_release_alone_locked(struct runner *runner)
 
 /* --- refills ------------------------------------------------------------------ */
 
+static void schedule_refill_at_locked(struct runner *runner, int64_t at)
+{
+    if (at >= runner->refill_at)
+        return;
+    runner->refill_at = at;
+    pthread_cond_signal(&runner->tick);
+}
+
 void schedule_look_locked(struct runner *runner, int task)
 {
-    if (!lane_is_low(&runner->window, window_lane(&runner->window, task)))
-        return;
-    runner->refill_wanted = true;
-    pthread_cond_signal(&runner->tick);
+    if (lane_is_low(&runner->window, window_lane(&runner->window, task)))
+        schedule_refill_at_locked(runner, 0);
 }
 
 static void refill_done(struct op *op)
@@ -187,7 +193,10 @@ static void refill_done(struct op *op)
     struct op_refill *refill = (struct op_refill *)op;
     pthread_mutex_lock(&runner->lock);
     window_lane(&runner->window, refill->task)->refilling = false;
-    schedule_look_locked(runner, refill->task);
+    if (op->err == OK)
+        schedule_look_locked(runner, refill->task);
+    else /* at once again, it would fail again */
+        schedule_refill_at_locked(runner, clock_now_ms() + FAILED_AGAIN_MS);
     schedule_wake_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);

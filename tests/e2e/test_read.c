@@ -83,11 +83,25 @@ static int count_of(struct server *s, const char *query)
     return n;
 }
 
+static int64_t milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now.tv_sec * (int64_t)1000 + now.tv_nsec / 1000000;
+}
+
+static void next_millisecond(void)
+{
+    for (int64_t began = milliseconds(); milliseconds() == began;)
+        ;
+}
+
 Test(read, a_list_is_filtered_by_everything_it_says)
 {
     struct server *s = serve(TASKS);
     char *first = submit(s, "{'task': 'echo', 'labels': {'shop': 'a', 'order': '1'}}");
     submit(s, "{'task': 'echo', 'labels': {'shop': 'a', 'order': '2'}}");
+    next_millisecond(); /* created_before is exact to it */
     char *failed = submit(s, "{'task': 'fail', 'labels': {'shop': 'b'}, 'key': 'k'}");
     final(s, first);
     struct reply *f = final(s, failed);
