@@ -145,5 +145,9 @@ static inline struct span key_owner(struct span owner)
 /* Notes that the row is gone, so that its id is not given again. */
 MUST_USE enum err note_deleted(struct db *db, int64_t id);
 
+/* Arguments or a result that stand outside the row; what stood there is replaced. */
+enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
+MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
+
 /* Removes the rows of one invocation in all tables but its own. */
 MUST_USE enum err delete_satellites(struct db *db, int64_t id);

@@ -40,17 +40,6 @@ static enum err insert_error(struct tx *tx, struct op_run *run)
     return db_run(stmt);
 }
 
-static enum err insert_result(struct tx *tx, struct op_run *run)
-{
-    struct db_stmt *stmt = db_cached(tx->db, "INSERT INTO payloads (id, kind, data) VALUES ($1, 2, $2) "
-                                             "ON CONFLICT (id, kind) DO UPDATE SET data = excluded.data");
-    if (!stmt)
-        return ERR_DB;
-    db_bind_int(stmt, 1, run->id);
-    db_bind_text(stmt, 2, run->result);
-    return db_run(stmt);
-}
-
 static enum err insert_attempt(struct tx *tx, struct op_run *run, enum status status)
 {
     struct db_stmt *stmt =
@@ -162,7 +151,7 @@ static enum err finish_row(struct tx *tx, struct op_run *run, enum status status
     if (err == OK)
         note_final(tx, run, merged ? STATUS_QUEUED : STATUS_RUNNING, status);
     if (err == OK && outside && status == STATUS_SUCCEEDED)
-        err = insert_result(tx, run);
+        err = insert_payload(tx, run->id, PAYLOAD_RESULT, run->result);
     if (err == OK && status == STATUS_FAILED && run->error_type.p)
         err = insert_error(tx, run);
     return err;

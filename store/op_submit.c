@@ -4,7 +4,7 @@
 
 #include "base/json.h"
 
-static enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
+enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
 {
     struct db_stmt *stmt = db_cached(tx->db, "INSERT INTO payloads (id, kind, data) VALUES ($1, $2, $3) "
                                              "ON CONFLICT (id, kind) DO UPDATE SET data = excluded.data");
@@ -142,7 +142,7 @@ static enum err submit_one(struct tx *tx, struct submission *s)
     if (s->key.p && db_changes(tx->db) == 0)
         return replay(tx, s);
     if (outside)
-        err = insert_payload(tx, s->id, 1, s->args);
+        err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
     if (err == OK && s->labels.p)
         err = insert_labels(tx, s->id, s->labels);
     if (err == OK)
