@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ void op_init(struct op *op, const struct op_class *class)
 
 struct change *tx_change(struct tx *tx, int64_t id, int task, enum status from, enum status to)
 {
+    assert(!from || !to || from == to || status_may_become(from, to)); /* the SQL's conditions see to it */
     if (tx->count == tx->cap) {
         tx->cap = tx->cap ? tx->cap * 2 : 256;
         tx->changes = xrealloc(tx->changes, (size_t)tx->cap * sizeof *tx->changes);

@@ -198,11 +198,6 @@ void store_set_retain_max(struct store *store, int64_t retain_max)
     atomic_store(&store->retain_max, retain_max);
 }
 
-const char *store_url(const struct store *store)
-{
-    return store->url;
-}
-
 /* --- tasks -------------------------------------------------------------------- */
 
 static int find_task(struct store *store, struct span name)

@@ -109,7 +109,6 @@ uint64_t store_boot_id(const struct store *store);
 bool store_healthy(const struct store *store);
 
 void store_set_retain_max(struct store *store, int64_t retain_max);
-const char *store_url(const struct store *store);
 
 /* --- tasks ------------------------------------------------------------------ */
 
