@@ -31,7 +31,8 @@ COMPILE = $(PLAIN) $(FLAGS_$(VARIANT))
 LINK = $(COMPILE) $(LDFLAGS)
 
 FOLDERS = base store workers server
-SOURCES := $(wildcard $(FOLDERS:%=%/*.c))
+ROOMS := $(sort $(patsubst %/,%,$(dir $(wildcard $(FOLDERS:%=%/*.[ch]) $(FOLDERS:%=%/*/*.[ch])))))
+SOURCES := $(wildcard $(ROOMS:%=%/*.c))
 GENERATED := build/gen/migrations.c build/gen/assets.c build/gen/version.c
 MIGRATIONS := $(sort $(wildcard store/sql/*.sql))
 objects = $(patsubst %.c,$(B)/obj/%.o,$1)
@@ -48,7 +49,7 @@ FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
   $(if $(filter e2e scripts crash,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
-FORMATTED := $(wildcard $(foreach d,$(FOLDERS) examples tools tests tests/*,$d/*.[ch]))
+FORMATTED := $(wildcard $(foreach d,$(ROOMS) examples tools tests tests/*,$d/*.[ch]))
 
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
@@ -63,12 +64,12 @@ programs: $(WANTED) $(TEST_MODULES)
 fuzzers: $(FUZZERS)
 
 # Folders are prerequisites where a file that went away matters: their times change with their entries.
-$(B)/errand: $(OBJECTS) $(FOLDERS)
+$(B)/errand: $(OBJECTS) $(ROOMS)
 	$(call say,LINK,$@)
 	$Q$(LINK) -o $@ $(filter %.o,$^) $(LIBS)
 
 # All but main, for the tests: each takes what it needs.
-$(LIBRARY): $(filter-out %/server/main.o,$(OBJECTS)) $(FOLDERS)
+$(LIBRARY): $(filter-out %/server/main.o,$(OBJECTS)) $(ROOMS)
 	$(call say,AR,$@)
 	$Qrm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 
