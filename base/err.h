@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 enum err {
     OK = 0,
@@ -22,6 +23,11 @@ enum err {
     ERR_DB,          /* the database failed */
     ERR_IO,          /* the operating system failed */
 };
+
+static inline bool err_is_fault(enum err err)
+{
+    return err >= ERR_UNAVAILABLE;
+}
 
 #define MUST_USE __attribute__((warn_unused_result))
 

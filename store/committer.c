@@ -12,11 +12,11 @@
  * delay. While commits fail one is tried every second, kept ops or not: nobody
  * else would find out that the disk has room again. */
 #include "store/internal.h"
+#include "store/transition.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
@@ -32,148 +32,62 @@ enum {
     RETRY_US = 1000000, /* ... and after further ones */
 };
 
-struct block {
-    struct block *next;
-    char bytes[];
-};
-
 void op_init(struct op *op, const struct op_class *class)
 {
     *op = (struct op){.class = class};
 }
 
-/* --- the transaction ------------------------------------------------------ */
+/* --- claims and finishes that meet ---------------------------------------------- */
 
-struct change *tx_change(struct tx *tx, int64_t id, int task, enum status from, enum status to)
+/* The last op of that lease in the batch so far; a place for the first. Leases
+ * are random: their own bits are the hash. */
+static struct turn_op **last_of_turn(struct store *store, int64_t lease)
 {
-    assert(!from || !to || from == to || status_may_become(from, to)); /* the SQL's conditions see to it */
-    if (tx->count == tx->cap) {
-        tx->cap = tx->cap ? tx->cap * 2 : 256;
-        tx->changes = xrealloc(tx->changes, (size_t)tx->cap * sizeof *tx->changes);
+    uint64_t mask = (uint64_t)store->last_turns_cap - 1, at = (uint64_t)lease & mask;
+    while (store->last_turns[at] && store->last_turns[at]->turn.lease != lease)
+        at = (at + 1) & mask;
+    return &store->last_turns[at];
+}
+
+static void clear_last_turns(struct store *store, int turns)
+{
+    int cap = 64;
+    while (cap < 2 * turns)
+        cap *= 2;
+    if (cap > store->last_turns_cap || cap * 16 < store->last_turns_cap) {
+        store->last_turns = xrealloc(store->last_turns, (size_t)cap * sizeof *store->last_turns);
+        store->last_turns_cap = cap;
     }
-    struct change *change = &tx->changes[tx->count++];
-    *change = (struct change){.id = id, .task = task, .from = from, .to = to};
-    return change;
+    memset(store->last_turns, 0, (size_t)store->last_turns_cap * sizeof *store->last_turns);
 }
 
-struct span tx_keep(struct tx *tx, struct span bytes)
+/* Where a turn's end follows its start with nothing of the turn between them,
+ * one write may do for both. (A cancellation that was queued between them then
+ * comes after the end: as if it had been sent a moment later.) */
+static void join_turns(struct store *store, struct op *list)
 {
-    if (!bytes.p)
-        return bytes;
-    struct block *block = xmalloc(sizeof *block + bytes.len);
-    memcpy(block->bytes, bytes.p, bytes.len);
-    block->next = tx->blocks;
-    tx->blocks = block;
-    return (struct span){block->bytes, bytes.len};
-}
-
-static void tally_clear(struct tx *tx)
-{
-    if (tx->tallied)
-        memset(tx->tally, 0, (size_t)tx->tally_cap * sizeof *tx->tally);
-    tx->tallied = 0;
-}
-
-static void tally(struct tx *tx)
-{
-    if (tx->tally_cap < tx->store->task_count) {
-        tx->tally = xrealloc(tx->tally, (size_t)tx->store->task_count * sizeof *tx->tally);
-        memset(tx->tally + tx->tally_cap, 0, (size_t)(tx->store->task_count - tx->tally_cap) * sizeof *tx->tally);
-        tx->tally_cap = tx->store->task_count;
-    }
-    for (; tx->tallied < tx->count; tx->tallied++) {
-        const struct change *change = &tx->changes[tx->tallied];
-        if (change->from == change->to)
+    int turns = 0;
+    for (struct op *op = list; op; op = op->next)
+        turns += op->class->turn == TURN_STARTS;
+    if (!turns)
+        return;
+    clear_last_turns(store, turns);
+    for (struct op *op = list; op; op = op->next) {
+        if (op->class->turn == TURN_NONE)
             continue;
-        struct tally *t = &tx->tally[change->task];
-        t->touched = true;
-        if (change->from)
-            t->n[change->from]--;
-        if (change->to)
-            t->n[change->to]++;
-    }
-}
-
-int64_t tx_waiting(struct tx *tx, int task)
-{
-    tally(tx);
-    const int64_t *kept = tx->store->tasks[task].counts, *delta = tx->tally[task].n;
-    return kept[STATUS_SCHEDULED] + kept[STATUS_QUEUED] + delta[STATUS_SCHEDULED] + delta[STATUS_QUEUED];
-}
-
-int64_t tx_final(struct tx *tx)
-{
-    int64_t n = 0;
-    tally(tx);
-    for (int task = 1; task < tx->store->task_count; task++)
-        for (int s = STATUS_SUCCEEDED; s < STATUS_SLOTS; s++)
-            n += tx->store->tasks[task].counts[s] + tx->tally[task].n[s];
-    return n;
-}
-
-int64_t tx_prune_at(struct tx *tx, int64_t prune_at)
-{
-    int64_t retain_max = atomic_load_explicit(&tx->store->retain_max, memory_order_relaxed);
-    return retain_max && tx_final(tx) > retain_max ? tx->now : prune_at;
-}
-
-static void tx_undo_to(struct tx *tx, int count)
-{
-    tx->count = count;
-    if (tx->tallied > count)
-        tally_clear(tx);
-}
-
-static void tx_clear(struct tx *tx)
-{
-    while (tx->blocks) {
-        struct block *next = tx->blocks->next;
-        free(tx->blocks);
-        tx->blocks = next;
-    }
-    tally_clear(tx);
-    tx->count = 0;
-    if (tx->cap > 65536) { /* a giant batch must not stay in memory */
-        free(tx->changes);
-        tx->changes = NULL;
-        tx->cap = 0;
-    }
-}
-
-static enum err write_counters(struct tx *tx)
-{
-    tally(tx);
-    for (int task = 1; task < tx->tally_cap; task++) {
-        if (!tx->tally[task].touched)
-            continue;
-        for (int s = 0; s < STATUS_SLOTS; s++) {
-            if (!tx->tally[task].n[s])
-                continue;
-            struct db_stmt *stmt =
-                db_cached(tx->db, "INSERT INTO counters (task, status, n) VALUES ($1, $2, $3) "
-                                  "ON CONFLICT (task, status) DO UPDATE SET n = counters.n + excluded.n");
-            if (!stmt)
-                return ERR_DB;
-            db_bind_int(stmt, 1, task);
-            db_bind_int(stmt, 2, s);
-            db_bind_int(stmt, 3, tx->tally[task].n[s]);
-            enum err err = db_run(stmt);
-            if (err != OK)
-                return err;
+        struct turn_op *turn = (struct turn_op *)op, **last = last_of_turn(store, turn->turn.lease);
+        if (op->class->turn == TURN_STARTS) {
+            ((struct op_claim *)op)->end = NULL;
+            *last = turn;
+        } else if (*last) {
+            bool meets = op->class->turn == TURN_ENDS && (*last)->op.class->turn == TURN_STARTS;
+            if (meets && transition_end_is_simple((struct op_finish *)op))
+                ((struct op_claim *)*last)->end = (struct op_finish *)op;
+            *last = turn;
         }
+        if (op->class->turn == TURN_ENDS)
+            ((struct op_finish *)op)->written = false; /* the last batch may have failed after that */
     }
-    return OK;
-}
-
-/* After the commit: what is kept in memory follows what is on disk. */
-static void keep_counters(struct tx *tx)
-{
-    pthread_mutex_lock(&tx->store->tasks_lock);
-    for (int task = 1; task < tx->tally_cap; task++)
-        if (tx->tally[task].touched)
-            for (int s = 0; s < STATUS_SLOTS; s++)
-                tx->store->tasks[task].counts[s] += tx->tally[task].n[s];
-    pthread_mutex_unlock(&tx->store->tasks_lock);
 }
 
 /* --- a batch ---------------------------------------------------------------- */
@@ -198,7 +112,8 @@ static enum err apply(struct tx *tx, struct op *op)
     }
     if (several)
         db_savepoint_rollback(tx->db);
-    tx_undo_to(tx, mark);
+    if (several || err_is_fault(op->err)) /* a refused claim may have found something to tell */
+        tx_undo_to(tx, mark);
     return OK;
 }
 
@@ -216,7 +131,7 @@ static enum err apply_all(struct tx *tx, struct op *list)
     for (struct op *op = list; op && err == OK; op = op->next)
         err = apply(tx, op);
     if (err == OK)
-        err = write_counters(tx);
+        err = tx_write_counts(tx);
     if (err == OK) {
         int64_t began = clock_mono_us();
         if (tx->count)
@@ -258,7 +173,7 @@ static void call_back(struct store *store, struct op *list)
 static void succeeded(struct store *store, struct op *list)
 {
     struct tx *tx = &store->tx;
-    keep_counters(tx);
+    tx_counts_committed(tx);
     if (tx->count)
         atomic_fetch_add(&store->version, 1);
     for (struct op *op = list; op; op = op->next)
@@ -315,6 +230,7 @@ static void commit(struct store *store, struct op *list, int count)
     store->retry_at_us = 0;
     pthread_mutex_unlock(&store->lock);
     tx->now = clock_now_ms();
+    join_turns(store, list);
     enum err err = apply_all(tx, list);
     store->last_batch = count;
     if (err == OK)
@@ -326,11 +242,11 @@ static void commit(struct store *store, struct op *list, int count)
 
 enum err store_commit_recovery(struct store *store)
 {
-    enum err err = write_counters(&store->tx);
+    enum err err = tx_write_counts(&store->tx);
     if (err == OK)
         err = db_commit(store->db);
     if (err == OK)
-        keep_counters(&store->tx);
+        tx_counts_committed(&store->tx);
     else
         db_rollback(store->db);
     tx_clear(&store->tx);
@@ -346,7 +262,6 @@ static struct op *take_queue(struct store *store, int *count)
     store->head = NULL;
     store->tail = &store->head;
     store->queued = store->urgent = 0;
-    store->epoch++;
     pthread_mutex_unlock(&store->lock);
     return list;
 }
@@ -442,10 +357,8 @@ static bool enqueue_locked(struct store *store, struct op *first, struct op *las
 {
     if (!store->head)
         store->head_since_us = clock_mono_us();
-    for (struct op *op = first; op; op = op->next) {
-        op->epoch = store->epoch;
+    for (struct op *op = first; op; op = op->next)
         store->urgent += !op->class->patient;
-    }
     *store->tail = first;
     store->tail = &last->next;
     store->queued += count;
@@ -494,28 +407,6 @@ bool store_queue_alone(struct store *store, struct op *op)
     if (!alone)
         store_queue(store, op);
     return alone;
-}
-
-void store_claim(struct store *store, struct op_run *run)
-{
-    store_queue(store, &run->claim);
-}
-
-void store_finish(struct store *store, struct op_run *run)
-{
-    bool wake = false;
-    pthread_mutex_lock(&store->lock);
-    bool merge = !run->apart && !store->stopped && run->claim.epoch == store->epoch;
-    if (merge) {
-        run->merged = true;
-        store->urgent++;
-        wake = store->urgent >= store->wake_urgent;
-    }
-    pthread_mutex_unlock(&store->lock);
-    if (wake)
-        pthread_cond_signal(&store->wake);
-    if (!merge)
-        store_queue(store, &run->finish);
 }
 
 struct waiter {

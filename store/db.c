@@ -19,8 +19,10 @@ enum err db_open(const char *url, enum db_mode mode, struct db **out, struct rea
 {
     const struct db_driver *driver = driver_for(url);
     enum err err = driver->open(url, mode, out, why);
-    if (err == OK)
+    if (err == OK) {
         (*out)->driver = driver;
+        (*out)->mode = mode;
+    }
     return err;
 }
 
@@ -100,11 +102,40 @@ enum err db_run(struct db_stmt *stmt)
     return err;
 }
 
-/* BEGIN IMMEDIATE is SQLite's alone; plain BEGIN upgrades on the first write,
- * which cannot fail for the one writer there is. */
+void db_bind(struct db_stmt *stmt, const struct db_value *values, int count)
+{
+    stmt->driver->bind(stmt, values, count);
+}
+
+struct db_stmt *db_query(struct db *db, const char *sql, const struct db_value *values, int count)
+{
+    struct db_stmt *stmt = db_cached(db, sql);
+    if (stmt)
+        db_bind(stmt, values, count);
+    return stmt;
+}
+
+enum err db_execute(struct db *db, const char *sql, const struct db_value *values, int count)
+{
+    return db_run(db_query(db, sql, values, count));
+}
+
+enum err db_number(struct db *db, int64_t *out, int64_t missing, const char *sql, const struct db_value *values,
+                   int count)
+{
+    struct db_stmt *stmt = db_query(db, sql, values, count);
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    *out = err == OK && row && !db_is_null(stmt, 0) ? db_int(stmt, 0) : missing;
+    db_reset(stmt);
+    return err;
+}
+
 enum err db_begin(struct db *db)
 {
-    return db_run(db_cached(db, "BEGIN"));
+    return db_run(db_cached(db, db->mode == DB_WRITER ? db->driver->begin : "BEGIN"));
 }
 
 enum err db_commit(struct db *db)

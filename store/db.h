@@ -6,9 +6,10 @@
  * one it is.
  *
  * Threads: a connection and its statements belong to one thread at a time.
- * Errors: ERR_CONFLICT for a violated constraint, ERR_UNAVAILABLE when the
- * disk or the server took the whole transaction away (full, I/O, connection),
- * ERR_DB for anything else. The last two are logged where they arise. */
+ * Errors: ERR_UNAVAILABLE when the disk or the server took the whole
+ * transaction away (full, I/O, connection), ERR_DB for anything else, a
+ * violated constraint included: what is expected to be there already is said
+ * in the statement (ON CONFLICT). Both are logged where they arise. */
 #pragma once
 
 #include "base/buf.h"
@@ -16,25 +17,23 @@
 
 struct db;
 struct db_stmt;
+struct db_value;
 
 enum db_mode {
     DB_WRITER, /* the one that writes; makes the database if it is missing */
     DB_READER, /* reads only, sees what is committed */
 };
 
-/* One side of the interface. db_sqlite.c and, later, others fill it. */
+/* One side of the interface, filled by a file in store/drivers/. */
 struct db_driver {
     const char *name;
     enum err (*open)(const char *url, enum db_mode mode, struct db **out, struct reason *why);
     void (*close)(struct db *db);
     enum err (*exec)(struct db *db, const char *sql);
+    const char *begin; /* how the connection that writes begins a transaction */
     enum err (*prepare)(struct db *db, const char *sql, struct db_stmt **out);
     void (*finalize)(struct db_stmt *stmt);
-    void (*bind_null)(struct db_stmt *stmt, int n);
-    void (*bind_int)(struct db_stmt *stmt, int n, int64_t value);
-    void (*bind_double)(struct db_stmt *stmt, int n, double value);
-    void (*bind_text)(struct db_stmt *stmt, int n, struct span text);
-    void (*bind_blob)(struct db_stmt *stmt, int n, struct span bytes);
+    void (*bind)(struct db_stmt *stmt, const struct db_value *values, int count);
     enum err (*step)(struct db_stmt *stmt, bool *row);
     void (*reset)(struct db_stmt *stmt);
     bool (*is_null)(struct db_stmt *stmt, int column);
@@ -53,6 +52,7 @@ extern const struct db_driver db_sqlite;
 /* Every connection starts with its driver and its cache of statements. */
 struct db {
     const struct db_driver *driver;
+    enum db_mode mode;
     struct db_cached *cache; /* statements by the address of their text */
     int cache_size, cache_used;
 };
@@ -79,37 +79,60 @@ struct db_stmt *db_cached(struct db *db, const char *sql);
 MUST_USE enum err db_prepare(struct db *db, const char *sql, struct db_stmt **out);
 void db_finalize(struct db_stmt *stmt); /* takes NULL */
 
-/* Parameters count from 1. Text and bytes are borrowed until db_reset; an
- * absent span (p NULL) binds NULL. */
-static inline void db_bind_null(struct db_stmt *s, int n)
+/* --- values: they stand beside the statement whose parameters they are ------ */
+
+struct db_value {
+    enum db_type { DB_NULL, DB_INT, DB_REAL, DB_TEXT, DB_BLOB } type;
+    union {
+        int64_t integer;
+        double real;
+        struct span bytes; /* borrowed until db_reset */
+    };
+};
+
+static inline struct db_value v_int(int64_t value)
 {
-    s->driver->bind_null(s, n);
+    return (struct db_value){.type = DB_INT, .integer = value};
 }
-static inline void db_bind_int(struct db_stmt *s, int n, int64_t v)
+static inline struct db_value v_real(double value)
 {
-    s->driver->bind_int(s, n, v);
+    return (struct db_value){.type = DB_REAL, .real = value};
 }
-static inline void db_bind_double(struct db_stmt *s, int n, double v)
+/* An absent span (p NULL) is NULL. */
+static inline struct db_value v_text(struct span text)
 {
-    s->driver->bind_double(s, n, v);
+    return (struct db_value){.type = text.p ? DB_TEXT : DB_NULL, .bytes = text};
 }
-static inline void db_bind_text(struct db_stmt *s, int n, struct span v)
+static inline struct db_value v_blob(struct span bytes)
 {
-    s->driver->bind_text(s, n, v);
+    return (struct db_value){.type = bytes.p ? DB_BLOB : DB_NULL, .bytes = bytes};
 }
-static inline void db_bind_blob(struct db_stmt *s, int n, struct span v)
+/* 0 stands for absent in times, durations and leases: NULL. */
+static inline struct db_value v_time(int64_t ms)
 {
-    s->driver->bind_blob(s, n, v);
+    return (struct db_value){.type = ms ? DB_INT : DB_NULL, .integer = ms};
 }
 
-/* 0 stands for absent in times and durations: binds NULL for it. */
-static inline void db_bind_time(struct db_stmt *s, int n, int64_t ms)
-{
-    if (ms)
-        s->driver->bind_int(s, n, ms);
-    else
-        s->driver->bind_null(s, n);
-}
+/* Binds values to the parameters $1, $2, ... */
+void db_bind(struct db_stmt *stmt, const struct db_value *values, int count);
+
+#define DB_VALUES(...) (const struct db_value[]){{0}, ##__VA_ARGS__} + 1
+#define DB_COUNT(...) (int)(sizeof((const struct db_value[]){{0}, ##__VA_ARGS__}) / sizeof(struct db_value)) - 1
+
+/* The cached statement with its values, ready to step; db_reset() it after the
+ * last row. NULL on a fault (logged). */
+struct db_stmt *db_query(struct db *db, const char *sql, const struct db_value *values, int count);
+#define DB_QUERY(db, sql, ...) db_query(db, sql, DB_VALUES(__VA_ARGS__), DB_COUNT(__VA_ARGS__))
+
+/* Runs a cached statement that gives no rows. */
+MUST_USE enum err db_execute(struct db *db, const char *sql, const struct db_value *values, int count);
+#define DB_EXECUTE(db, sql, ...) db_execute(db, sql, DB_VALUES(__VA_ARGS__), DB_COUNT(__VA_ARGS__))
+
+/* The first column of the first row; `missing` if there is no row or it is NULL. */
+MUST_USE enum err db_number(struct db *db, int64_t *out, int64_t missing, const char *sql,
+                            const struct db_value *values, int count);
+#define DB_NUMBER(db, out, missing, sql, ...) \
+    db_number(db, out, missing, sql, DB_VALUES(__VA_ARGS__), DB_COUNT(__VA_ARGS__))
 
 /* Steps; *row says whether there is one (NULL: none is expected). After a row
  * the columns (from 0) can be read; spans live until the next step or reset. */

@@ -28,11 +28,15 @@ struct scan {
     int64_t low, high; /* exclusive bounds of the ids */
 };
 
-#define STATUS_INDEXED " AND i.status <> 2 AND i.status <> 5"
+#define OF_STATUS(name)                                                                                           \
+    "invocations i WHERE i.status = " STATUS(name) " AND i.status <> " STATUS(QUEUED) " AND i.status <> " STATUS( \
+        SUCCEEDED)
 enum {
     INDEXED_STATUSES =
         1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_FAILED | 1u << STATUS_CANCELLED,
 };
+
+static const struct db_value nothing = {DB_NULL, {0}};
 
 /* --- streams ---------------------------------------------------------------------- */
 
@@ -67,9 +71,9 @@ static enum err advance(struct stream *stream)
 
 /* Opens a stream over `from`, which names invocations as i, in the order of
  * `id`: a column of the index that drives (SQLite would sort by the joined
- * one). Further conditions use $3 and $4, given as texts or as numbers. */
-static enum err add_stream(struct scan *scan, const char *id, const char *from, const struct span *texts,
-                           const int64_t *numbers, int count)
+ * one). Further conditions use $3 and $4. */
+static enum err add_stream(struct scan *scan, const char *id, const char *from, struct db_value third,
+                           struct db_value fourth)
 {
     if (scan->count == STREAMS_MAX)
         return ERR_LIMIT;
@@ -83,14 +87,9 @@ static enum err add_stream(struct scan *scan, const char *id, const char *from, 
     if (err != OK)
         return err;
     scan->count++;
-    db_bind_int(stream->stmt, 1, scan->low);
-    db_bind_int(stream->stmt, 2, scan->high);
-    for (int i = 0; i < count; i++) {
-        if (texts)
-            db_bind_text(stream->stmt, 3 + i, texts[i]);
-        else
-            db_bind_int(stream->stmt, 3 + i, numbers[i]);
-    }
+    struct db_value values[] = {v_int(scan->low), v_int(scan->high), third, fourth};
+    int count = fourth.type ? 4 : third.type ? 3 : 2;
+    db_bind(stream->stmt, values, count);
     return advance(stream);
 }
 
@@ -124,24 +123,18 @@ static struct stream *next_stream(struct scan *scan)
  * stream for each pair that is there. */
 static enum err add_queued_of(struct scan *scan, int task)
 {
-    struct db_stmt *stmt =
-        db_cached(scan->reader->db,
-                  "SELECT MIN(priority) FROM invocations WHERE status = 2 AND task = $1 AND priority > $2");
-    if (!stmt)
-        return ERR_DB;
     enum err err = OK;
     for (int64_t priority = -1; err == OK;) {
-        bool row;
-        db_bind_int(stmt, 1, task);
-        db_bind_int(stmt, 2, priority);
-        err = db_step(stmt, &row);
-        bool found = err == OK && row && !db_is_null(stmt, 0);
-        priority = found ? db_int(stmt, 0) : 0;
-        db_reset(stmt);
-        if (!found)
+        err = DB_NUMBER(scan->reader->db, &priority, -1,
+                        "SELECT MIN(priority) FROM invocations WHERE status = " STATUS(
+                            QUEUED) " "
+                                    "AND task = $1 AND priority > $2",
+                        v_int(task), v_int(priority));
+        if (err != OK || priority < 0)
             break;
-        err = add_stream(scan, "i.id", "invocations i WHERE i.status = 2 AND i.task = $3 AND i.priority = $4",
-                         NULL, (int64_t[]){task, priority}, 2);
+        err = add_stream(scan, "i.id",
+                         "invocations i WHERE i.status = " STATUS(QUEUED) " AND i.task = $3 AND i.priority = $4",
+                         v_int(task), v_int(priority));
     }
     return err;
 }
@@ -163,15 +156,15 @@ static enum err add_queued(struct scan *scan)
 static enum err add_statuses(struct scan *scan, unsigned statuses)
 {
     static const char *const from[STATUS_SLOTS] = {
-        [STATUS_SCHEDULED] = "invocations i WHERE i.status = 1" STATUS_INDEXED,
-        [STATUS_RUNNING] = "invocations i WHERE i.status = 3" STATUS_INDEXED,
-        [STATUS_FAILED] = "invocations i WHERE i.status = 6" STATUS_INDEXED,
-        [STATUS_CANCELLED] = "invocations i WHERE i.status = 7" STATUS_INDEXED,
+        [STATUS_SCHEDULED] = OF_STATUS(SCHEDULED),
+        [STATUS_RUNNING] = OF_STATUS(RUNNING),
+        [STATUS_FAILED] = OF_STATUS(FAILED),
+        [STATUS_CANCELLED] = OF_STATUS(CANCELLED),
     };
     enum err err = OK;
     for (int s = 0; s < STATUS_SLOTS && err == OK; s++)
         if ((statuses & 1u << s) && from[s])
-            err = add_stream(scan, "i.id", from[s], NULL, NULL, 0);
+            err = add_stream(scan, "i.id", from[s], nothing, nothing);
     if (err == OK && (statuses & 1u << STATUS_QUEUED))
         err = add_queued(scan);
     return err;
@@ -204,14 +197,14 @@ static enum err choose(struct scan *scan)
     if (f->key.p)
         return add_stream(scan, "i.id",
                           "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4",
-                          (struct span[]){key_owner(f->key_owner), f->key}, NULL, 2);
+                          v_text(key_owner(f->key_owner)), v_text(f->key));
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
-                          (struct span[]){f->label_names[0], f->label_values[0]}, NULL, 2);
+                          v_text(f->label_names[0]), v_text(f->label_values[0]));
     if (f->error.p && !has_prefix_only(f->error))
         return add_stream(scan, "e.id", "errors e CROSS JOIN invocations i WHERE i.id = e.id AND e.type = $3",
-                          (struct span[]){f->error}, NULL, 1);
+                          v_text(f->error), nothing);
     unsigned statuses = f->error.p ? 1u << STATUS_FAILED : f->statuses;
     bool few = statuses && !(statuses & ~by_index);
     if (few && (!f->task || statuses == 1u << STATUS_QUEUED ||
@@ -222,8 +215,8 @@ static enum err choose(struct scan *scan)
         close_streams(scan);
     }
     if (f->task)
-        return add_stream(scan, "i.id", "invocations i WHERE i.task = $3", NULL, (int64_t[]){f->task}, 1);
-    return add_stream(scan, "i.id", "invocations i WHERE 1 = 1", NULL, NULL, 0);
+        return add_stream(scan, "i.id", "invocations i WHERE i.task = $3", v_int(f->task), nothing);
+    return add_stream(scan, "i.id", "invocations i WHERE 1 = 1", nothing, nothing);
 }
 
 bool filter_is_indexed(const struct filter *f)

@@ -9,30 +9,16 @@ static enum err current_version(struct db *db, int64_t *version)
     enum err err = db_exec(db, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)");
     if (err != OK)
         return err;
-    struct db_stmt *stmt;
-    bool row;
-    err = db_prepare(db, "SELECT COALESCE(MAX(version), 0) FROM schema_version", &stmt);
-    if (err != OK)
-        return err;
-    err = db_step(stmt, &row);
-    *version = err == OK && row ? db_int(stmt, 0) : 0;
-    db_finalize(stmt);
-    return err;
+    return DB_NUMBER(db, version, 0, "SELECT MAX(version) FROM schema_version");
 }
 
 static enum err apply_migration(struct db *db, int version, const char *sql)
 {
-    struct db_stmt *stmt = NULL;
     enum err err = db_begin(db);
     if (err == OK)
         err = db_exec(db, sql);
     if (err == OK)
-        err = db_prepare(db, "INSERT INTO schema_version (version) VALUES ($1)", &stmt);
-    if (err == OK) {
-        db_bind_int(stmt, 1, version);
-        err = db_run(stmt);
-    }
-    db_finalize(stmt);
+        err = DB_EXECUTE(db, "INSERT INTO schema_version (version) VALUES ($1)", v_int(version));
     if (err == OK)
         err = db_commit(db);
     if (err != OK)

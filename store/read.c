@@ -1,5 +1,6 @@
 /* Reading one invocation: its row, payloads, attempts, log. */
 #include "store/reader.h"
+#include "store/transition.h"
 
 #include <stdlib.h>
 
@@ -22,6 +23,7 @@ void reader_close(struct reader *reader)
         return;
     buf_release(&reader->args);
     buf_release(&reader->result);
+    buf_release(&reader->note);
     buf_release(&reader->row);
     for (int i = 0; i < reader->query_count; i++) {
         free(reader->queries[i].sql);
@@ -33,12 +35,11 @@ void reader_close(struct reader *reader)
 
 enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out)
 {
-    struct db_stmt *stmt = db_cached(reader->db, "SELECT data FROM payloads WHERE id = $1 AND kind = $2");
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT data FROM payloads WHERE id = $1 AND kind = $2", v_int(id), v_int(kind));
     if (!stmt)
         return ERR_DB;
     bool row;
-    db_bind_int(stmt, 1, id);
-    db_bind_int(stmt, 2, kind);
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
         buf_add_span(out, db_span(stmt, 0));
@@ -56,6 +57,27 @@ static enum err outside(struct reader *reader, int64_t id, int kind, struct buf 
     enum err err = reader_payload(reader, id, kind, kept);
     *out = buf_span(kept);
     return err == ERR_NOT_FOUND ? OK : err; /* pruned between the two reads */
+}
+
+/* What few rows have. The note is copied: its statement must not stay open. */
+static enum err details(struct reader *reader, struct invocation *out)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT progress, progress_note FROM details WHERE id = $1", v_int(out->id));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row && !db_is_null(stmt, 0)) {
+        out->has_progress = true;
+        out->progress = db_double(stmt, 0);
+        struct span note = db_span(stmt, 1);
+        reader->note.len = 0;
+        buf_add_span(&reader->note, note);
+        out->progress_note = note.p ? (struct span){buf_cstr(&reader->note), note.len} : note;
+    }
+    db_reset(stmt);
+    return err;
 }
 
 enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, struct invocation *out)
@@ -84,16 +106,16 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         .worker = db_span(stmt, 19),
         .error = db_span(stmt, 20),
     };
-    if (view == VIEW_BASIC)
-        return OK;
     int64_t flags = db_int(stmt, ROW_FLAGS);
+    enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
+    if (view == VIEW_BASIC || err != OK)
+        return err;
     out->args = db_span(stmt, ROW_ARGS);
     out->result = db_span(stmt, ROW_RESULT);
-    enum err err = OK;
     if (flags & FLAG_ARGS_OUTSIDE)
-        err = outside(reader, out->id, 1, &reader->args, &out->args);
+        err = outside(reader, out->id, PAYLOAD_ARGS, &reader->args, &out->args);
     if (err == OK && (flags & FLAG_RESULT_OUTSIDE) && out->status == STATUS_SUCCEEDED)
-        err = outside(reader, out->id, 2, &reader->result, &out->result);
+        err = outside(reader, out->id, PAYLOAD_RESULT, &reader->result, &out->result);
     return err;
 }
 
@@ -127,12 +149,13 @@ static void keep_row(struct reader *reader, struct invocation *row)
 enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out)
 {
     struct db_stmt *stmt =
-        db_cached(reader->db, view == VIEW_FULL ? "SELECT " ROW_COLUMNS_FULL " FROM invocations i WHERE i.id = $1"
-                                                : "SELECT " ROW_COLUMNS " FROM invocations i WHERE i.id = $1");
+        DB_QUERY(reader->db,
+                 view == VIEW_FULL ? "SELECT " ROW_COLUMNS_FULL " FROM invocations i WHERE i.id = $1"
+                                   : "SELECT " ROW_COLUMNS " FROM invocations i WHERE i.id = $1",
+                 v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
-    db_bind_int(stmt, 1, id);
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
         err = row_read(reader, stmt, view, out);
@@ -147,13 +170,13 @@ enum err reader_get(struct reader *reader, int64_t id, enum view view, struct in
 enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id,
                          uint8_t digest[32])
 {
-    struct db_stmt *stmt = db_cached(reader->db, "SELECT id, key_digest FROM invocations "
-                                                 "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL");
+    struct db_stmt *stmt = DB_QUERY(reader->db,
+                                    "SELECT id, key_digest FROM invocations "
+                                    "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL",
+                                    v_text(key_owner(owner)), v_text(key));
     if (!stmt)
         return ERR_DB;
     bool row;
-    db_bind_text(stmt, 1, key_owner(owner));
-    db_bind_text(stmt, 2, key);
     enum err err = db_step(stmt, &row);
     if (err == OK && row) {
         struct span bytes = db_span(stmt, 1);
@@ -173,13 +196,14 @@ static enum err all_attempts(struct reader *reader, const struct invocation *las
                              void (*each)(void *, const struct attempt_row *), void *context)
 {
     enum err err;
-    struct db_stmt *stmt = db_cached(reader->db, "SELECT attempt, status, started_at, finished_at, worker, error "
-                                                 "FROM attempts WHERE id = $1 ORDER BY attempt");
+    struct db_stmt *stmt = DB_QUERY(reader->db,
+                                    "SELECT attempt, status, started_at, finished_at, worker, error "
+                                    "FROM attempts WHERE id = $1 ORDER BY attempt",
+                                    v_int(last->id));
     if (!stmt)
         return ERR_DB;
     bool row;
     int highest = 0;
-    db_bind_int(stmt, 1, last->id);
     while ((err = db_step(stmt, &row)) == OK && row) {
         highest = (int)db_int(stmt, 0);
         each(context, &(struct attempt_row){highest, (enum status)db_int(stmt, 1), db_int(stmt, 2),
@@ -212,24 +236,23 @@ enum err reader_attempts(struct reader *reader, int64_t id, void (*each)(void *,
 enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offset, int64_t limit, struct buf *out,
                     int64_t *total)
 {
-    struct db_stmt *sizes = db_cached(reader->db, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 "
-                                                  "AND ($2 = 0 OR attempt = $2) ORDER BY seq");
+    struct db_stmt *sizes = DB_QUERY(reader->db,
+                                     "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 "
+                                     "AND ($2 = 0 OR attempt = $2) ORDER BY seq",
+                                     v_int(id), v_int(attempt));
     struct db_stmt *piece = db_cached(reader->db, "SELECT data FROM logs WHERE id = $1 AND seq = $2");
     if (!sizes || !piece)
         return ERR_DB;
     bool row, found;
     enum err err;
     int64_t at = 0, end = limit < 0 || offset > INT64_MAX - limit ? INT64_MAX : offset + limit;
-    db_bind_int(sizes, 1, id);
-    db_bind_int(sizes, 2, attempt);
     while ((err = db_step(sizes, &row)) == OK && row) {
         int64_t length = db_int(sizes, 1);
         int64_t from = offset > at ? offset - at : 0, to = end - at < length ? end - at : length;
         at += length;
         if (from >= to)
             continue;
-        db_bind_int(piece, 1, id);
-        db_bind_int(piece, 2, db_int(sizes, 0));
+        db_bind(piece, (struct db_value[]){v_int(id), v_int(db_int(sizes, 0))}, 2);
         err = db_step(piece, &found);
         if (err == OK && found)
             buf_add(out, db_span(piece, 0).p + from, (size_t)(to - from));
@@ -245,16 +268,15 @@ enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offs
 enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit,
                           struct buf *out)
 {
-    struct db_stmt *stmt = db_cached(reader->db, "SELECT seq, data FROM logs WHERE id = $1 AND seq > $2 "
-                                                 "AND ($3 = 0 OR attempt = $3) ORDER BY seq");
+    struct db_stmt *stmt = DB_QUERY(reader->db,
+                                    "SELECT seq, data FROM logs WHERE id = $1 AND seq > $2 "
+                                    "AND ($3 = 0 OR attempt = $3) ORDER BY seq",
+                                    v_int(id), v_int(*seq), v_int(attempt));
     if (!stmt)
         return ERR_DB;
     bool row;
     enum err err = OK;
     size_t start = out->len;
-    db_bind_int(stmt, 1, id);
-    db_bind_int(stmt, 2, *seq);
-    db_bind_int(stmt, 3, attempt);
     while ((int64_t)(out->len - start) < limit && (err = db_step(stmt, &row)) == OK && row) {
         *seq = db_int(stmt, 0);
         buf_add_span(out, db_span(stmt, 1));

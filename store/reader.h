@@ -15,7 +15,7 @@ struct query {
 struct reader {
     struct store *store;
     struct db *db;
-    struct buf args, result; /* what stood outside the row */
+    struct buf args, result, note; /* what stood outside the row */
     struct query queries[QUERIES_KEPT];
     int query_count;
     struct buf row; /* the bytes of the last reader_get() */

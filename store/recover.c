@@ -2,6 +2,7 @@
  * casualties of the slot journal say who pays for the death. Runs before the
  * committer's thread starts, in one transaction. */
 #include "store/internal.h"
+#include "store/transition.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,7 +15,8 @@ struct found {
     int64_t id;
     int task;
     enum status status;
-    int attempt, recoveries, deaths;
+    int attempt, priority, recoveries, deaths;
+    int64_t retention_ms, lease;
     bool cancelled; /* its cancellation is on disk: it does not run again */
     bool pays, died;
 };
@@ -33,7 +35,8 @@ static struct found *list_add(struct list *list)
     return &list->items[list->count++];
 }
 
-#define FOUND_COLUMNS "id, task, status, attempt, recoveries, deaths, cancel_requested_at"
+#define FOUND_COLUMNS \
+    "id, task, status, attempt, priority, recoveries, deaths, retention_ms, lease, cancel_requested_at"
 
 static void found_read(struct db_stmt *stmt, struct found *out)
 {
@@ -42,16 +45,23 @@ static void found_read(struct db_stmt *stmt, struct found *out)
         .task = (int)db_int(stmt, 1),
         .status = (enum status)db_int(stmt, 2),
         .attempt = (int)db_int(stmt, 3),
-        .recoveries = (int)db_int(stmt, 4),
-        .deaths = (int)db_int(stmt, 5),
-        .cancelled = !db_is_null(stmt, 6),
+        .priority = (int)db_int(stmt, 4),
+        .recoveries = (int)db_int(stmt, 5),
+        .deaths = (int)db_int(stmt, 6),
+        .retention_ms = db_int(stmt, 7),
+        .lease = db_int(stmt, 8),
+        .cancelled = !db_is_null(stmt, 9),
     };
 }
 
+/* This server's turns. (Rows from before there were leases have no holder.) */
 static enum err find_running(struct store *store, struct list *list)
 {
-    struct db_stmt *stmt = db_cached(store->db, "SELECT " FOUND_COLUMNS " FROM invocations "
-                                                "WHERE status = 3 AND status <> 2 AND status <> 5");
+    struct db_stmt *stmt = DB_QUERY(store->db,
+                                    "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " STATUS(
+                                        RUNNING) " " STATUS_INDEXED " "
+                                                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
+                                    v_int(store->options.node));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -63,22 +73,17 @@ static enum err find_running(struct store *store, struct list *list)
 }
 
 /* A casualty may still stand on disk as queued: its claim was on its way. */
-static enum err find_casualty(struct store *store, struct list *list, const struct casualty *casualty)
+static enum err find_unwritten(struct store *store, struct list *list, const struct casualty *casualty)
 {
-    for (int i = 0; i < list->count; i++)
-        if (list->items[i].id == casualty->id) {
-            list->items[i].pays = casualty->pays;
-            list->items[i].died = true;
-            return OK;
-        }
     struct db_stmt *stmt =
-        db_cached(store->db, "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = 2");
+        DB_QUERY(store->db, "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = " STATUS(QUEUED),
+                 v_int(casualty->id));
     if (!stmt)
         return ERR_DB;
     bool row;
-    db_bind_int(stmt, 1, casualty->id);
     enum err err = db_step(stmt, &row);
-    if (err == OK && row) {
+    /* With its own lease there, it was started, ended and put back: the end was the last that was written. */
+    if (err == OK && row && db_int(stmt, 8) != casualty->lease) {
         struct found *found = list_add(list);
         found_read(stmt, found);
         found->attempt++; /* the start that was not written */
@@ -89,72 +94,50 @@ static enum err find_casualty(struct store *store, struct list *list, const stru
     return err;
 }
 
-static enum err keep_attempt(struct store *store, const struct found *found, int64_t now)
+/* One that lost its lease before it died harms only itself. */
+static enum err find_casualty(struct store *store, struct list *list, const struct casualty *casualty)
 {
-    struct db_stmt *stmt =
-        db_cached(store->db, "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
-                             "SELECT id, $2, 6, CASE WHEN status = 3 THEN started_at END, $3, worker, $4 "
-                             "FROM invocations WHERE id = $1 "
-                             "ON CONFLICT (id, attempt) DO NOTHING");
-    if (!stmt)
-        return ERR_DB;
-    db_bind_int(stmt, 1, found->id);
-    db_bind_int(stmt, 2, found->attempt);
-    db_bind_int(stmt, 3, now);
-    db_bind_text(stmt, 4, SPAN(CRASHED));
-    return db_run(stmt);
-}
-
-static enum err requeue(struct store *store, const struct found *found, int64_t now)
-{
-    enum status status = found->cancelled ? STATUS_CANCELLED : STATUS_QUEUED;
-    enum err err = found->cancelled ? OK : keep_attempt(store, found, now);
-    if (err != OK)
-        return err;
-    struct db_stmt *stmt =
-        db_cached(store->db, "UPDATE invocations SET status = $2, attempt = $3, recoveries = $4, deaths = $5, "
-                             "finished_at = $6, prune_at = $6 + retention_ms, expires_at = NULL, progress = NULL, "
-                             "progress_note = NULL, "
-                             "worker = CASE WHEN $2 = 2 THEN NULL ELSE worker END "
-                             "WHERE id = $1");
-    if (!stmt)
-        return ERR_DB;
-    db_bind_int(stmt, 1, found->id);
-    db_bind_int(stmt, 2, status);
-    db_bind_int(stmt, 3, found->attempt);
-    db_bind_int(stmt, 4, found->recoveries + found->pays);
-    db_bind_int(stmt, 5, found->deaths + (found->died && !found->pays));
-    db_bind_time(stmt, 6, found->cancelled ? now : 0);
-    err = db_run(stmt);
-    if (err == OK)
-        tx_change(&store->tx, found->id, found->task, found->status, status);
-    return err;
-}
-
-static enum err fail(struct store *store, const struct found *found, int64_t now)
-{
-    struct db_stmt *stmt =
-        db_cached(store->db, "UPDATE invocations SET status = 6, attempt = $2, recoveries = $3, finished_at = $4, "
-                             "started_at = CASE WHEN status = 3 THEN started_at END, "
-                             "prune_at = $4 + retention_ms, error = $5 WHERE id = $1");
-    struct db_stmt *error =
-        db_cached(store->db,
-                  "INSERT INTO errors (type, id) VALUES ('worker_crashed', $1) ON CONFLICT (type, id) DO NOTHING");
-    if (!stmt || !error)
-        return ERR_DB;
-    db_bind_int(stmt, 1, found->id);
-    db_bind_int(stmt, 2, found->attempt);
-    db_bind_int(stmt, 3, found->recoveries + 1);
-    db_bind_int(stmt, 4, now);
-    db_bind_text(stmt, 5, SPAN(CRASHED));
-    enum err err = db_run(stmt);
-    if (err == OK) {
-        db_bind_int(error, 1, found->id);
-        err = db_run(error);
+    for (int i = 0; i < list->count; i++) {
+        struct found *found = &list->items[i];
+        if (found->id != casualty->id)
+            continue;
+        if (!found->lease || found->lease == casualty->lease) {
+            found->pays = casualty->pays;
+            found->died = true;
+        }
+        return OK;
     }
-    if (err == OK)
-        tx_change(&store->tx, found->id, found->task, found->status, STATUS_FAILED);
-    return err;
+    return find_unwritten(store, list, casualty);
+}
+
+static enum err requeue(struct store *store, const struct found *found)
+{
+    return transition_move_back(
+        &store->tx, &(struct move_back){.id = found->id,
+                                        .task = found->task,
+                                        .from = found->status,
+                                        .lost = {.attempt = found->attempt,
+                                                 .recoveries = found->recoveries + found->pays,
+                                                 .deaths = found->deaths + (found->died && !found->pays),
+                                                 .at = store->tx.now,
+                                                 .error = SPAN(CRASHED)}});
+}
+
+static enum err end(struct store *store, const struct found *found)
+{
+    struct move_final move = {.id = found->id,
+                              .task = found->task,
+                              .from = found->status,
+                              .to = found->cancelled ? STATUS_CANCELLED : STATUS_FAILED,
+                              .old_priority = found->priority,
+                              .retention_ms = found->retention_ms,
+                              .lost = found->attempt,
+                              .recoveries = found->recoveries + found->pays};
+    if (!found->cancelled) {
+        move.error = SPAN(CRASHED);
+        move.error_type = SPAN("worker_crashed");
+    }
+    return transition_move_final(&store->tx, &move);
 }
 
 enum { ALONE_AFTER_DEATHS = 2 };
@@ -163,10 +146,9 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
                        recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count)
 {
     struct list list = {0};
-    int64_t now = clock_now_ms();
     *alone = NULL;
     *alone_count = 0;
-    store->tx.now = now;
+    store->tx.now = clock_now_ms();
     enum err err = db_begin(store->db);
     if (err == OK)
         err = find_running(store, &list);
@@ -175,12 +157,12 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
     *alone = xcalloc((size_t)list.count + 1, sizeof **alone);
     for (int i = 0; i < list.count && err == OK; i++) {
         struct found *found = &list.items[i];
-        if (found->pays && !found->cancelled && found->recoveries >= max_recoveries(context, found->task)) {
-            err = fail(store, found, now);
+        if (found->cancelled || (found->pays && found->recoveries >= max_recoveries(context, found->task))) {
+            err = end(store, found);
             continue;
         }
-        err = requeue(store, found, now);
-        if (!found->cancelled && found->deaths + (found->died && !found->pays) >= ALONE_AFTER_DEATHS)
+        err = requeue(store, found);
+        if (found->deaths + (found->died && !found->pays) >= ALONE_AFTER_DEATHS)
             (*alone)[(*alone_count)++] = found->id;
     }
     if (err == OK)

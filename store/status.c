@@ -1,6 +1,6 @@
 #include "store/status.h"
 
-#define TO(status) (1u << (status))
+#define TO(status) STATUS_BIT(status)
 
 static const struct {
     enum status status;

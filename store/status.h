@@ -1,22 +1,45 @@
 /* The states of an invocation, and which may become which: one table.
  *
- * The numbers are on disk and in the partial indexes; they never change. */
+ * The numbers are on disk and in the partial indexes; they never change. SQL
+ * names them by STATUS(QUEUED), which is the number as text. */
 #pragma once
 
 #include "base/buf.h"
 
+#define STATUS_NUMBER_SCHEDULED 1
+#define STATUS_NUMBER_QUEUED 2
+#define STATUS_NUMBER_RUNNING 3
+#define STATUS_NUMBER_WAITING 4
+#define STATUS_NUMBER_SUCCEEDED 5
+#define STATUS_NUMBER_FAILED 6
+#define STATUS_NUMBER_CANCELLED 7
+#define STATUS_NUMBER_HELD 8
+
+#define STATUS(name) STATUS_TEXT(STATUS_NUMBER_##name)
+#define STATUS_TEXT(number) STATUS_TEXT_OF(number)
+#define STATUS_TEXT_OF(number) #number
+
 enum status {
-    STATUS_SCHEDULED = 1, /* eligible at run_at */
-    STATUS_QUEUED = 2,    /* eligible now */
-    STATUS_RUNNING = 3,   /* an attempt is in progress */
-    STATUS_SUCCEEDED = 5, /* final, as are the two that follow */
-    STATUS_FAILED = 6,
-    STATUS_CANCELLED = 7,
+    STATUS_SCHEDULED = STATUS_NUMBER_SCHEDULED, /* eligible at run_at */
+    STATUS_QUEUED = STATUS_NUMBER_QUEUED,       /* eligible now */
+    STATUS_RUNNING = STATUS_NUMBER_RUNNING,     /* a turn is in progress, under a lease */
+    STATUS_WAITING = STATUS_NUMBER_WAITING,     /* for others' results, a message or a time; holds no slot */
+    STATUS_SUCCEEDED = STATUS_NUMBER_SUCCEEDED, /* final, as are the two that follow */
+    STATUS_FAILED = STATUS_NUMBER_FAILED,
+    STATUS_CANCELLED = STATUS_NUMBER_CANCELLED,
+    STATUS_HELD = STATUS_NUMBER_HELD, /* not eligible until something releases it */
 };
 
-enum { STATUS_SLOTS = 8 /* one past the highest, for arrays */ };
+enum { STATUS_SLOTS = 9 /* one past the highest, for arrays */ };
 
-/* "scheduled", ...; NULL for a number that is no status. */
+/* Sets of them: bits 1 << status. */
+#define STATUS_BIT(status) (1u << (status))
+enum {
+    STATUS_ANY = (1 << STATUS_SLOTS) - 1,
+    STATUS_FINALS = 1 << STATUS_SUCCEEDED | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
+};
+
+/* "scheduled", ...; NULL for a number that is no status or that nothing has yet. */
 const char *status_name(enum status status);
 bool status_parse(struct span text, enum status *status);
 
@@ -26,7 +49,7 @@ bool status_may_become(enum status from, enum status to);
 
 static inline bool status_is_final(enum status status)
 {
-    return status >= STATUS_SUCCEEDED;
+    return (STATUS_FINALS & STATUS_BIT(status)) != 0;
 }
 
 /* The k-th status in the order above, 0 when k is past the last: for loops. */

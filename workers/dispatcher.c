@@ -56,7 +56,9 @@ static void upkeep_done(struct op *op)
 static struct upkeep_timer *due_locked(struct runner *runner, int64_t now, int64_t *next_at)
 {
     *next_at = runner->flush_at < runner->refill_at ? runner->flush_at : runner->refill_at;
-    for (int i = 0; i < TIMERS; i++) {
+    if (runner->rewrite_at < *next_at)
+        *next_at = runner->rewrite_at;
+    for (int i = 0; i < UPKEEPS; i++) {
         struct upkeep_timer *timer = &runner->timers[i];
         if (timer->in_flight)
             continue;
@@ -93,6 +95,13 @@ void *dispatcher_thread(void *arg)
             runner->refill_at = INT64_MAX;
             pthread_mutex_unlock(&runner->lock);
             schedule_refill_all(runner);
+            pthread_mutex_lock(&runner->lock);
+            continue;
+        }
+        if (runner->rewrite_at <= now) {
+            struct run *runs = report_rewrites_locked(runner);
+            pthread_mutex_unlock(&runner->lock);
+            report_rewrite(runs);
             pthread_mutex_lock(&runner->lock);
             continue;
         }

@@ -29,7 +29,9 @@ struct record {
     volatile int32_t flags;
     volatile int64_t group_since_ms; /* of the boot clock */
     volatile int32_t group;          /* 0: no child */
-    int32_t unused[9];
+    int32_t unused;
+    volatile int64_t lease; /* of the turn; 0 in a file from before there were leases */
+    int32_t unused_too[6];
 };
 
 struct header {
@@ -103,6 +105,7 @@ static void take_entries(const struct header *header, const struct record *recor
         }
         entries[count++] = (struct journal_entry){
             .id = record->id,
+            .lease = record->lease,
             .attempt = record->attempt,
             .marked = record->flags & FLAG_MARKED,
             .alone = record->flags & FLAG_ALONE,
@@ -284,16 +287,17 @@ static void in_this_order(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-void journal_enter(struct journal *journal, int slot, int64_t id, int attempt, bool alone)
+void journal_enter(struct journal *journal, int slot, const struct turn *turn, bool alone)
 {
     struct record *record = &journal->records[slot];
     record->id = 0;
     in_this_order();
-    record->attempt = attempt;
+    record->attempt = turn->attempt;
+    record->lease = turn->lease;
     record->flags = alone ? FLAG_ALONE : 0;
     record->group = 0;
     in_this_order();
-    record->id = id;
+    record->id = turn->id;
     running = record;
 }
 

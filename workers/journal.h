@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "store/turn.h"
 
 #include <sys/types.h>
 
@@ -22,6 +23,7 @@ struct journal;
 /* What a slot was running when the last process died. */
 struct journal_entry {
     int64_t id;
+    int64_t lease; /* of its turn */
     int attempt;
     bool marked; /* the death was this one's doing */
     bool alone;  /* it ran with nothing beside it */
@@ -44,7 +46,7 @@ void journal_close(struct journal *journal);
 void journal_abandon(struct journal *journal);
 
 /* The calling thread starts and ends running an invocation in the slot. */
-void journal_enter(struct journal *journal, int slot, int64_t id, int attempt, bool alone);
+void journal_enter(struct journal *journal, int slot, const struct turn *turn, bool alone);
 void journal_child(struct journal *journal, int slot, pid_t group); /* 0: it has ended */
 void journal_leave(struct journal *journal, int slot);
 

@@ -17,7 +17,7 @@
 static void stop_running(struct runner *runner, int64_t id)
 {
     for (int i = 0; i < runner->slot_count; i++)
-        if (runner->slots[i].run && runner->slots[i].run->op.id == id)
+        if (runner->slots[i].run && runner->slots[i].run->turn.id == id)
             attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
 }
 
@@ -33,6 +33,8 @@ static void take_change(struct runner *runner, const struct change *change, int6
         stop_running(runner, change->id);
     if (change->to == STATUS_QUEUED)
         schedule_offer_locked(runner, change, now_us);
+    if (change->follow_up)
+        dispatcher_due_locked(runner, UPKEEP_FOLLOW_UP, 1);
     if (change->due_at)
         dispatcher_due_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)
@@ -210,7 +212,7 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
         /* After a marked death the bystanders count nothing. */
         if (marked && !left[i].marked)
             continue;
-        casualties[count++] = (struct casualty){left[i].id, left[i].marked || left[i].alone};
+        casualties[count++] = (struct casualty){left[i].id, left[i].lease, left[i].marked || left[i].alone};
     }
     err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &alone, &alone_count);
     if (err == OK)
@@ -246,7 +248,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->limits = options->limits;
     runner->slot_count = options->slots;
     runner->healthy = true;
-    runner->flush_at = runner->refill_at = INT64_MAX;
+    runner->flush_at = runner->refill_at = runner->rewrite_at = INT64_MAX;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
     pthread_condattr_t attr;
@@ -257,7 +259,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     pthread_cond_init(&runner->quiet, &attr);
     pthread_condattr_destroy(&attr);
     init_slots(runner);
-    for (int i = 0; i < TIMERS; i++)
+    for (int i = 0; i < UPKEEPS; i++)
         runner->timers[i] = (struct upkeep_timer){.runner = runner}; /* each is due once at the start */
 
     enum err err = adopt_registry(runner, options->registry);
@@ -398,7 +400,7 @@ struct slot_view *runner_slots(struct runner *runner, int *count)
     struct slot_view *out = xcalloc((size_t)runner->slot_count + 1, sizeof *out);
     for (int i = 0; i < runner->slot_count; i++) {
         const struct slot *slot = &runner->slots[i];
-        out[i] = (struct slot_view){i + 1, slot->run ? slot->run->op.id : 0, slot->run ? slot->since : 0};
+        out[i] = (struct slot_view){i + 1, slot->run ? slot->run->turn.id : 0, slot->run ? slot->since : 0};
     }
     pthread_mutex_unlock(&runner->lock);
     return out;

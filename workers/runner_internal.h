@@ -5,19 +5,29 @@
 #include "workers/runner.h"
 #include "workers/window.h"
 
-/* One attempt on its way: from taking the job until its finish is on disk. */
+/* One turn on its way: from taking the job until its end is on disk. */
 struct run {
-    struct op_run op;
-    /* Until its claim is written or refused (guarded by the runner's lock): */
-    bool claiming;
-    struct run *claim_previous, *claim_next;
-    struct job *again; /* it came anew into the queue meanwhile; goes to the window if the claim is refused */
+    struct turn turn;
+    struct op_claim claim;
+    struct op_finish finish;
     struct runner *runner;
     struct job *job;
     struct registry *registry; /* keeps the task alive */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
     struct log_chunk *chunks;
+    int64_t pieces; /* of its output, numbered so far */
+
+    /* Guarded by the runner's lock. Until its claim is written or refused: */
+    bool claiming;
+    struct run *claim_previous, *claim_next;
+    struct job *again; /* it came anew into the queue meanwhile; goes to the window if the claim is refused */
+    /* Its reports on their way (report.c): */
+    bool ended;               /* the body has, and `finish` is filled */
+    bool finish_queued;       /* and with the committer */
+    bool claim_faulted;       /* the claim met a fault: nothing is known of the turn on disk */
+    int faults;               /* that its reports met */
+    struct run *rewrite_next; /* in runner->rewrites */
 };
 
 struct slot {
@@ -48,7 +58,7 @@ struct upkeep_timer {
     int64_t next_at; /* wall clock; INT64_MAX: nothing is known to come */
 };
 
-enum { TIMERS = 3, FAILED_AGAIN_MS = 1000 };
+enum { FAILED_AGAIN_MS = 1000 };
 
 struct runner {
     struct store *store;
@@ -80,9 +90,11 @@ struct runner {
 
     struct run *claiming; /* what was taken and whose claim is neither written nor refused */
 
-    struct upkeep_timer timers[TIMERS]; /* by enum upkeep */
-    int64_t flush_at;  /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
-    int64_t refill_at; /* wall clock: when the dispatcher looks for lanes that are low; INT64_MAX: none may be */
+    struct upkeep_timer timers[UPKEEPS]; /* by enum upkeep */
+    int64_t flush_at;   /* wall clock: when native bodies' output is looked at; INT64_MAX: none runs */
+    int64_t refill_at;  /* wall clock: when the dispatcher looks for lanes that are low; INT64_MAX: none may be */
+    int64_t rewrite_at; /* wall clock: when reports that met a fault are tried again; INT64_MAX: none did */
+    struct run *rewrites;
     pthread_t dispatcher;
     bool dispatcher_started;
     struct histogram wait, run;
@@ -93,6 +105,23 @@ void *slot_thread(void *arg);
 
 /* Sends what a native body logged and reported a while ago; false if none runs there. */
 bool slot_flush_locked(struct slot *slot);
+
+/* report.c: claims and finishes on their way to disk. */
+void report_init(struct run *run);
+void report_claim(struct run *run); /* without the runner's lock */
+
+/* The body has ended and `finish` is filled: true if report_finish() is to
+ * follow, without the lock. The run is no longer the caller's after that. */
+bool report_end_locked(struct run *run);
+void report_finish(struct run *run);
+
+/* Takes those whose time has come: they are to be queued, without the lock. */
+struct run *report_rewrites_locked(struct runner *runner);
+void report_rewrite(struct run *runs);
+
+void run_free(struct run *run);
+struct log_chunk *log_chunks(const struct log_pending *pending); /* the caller frees */
+void log_pending_release(struct log_pending *pending);
 
 /* scheduler.c. `_locked`: the runner's lock is the caller's. */
 struct job *schedule_take_locked(struct runner *runner, bool *alone);

@@ -79,16 +79,16 @@ void schedule_settle_locked(struct runner *runner, struct run *run, enum err err
 static struct run *claim_of(const struct runner *runner, int64_t id)
 {
     struct run *run = runner->claiming;
-    while (run && run->op.id != id)
+    while (run && run->turn.id != id)
         run = run->claim_next;
     return run;
 }
 
-/* Is that claim still to decide about a job that was started so often? After a
- * start that it does not know of, its own was written already. */
+/* Is that claim still to decide about the job? If the row bears its lease, its
+ * turn has been already. */
 static bool decides(const struct run *run, const struct ready *ready)
 {
-    return run && ready->attempt < run->op.attempt;
+    return run && ready->lease != run->turn.lease;
 }
 
 /* --- what the store reports ------------------------------------------------------ */

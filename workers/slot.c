@@ -31,29 +31,10 @@ static struct slot *slot_of(struct attempt *attempt)
     return (struct slot *)((char *)attempt - offsetof(struct slot, attempt));
 }
 
-static struct log_chunk *chunks_of(const struct log_pending *pending)
-{
-    struct log_chunk *chunks = xmalloc((size_t)(pending->count + 1) * sizeof *chunks);
-    size_t at = 0;
-    for (int i = 0; i < pending->count; i++) {
-        chunks[i] =
-            (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
-        at += pending->pieces[i].len;
-    }
-    return chunks;
-}
-
-static void pending_release(struct log_pending *pending)
-{
-    buf_release(&pending->bytes);
-    free(pending->pieces);
-    *pending = (struct log_pending){0};
-}
-
 static void log_written(struct op *op)
 {
     struct log_write *write = (struct log_write *)op;
-    pending_release(&write->pending);
+    log_pending_release(&write->pending);
     free(write->chunks);
     free(write);
 }
@@ -62,18 +43,16 @@ static void sink_log(struct attempt *attempt, struct log_pending *pending)
 {
     struct run *run = slot_of(attempt)->run;
     struct log_write *write = xmalloc(sizeof *write);
-    op_log_init(&write->op);
+    op_log_init(&write->op, &run->turn);
     write->pending = *pending;
     *pending = (struct log_pending){0};
-    write->chunks = chunks_of(&write->pending);
-    write->op.id = run->op.id;
-    write->op.task = run->op.task;
-    write->op.attempt = run->op.attempt;
+    write->chunks = log_chunks(&write->pending);
     write->op.chunks = write->chunks;
     write->op.count = write->pending.count;
-    write->op.op.done = log_written;
-    run->op.apart = true;
-    store_queue(run->runner->store, &write->op.op);
+    write->op.from = run->pieces;
+    write->op.turn.op.done = log_written;
+    run->pieces += write->op.count;
+    store_queue(run->runner->store, &write->op.turn.op);
 }
 
 static void progress_written(struct op *op)
@@ -85,20 +64,16 @@ static void write_progress(struct slot *slot, double value, struct span note)
 {
     struct run *run = slot->run;
     struct progress_write *write = xmalloc(sizeof *write + note.len);
-    op_progress_init(&write->op);
+    op_progress_init(&write->op, &run->turn);
     if (note.p) {
         memcpy(write->note, note.p, note.len);
         write->op.note = (struct span){write->note, note.len};
     }
-    write->op.id = run->op.id;
-    write->op.task = run->op.task;
-    write->op.attempt = run->op.attempt;
     write->op.value = value;
-    write->op.op.done = progress_written;
-    run->op.apart = true;
+    write->op.turn.op.done = progress_written;
     slot->progress_held = false;
     slot->progress_us = clock_mono_us();
-    store_queue(run->runner->store, &write->op.op);
+    store_queue(run->runner->store, &write->op.turn.op);
 }
 
 /* At most ten writes a second; what comes sooner is held back, and the last of
@@ -132,46 +107,6 @@ static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progr
 
 /* --- the end of a run ---------------------------------------------------------------- */
 
-static void run_free(struct run *run)
-{
-    outcome_release(&run->outcome);
-    pending_release(&run->log);
-    registry_unref(run->registry);
-    free(run->chunks);
-    free(run->again);
-    free(run->job);
-    free(run);
-}
-
-/* The claim is on disk, or it was refused: then the body is told to stop, and
- * its finish will be refused too. */
-static void claimed(struct op *op)
-{
-    struct run *run = op->owner;
-    struct runner *runner = run->runner;
-    pthread_mutex_lock(&runner->lock);
-    schedule_settle_locked(runner, run, op->err);
-    for (int i = 0; op->err != OK && i < runner->slot_count; i++)
-        if (runner->slots[i].run == run)
-            attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
-    pthread_mutex_unlock(&runner->lock);
-}
-
-static void finished(struct op *op)
-{
-    struct run *run = op->owner;
-    struct runner *runner = run->runner;
-    if (op->err != OK && op->err != ERR_CONFLICT)
-        log_error("a finish was not written", LOG_INT("attempt", run->op.attempt),
-                  LOG_STR("error", err_name(op->err)));
-    pthread_mutex_lock(&runner->lock);
-    schedule_settle_locked(runner, run, op->err); /* if the two merged */
-    if (--runner->finishing == 0)
-        pthread_cond_broadcast(&runner->quiet);
-    pthread_mutex_unlock(&runner->lock);
-    run_free(run);
-}
-
 static double random_of(struct slot *slot)
 {
     slot->random ^= slot->random << 13; /* xorshift64 (Marsaglia 2003) */
@@ -183,7 +118,7 @@ static double random_of(struct slot *slot)
 /* Decides what becomes of the invocation. */
 static void decide(struct slot *slot, struct run *run, const struct task *task)
 {
-    struct op_run *op = &run->op;
+    struct op_finish *op = &run->finish;
     const struct outcome *outcome = &run->outcome;
     struct span type = buf_span(&outcome->type);
     op->next = FINISH_FINAL;
@@ -226,7 +161,7 @@ static bool prepare_args(struct slot *slot, struct run *run, const struct task *
     if (!sent.p) {
         enum err err = slot->reader ? OK : reader_open(run->runner->store, &slot->reader, &why);
         if (err == OK)
-            err = reader_payload(slot->reader, run->op.id, 1, &outside);
+            err = reader_payload(slot->reader, run->turn.id, 1, &outside);
         if (err != OK) {
             outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"),
                          (struct span){0});
@@ -269,8 +204,8 @@ static void run_body(struct slot *slot, struct run *run, const struct task *task
 {
     struct runner *runner = slot->runner;
     struct span args;
-    journal_enter(runner->journal, slot->index, run->op.id, run->op.attempt, alone);
-    store_claim(runner->store, &run->op);
+    journal_enter(runner->journal, slot->index, &run->turn, alone);
+    report_claim(run);
     if (prepare_args(slot, run, task, &args)) {
         slot->attempt.args = args;
         attempt_run(&slot->attempt, &run->outcome);
@@ -278,26 +213,31 @@ static void run_body(struct slot *slot, struct run *run, const struct task *task
     journal_leave(runner->journal, slot->index);
     take_rest(slot, run);
     if (run->log.count) {
-        run->chunks = chunks_of(&run->log);
-        run->op.log = run->chunks;
-        run->op.log_count = run->log.count;
+        run->chunks = log_chunks(&run->log);
+        run->finish.log = run->chunks;
+        run->finish.log_count = run->log.count;
+        run->finish.log_from = run->pieces;
     }
-    run->op.drop_stdout = run->outcome.drop_stdout && slot->attempt.log_stdout > 0;
+    run->finish.drop_stdout = run->outcome.drop_stdout && slot->attempt.log_stdout > 0;
     decide(slot, run, task);
 }
 
 static struct run *run_new(struct slot *slot, struct job *job)
 {
     struct run *run = xcalloc(1, sizeof *run);
-    op_run_init(&run->op, claimed, finished);
     run->runner = slot->runner;
     run->job = job;
-    run->op.id = job->ready.id;
-    run->op.task = job->ready.task;
-    run->op.attempt = job->ready.attempt + 1;
-    run->op.retention_ms = job->ready.retention_ms;
-    run->op.worker = span_of(slot->name);
-    run->op.started_at = clock_now_ms();
+    run->turn = (struct turn){
+        .id = job->ready.id,
+        .lease = lease_new(),
+        .task = job->ready.task,
+        .attempt = job->ready.attempt + 1,
+    };
+    report_init(run);
+    run->claim.failures = job->ready.failures;
+    run->claim.worker = span_of(slot->name);
+    run->claim.started_at = clock_now_ms();
+    run->finish.retention_ms = job->ready.retention_ms;
     return run;
 }
 
@@ -314,8 +254,8 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
     slot->limits = runner->limits; /* a reload must not change them under the body */
     slot->attempt = (struct attempt){
         .task = *task,
-        .id = run->op.id,
-        .number = run->op.attempt,
+        .id = run->turn.id,
+        .number = run->turn.attempt,
         .timeout_ms = job->ready.timeout_ms,
         .limits = &slot->limits,
         .sink = &sink,
@@ -325,7 +265,7 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
     };
     attempt_init(&slot->attempt);
     slot->run = run;
-    slot->since = run->op.started_at;
+    slot->since = run->claim.started_at;
     slot->progress_us = 0;
     slot->progress_held = false;
     runner->running++;
@@ -354,7 +294,7 @@ static void leave_locked(struct slot *slot)
 
 static bool expired(const struct run *run)
 {
-    return run->job->ready.expires_at && run->job->ready.expires_at <= run->op.started_at;
+    return run->job->ready.expires_at && run->job->ready.expires_at <= run->claim.started_at;
 }
 
 /* One that should have started earlier does not start; the dispatcher, which
@@ -393,7 +333,7 @@ void *slot_thread(void *arg)
         int64_t began_us = clock_mono_us();
         started_locked(slot, run, began_us);
         struct op_refill *refill;
-        schedule_refill_locked(runner, run->op.task, &refill);
+        schedule_refill_locked(runner, run->turn.task, &refill);
         schedule_wake_locked(runner);
         pthread_mutex_unlock(&runner->lock);
         if (refill)
@@ -404,8 +344,10 @@ void *slot_thread(void *arg)
         pthread_mutex_lock(&runner->lock);
         leave_locked(slot);
         histogram_add(&runner->run, clock_mono_us() - began_us);
+        bool finish = report_end_locked(run);
         pthread_mutex_unlock(&runner->lock);
-        store_finish(runner->store, &run->op); /* the run is no longer ours */
+        if (finish)
+            report_finish(run);
         pthread_mutex_lock(&runner->lock);
     }
     pthread_mutex_unlock(&runner->lock);

@@ -156,17 +156,59 @@ static void finished(struct op *op)
 void waited_init(struct waited *w, struct fixture *f, int64_t id, int attempt)
 {
     memset(w, 0, sizeof *w);
-    op_run_init(&w->run, claimed, finished); /* the run is w's first member: owner is both */
+    w->turn = (struct turn){.id = id, .lease = lease_new(), .task = f->task, .attempt = attempt};
+    op_claim_init(&w->claim, &w->turn);
+    op_finish_init(&w->finish, &w->turn);
+    w->claim.turn.op.owner = w->finish.turn.op.owner = w;
+    w->claim.turn.op.done = claimed;
+    w->finish.turn.op.done = finished;
     sem_init(&w->claimed, 0, 0);
     sem_init(&w->finished, 0, 0);
-    w->run.id = id;
-    w->run.task = f->task;
-    w->run.attempt = attempt;
-    w->run.retention_ms = 86400000;
-    w->run.worker = SPAN("slot-1");
-    w->run.started_at = clock_now_ms();
-    w->run.finished_at = w->run.started_at + 5;
-    w->run.status = STATUS_SUCCEEDED;
+    w->claim.worker = SPAN("slot-1");
+    w->claim.started_at = clock_now_ms();
+    w->finish.retention_ms = 86400000;
+    w->finish.finished_at = w->claim.started_at + 5;
+    w->finish.status = STATUS_SUCCEEDED;
+}
+
+void waited_task(struct waited *w, int task)
+{
+    w->turn.task = w->claim.turn.turn.task = w->finish.turn.turn.task = task;
+}
+
+struct op_progress progress_of(const struct waited *w, double value, struct span note)
+{
+    struct op_progress op;
+    op_progress_init(&op, &w->turn);
+    op.value = value;
+    op.note = note;
+    return op;
+}
+
+struct op_log log_of(const struct waited *w, int64_t from, const struct log_chunk *chunks, int count)
+{
+    struct op_log op;
+    op_log_init(&op, &w->turn);
+    op.from = from;
+    op.chunks = chunks;
+    op.count = count;
+    return op;
+}
+
+void queue_claim(struct waited *w, struct fixture *f)
+{
+    store_queue(f->store, &w->claim.turn.op);
+}
+
+void queue_finish(struct waited *w, struct fixture *f)
+{
+    store_queue(f->store, &w->finish.turn.op);
+}
+
+void together(struct fixture *f, struct op *first, struct op *second)
+{
+    first->next = second;
+    store_queue_list(f->store, first, second, 2);
 }
 
 enum err wait_claimed(struct waited *w)
@@ -184,24 +226,25 @@ enum err wait_finished(struct waited *w)
 void started(struct waited *w, struct fixture *f, int64_t id, int attempt)
 {
     waited_init(w, f, id, attempt);
-    store_claim(f->store, &w->run);
+    w->claim.failures = row_of(f, id).failures;
+    queue_claim(w, f);
     IS_OK(wait_claimed(w));
 }
 
 enum err end(struct waited *w, struct fixture *f, enum finish_next next, enum status status)
 {
-    w->run.next = next;
-    w->run.status = status;
-    if (status == STATUS_FAILED && !w->run.error.p)
+    w->finish.next = next;
+    w->finish.status = status;
+    if (status == STATUS_FAILED && !w->finish.error.p)
         set_error(w, "{\"type\":\"boom\",\"message\":\"it broke\"}", "boom");
-    store_finish(f->store, &w->run);
+    queue_finish(w, f);
     return wait_finished(w);
 }
 
 void set_error(struct waited *w, const char *json, const char *type)
 {
-    w->run.error = span_of(json);
-    w->run.error_type = span_of(type);
+    w->finish.error = span_of(json);
+    w->finish.error_type = span_of(type);
 }
 
 static void unpark(struct op *op)
@@ -289,16 +332,23 @@ void check_counters(struct fixture *f)
                          (long long)real, s);
         }
     store_tasks_free(tasks, count);
-    static const char *const satellites[] = {"payloads", "labels", "errors", "attempts", "logs"};
+    static const char *const satellites[] = {"payloads", "labels", "errors", "details"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
         cr_assert_eq(
             askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
             "orphans in %s", satellites[i]);
+    static const char *const followed[] = {"attempts", "logs"};
+    for (size_t i = 0; i < sizeof followed / sizeof *followed; i++)
+        cr_assert_eq(askf(f,
+                          "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "
+                          "AND id NOT IN (SELECT id FROM follow_ups)",
+                          followed[i]),
+                     0, "orphans in %s", followed[i]);
     cr_assert_eq(
         ask(f, "SELECT COUNT(*) FROM errors WHERE id NOT IN (SELECT id FROM invocations WHERE status = 6)"), 0,
         "errors of what did not fail");
-    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE (status >= 5) <> (prune_at IS NOT NULL)"), 0,
-                 "prune_at is for final ones, and all of them");
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE (status IN (5, 6, 7)) <> (prune_at IS NOT NULL)"),
+                 0, "prune_at is for final ones, and all of them");
 }
 
 void check_integrity(const char *path)

@@ -68,11 +68,19 @@ int64_t submit(struct fixture *f);
 
 /* An attempt whose claim and finish can be waited for. */
 struct waited {
-    struct op_run run;
+    struct turn turn;
+    struct op_claim claim;
+    struct op_finish finish;
     sem_t claimed, finished;
     enum err claim_err, finish_err;
 };
 void waited_init(struct waited *w, struct fixture *f, int64_t id, int attempt);
+void waited_task(struct waited *w, int task); /* another than f->task */
+struct op_progress progress_of(const struct waited *w, double value, struct span note);
+struct op_log log_of(const struct waited *w, int64_t from, const struct log_chunk *chunks, int count);
+void queue_claim(struct waited *w, struct fixture *f);
+void queue_finish(struct waited *w, struct fixture *f);
+void together(struct fixture *f, struct op *first, struct op *second); /* in one batch */
 enum err wait_claimed(struct waited *w);
 enum err wait_finished(struct waited *w);
 void started(struct waited *w, struct fixture *f, int64_t id, int attempt); /* claims, asserts OK */

@@ -14,7 +14,7 @@ STORE_TEST(what_waits_is_cancelled_at_once)
     }
     struct waited w;
     waited_init(&w, f, s[0].id, 1);
-    store_claim(f->store, &w.run);
+    queue_claim(&w, f);
     cr_assert_eq(wait_claimed(&w), ERR_CONFLICT);
     check_counters(f);
 }
@@ -145,8 +145,8 @@ STORE_TEST(delete_takes_final_ones_with_all_that_is_theirs)
     struct waited w;
     started(&w, f, s.id, 1);
     struct log_chunk chunk = {1, SPAN("x")};
-    w.run.log = &chunk;
-    w.run.log_count = 1;
+    w.finish.log = &chunk;
+    w.finish.log_count = 1;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
     started(&w, f, s.id, 2);
     cr_assert_eq(alter(f, ALTER_DELETE, s.id), ERR_CONFLICT);

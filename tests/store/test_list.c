@@ -27,9 +27,9 @@ static void attempt(struct fixture *f, struct model *m, uint64_t *seed)
     char json[64];
     struct waited w;
     waited_init(&w, f, m->id, 1);
-    w.run.task = m->task;
-    w.run.worker = span_of(m->worker = workers[dice(seed, 2)]);
-    store_claim(f->store, &w.run);
+    waited_task(&w, m->task);
+    w.claim.worker = span_of(m->worker = workers[dice(seed, 2)]);
+    queue_claim(&w, f);
     IS_OK(wait_claimed(&w));
     if (m->status == STATUS_RUNNING)
         return;
@@ -299,8 +299,8 @@ static void *churn(void *context)
         if (model[i].status == STATUS_QUEUED && i % 3) {
             struct waited *v = &w;
             waited_init(v, f, model[i].id, 1);
-            v->run.task = model[i].task;
-            store_claim(f->store, &v->run);
+            waited_task(v, model[i].task);
+            queue_claim(v, f);
             wait_claimed(v);
         }
     return NULL;

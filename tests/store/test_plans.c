@@ -81,23 +81,19 @@ static void do_everything(struct fixture *f)
     submit_all(f, &s, 1);
     struct waited w;
     started(&w, f, s.id, 1);
-    struct op_progress progress;
-    op_progress_init(&progress);
-    progress.id = s.id;
-    progress.task = f->task;
-    progress.attempt = 1;
-    IS_OK(store_do(f->store, &progress.op));
+    struct op_progress progress = progress_of(&w, 0.5, SPAN("half"));
+    IS_OK(store_do(f->store, &progress.turn.op));
     struct log_chunk chunk = {1, SPAN("x")};
-    w.run.log = &chunk;
-    w.run.log_count = 1;
-    w.run.drop_stdout = true;
+    w.finish.log = &chunk;
+    w.finish.log_count = 1;
+    w.finish.drop_stdout = true;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
     started(&w, f, s.id, 2);
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_FAILED));
     list(f, (struct filter){.error = SPAN("boom")});
     IS_OK(alter(f, ALTER_RETRY, s.id));
     started(&w, f, s.id, 3);
-    w.run.result = (struct span){large, sizeof large};
+    w.finish.result = (struct span){large, sizeof large};
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     struct invocation row;
     IS_OK(reader_get(f->reader, s.id, VIEW_FULL, &row));
@@ -111,6 +107,9 @@ static void do_everything(struct fixture *f)
     IS_OK(reader_find_key(f->reader, SPAN(""), SPAN("k"), &row.id, digest));
     IS_OK(alter(f, ALTER_DELETE, s.id));
     int64_t id = submit(f);
+    waited_init(&w, f, id, 1);
+    together(f, &w.claim.turn.op, &w.finish.turn.op);
+    id = submit(f);
     struct op_alter patch;
     op_alter_init(&patch, ALTER_PATCH, &id, 1);
     patch.set_priority = true;
@@ -143,7 +142,7 @@ static void do_everything(struct fixture *f)
     fixture_open(f);
     int64_t *alone;
     int count;
-    IS_OK(store_recover(f->store, &(struct casualty){casualty, true}, 1, one, NULL, &alone, &count));
+    IS_OK(store_recover(f->store, &(struct casualty){casualty, 7, true}, 1, one, NULL, &alone, &count));
     free(alone);
     fixture_start(f);
 }
@@ -154,6 +153,7 @@ static const struct {
 } hot[] = {
     {"UPDATE invocations SET status = 3", "INTEGER PRIMARY KEY"},
     {"UPDATE invocations SET status = ?3, finished_at", "INTEGER PRIMARY KEY"},
+    {"UPDATE invocations SET status = ?3, attempt = ?4", "INTEGER PRIMARY KEY"},
     {"priority = ?2 AND id > ?3 ORDER BY id", "invocations_ready (task=? AND priority=? AND id>?)"},
     {"priority > ?2 ORDER BY priority, id", "invocations_ready (task=? AND priority>?)"},
     {"MIN(priority)", "invocations_ready (task=? AND priority>?)"},
@@ -177,9 +177,12 @@ static const struct {
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?)"},
-    {"DELETE FROM logs WHERE id = ?1", "logs_1 (id=?)"},
-    {"DELETE FROM attempts", "attempts_1 (id=?)"},
-    {"MAX(seq)", "logs_1 (id=?)"},
+    {"DELETE FROM logs WHERE id = ?1 AND seq <= ?2", "logs_1 (id=? AND seq<?)"},
+    {"DELETE FROM logs WHERE id = ?1 AND attempt", "logs_1 (id=?)"},
+    {"DELETE FROM attempts", "attempts_1 (id=? AND attempt<?)"},
+    {"INSERT INTO logs", "INTEGER PRIMARY KEY"},
+    {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
+    {"FROM details", "INTEGER PRIMARY KEY"},
     {"seq > ?2", "logs_1 (id=? AND seq>?)"},
 };
 enum { HOT = sizeof hot / sizeof *hot };

@@ -49,7 +49,7 @@ static struct op *random_op(struct fixture *f, struct piece *p, int64_t *known, 
         p->alter.run_at = clock_now_ms() + dice(seed, 30);
         return &p->alter.op;
     }
-    op_upkeep_init(&p->upkeep, (enum upkeep)dice(seed, 3));
+    op_upkeep_init(&p->upkeep, (enum upkeep)dice(seed, UPKEEPS));
     return &p->upkeep.op;
 }
 
@@ -62,21 +62,22 @@ static void random_run(struct fixture *f, struct piece *p, int64_t id, uint64_t 
     if (!p->runs)
         return;
     waited_init(&p->run, f, id, row.attempt + (dice(seed, 8) != 0));
-    p->run.run.task = row.task;
-    p->run.run.retention_ms = row.retention_ms;
-    p->run.run.next = (enum finish_next)dice(seed, 3);
-    p->run.run.status = (enum status)(STATUS_SUCCEEDED + dice(seed, 3));
-    p->run.run.run_at = dice(seed, 2) ? clock_now_ms() + dice(seed, 30) : 0;
-    p->run.run.result = dice(seed, 4) ? SPAN("[1]") : (struct span){large, sizeof large};
+    waited_task(&p->run, row.task);
+    p->run.claim.failures = row.failures;
+    p->run.finish.retention_ms = row.retention_ms;
+    p->run.finish.next = (enum finish_next)dice(seed, 3);
+    p->run.finish.status = (enum status)(STATUS_SUCCEEDED + dice(seed, 3));
+    p->run.finish.run_at = dice(seed, 2) ? clock_now_ms() + dice(seed, 30) : 0;
+    p->run.finish.result = dice(seed, 4) ? SPAN("[1]") : (struct span){large, sizeof large};
     if (dice(seed, 3) == 0) {
-        p->run.run.log = &chunk;
-        p->run.run.log_count = 1;
+        p->run.finish.log = &chunk;
+        p->run.finish.log_count = 1;
     }
     set_error(&p->run, "{\"type\":\"boom\"}", "boom");
-    store_claim(f->store, &p->run.run);
+    queue_claim(&p->run, f);
     if (dice(seed, 2))
         cr_assert(wait_claimed(&p->run) == OK || p->run.claim_err == ERR_CONFLICT);
-    store_finish(f->store, &p->run.run);
+    queue_finish(&p->run, f);
 }
 
 STORE_TEST(counters_are_what_counting_says_after_thousands_of_operations)

@@ -32,7 +32,7 @@ STORE_TEST(who_kills_the_server_pays_until_the_budget_is_spent)
     for (int i = 1; i <= 4; i++) {
         struct waited w;
         started(&w, f, id, i);
-        cr_assert_eq(die(f, &(struct casualty){id, true}, 1, alone), 0);
+        cr_assert_eq(die(f, &(struct casualty){id, w.turn.lease, true}, 1, alone), 0);
         struct invocation row = row_of(f, id);
         cr_assert_eq(row.status, i < 4 ? STATUS_QUEUED : STATUS_FAILED);
         cr_assert_eq(row.recoveries, i);
@@ -54,7 +54,7 @@ STORE_TEST(nobody_pays_for_an_unmarked_death_but_two_make_it_run_alone)
     for (int i = 1; i <= 2; i++) {
         started(&w, f, id, i);
         started(&v, f, beside, i);
-        int n = die(f, &(struct casualty){id, false}, 1, alone);
+        int n = die(f, &(struct casualty){id, w.turn.lease, false}, 1, alone);
         cr_assert_eq(n, i == 2);
         cr_assert_eq(row_of(f, id).recoveries, 0);
         cr_assert_eq(status_of(f, beside), STATUS_QUEUED);
@@ -67,7 +67,7 @@ STORE_TEST(a_casualty_whose_claim_was_not_on_disk_counts_as_started)
 {
     int64_t id = submit(f), alone[10];
     for (int i = 1; i <= 4; i++) {
-        die(f, &(struct casualty){id, true}, 1, alone);
+        die(f, &(struct casualty){id, lease_new(), true}, 1, alone);
         struct invocation row = row_of(f, id);
         cr_assert_eq(row.attempt, i);
         cr_assert_eq(row.status, i < 4 ? STATUS_QUEUED : STATUS_FAILED);
@@ -86,14 +86,14 @@ STORE_TEST(an_unwritten_start_does_not_borrow_the_time_of_the_one_before)
     struct waited w;
     started(&w, f, id, 1);
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
-    die(f, &(struct casualty){id, true}, 1, alone);
+    die(f, &(struct casualty){id, lease_new(), true}, 1, alone);
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts WHERE attempt = 2 AND started_at IS NULL"), 1);
 }
 
 STORE_TEST(a_casualty_that_is_final_or_gone_changes_nothing)
 {
     int64_t id = succeed(f, submit(f)), alone[10];
-    struct casualty casualties[] = {{id, true}, {4711, true}};
+    struct casualty casualties[] = {{id, 1, true}, {4711, 2, true}};
     cr_assert_eq(die(f, casualties, 2, alone), 0);
     cr_assert_eq(status_of(f, id), STATUS_SUCCEEDED);
 }
@@ -104,7 +104,7 @@ STORE_TEST(a_cancelled_one_does_not_run_again)
     struct waited w;
     started(&w, f, id, 1);
     IS_OK(alter(f, ALTER_CANCEL, id));
-    die(f, &(struct casualty){id, false}, 1, alone);
+    die(f, &(struct casualty){id, w.turn.lease, false}, 1, alone);
     cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
     cr_assert(row_of(f, id).finished_at);
 }
@@ -118,7 +118,7 @@ STORE_TEST(a_cancellation_wins_over_a_spent_budget)
         started(&w, f, id, i);
         if (i == 4)
             IS_OK(alter(f, ALTER_CANCEL, id));
-        die(f, &(struct casualty){id, true}, 1, alone);
+        die(f, &(struct casualty){id, w.turn.lease, true}, 1, alone);
     }
     cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
 }

@@ -11,16 +11,16 @@ STORE_TEST(a_claim_and_a_finish_in_two_batches)
     struct invocation row = row_of(f, id);
     cr_assert_eq(row.status, STATUS_RUNNING);
     cr_assert_eq(row.attempt, 1);
-    cr_assert_eq(row.started_at, w.run.started_at);
+    cr_assert_eq(row.started_at, w.claim.started_at);
     IS_SPAN(row.worker, "slot-1");
-    w.run.result = SPAN("{\"n\": 1.10}");
+    w.finish.result = SPAN("{\"n\": 1.10}");
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     row = row_of(f, id);
     cr_assert_eq(row.status, STATUS_SUCCEEDED);
-    cr_assert_eq(row.finished_at, w.run.finished_at);
+    cr_assert_eq(row.finished_at, w.finish.finished_at);
     IS_SPAN(row.result, "{\"n\": 1.10}");
     cr_assert_eq(f->change_count, 3);
-    cr_assert_eq(f->changes[2].prune_at, w.run.finished_at + 86400000);
+    cr_assert_eq(f->changes[2].prune_at, w.finish.finished_at + 86400000);
     check_counters(f);
 }
 
@@ -40,51 +40,48 @@ STOPPED_TEST(a_claim_and_a_finish_in_one_batch_are_one_write)
     f->change_count = 0;
     struct waited w;
     waited_init(&w, f, s.id, 1);
-    store_claim(f->store, &w.run);
-    char large[4000];
-    memset(large, '7', sizeof large);
-    w.run.result = (struct span){large, sizeof large};
-    store_finish(f->store, &w.run);
-    cr_assert(w.run.merged);
+    queue_claim(&w, f);
+    w.finish.result = SPAN("[7]");
+    queue_finish(&w, f);
     fixture_start(f);
+    IS_OK(wait_claimed(&w));
     IS_OK(wait_finished(&w));
-    cr_assert_neq(sem_trywait(&w.claimed), 0, "only finish.done is called");
     cr_assert_eq(f->change_count, 1);
     cr_assert_eq(f->changes[0].from, STATUS_QUEUED);
     cr_assert_eq(f->changes[0].to, STATUS_SUCCEEDED);
     struct invocation row = row_of(f, s.id);
     cr_assert_eq(row.attempt, 1);
-    cr_assert_eq(row.started_at, w.run.started_at);
-    cr_assert_eq(row.result.len, sizeof large);
+    cr_assert_eq(row.started_at, w.claim.started_at);
+    IS_SPAN(row.result, "[7]");
     IS_SPAN(row.worker, "slot-1");
     check_counters(f);
 }
 
-/* From a done() the queue is not yet taken again: claim and finish merge. */
-static struct waited *merging;
-static struct store *merging_store;
+/* From a done() the queue is not yet taken again: claim and finish meet. */
+static struct waited *meeting;
+static struct fixture *meeting_in;
 
 static void claim_and_finish(struct op *op)
 {
     struct parked *parked = op->owner;
-    store_claim(merging_store, &merging->run);
-    store_finish(merging_store, &merging->run);
+    queue_claim(meeting, meeting_in);
+    queue_finish(meeting, meeting_in);
     sem_post(&parked->done);
 }
 
-STORE_TEST(a_merged_failure_is_retried_and_its_attempt_kept)
+STORE_TEST(a_failure_that_meets_its_claim_is_retried_and_its_attempt_kept)
 {
     struct submission s = plain(f);
     s.max_retries = 1;
     submit_all(f, &s, 1);
     struct waited w;
     waited_init(&w, f, s.id, 1);
-    w.run.next = FINISH_RETRY;
-    w.run.status = STATUS_FAILED;
-    w.run.run_at = clock_now_ms() + 60000;
+    w.finish.next = FINISH_RETRY;
+    w.finish.status = STATUS_FAILED;
+    w.finish.run_at = clock_now_ms() + 60000;
     set_error(&w, "{\"type\":\"boom\"}", "boom");
-    merging = &w;
-    merging_store = f->store;
+    meeting = &w;
+    meeting_in = f;
     struct op_pause op;
     struct parked parked;
     op_pause_init(&op, f->task, false);
@@ -93,17 +90,16 @@ STORE_TEST(a_merged_failure_is_retried_and_its_attempt_kept)
     store_queue(f->store, &op.op);
     wait_parked(&parked);
     IS_OK(wait_finished(&w));
-    cr_assert(w.run.merged);
     struct invocation row = row_of(f, s.id);
     cr_assert_eq(row.status, STATUS_SCHEDULED);
     cr_assert_eq(row.attempt, 1);
     cr_assert_eq(row.failures, 1);
-    cr_assert_eq(row.run_at, w.run.run_at);
+    cr_assert_eq(row.run_at, w.finish.run_at);
     cr_assert_eq(askf(f, "SELECT COUNT(*) FROM attempts WHERE id = %lld AND attempt = 1", (long long)s.id), 1);
     check_counters(f);
 }
 
-STOPPED_TEST(a_merged_claim_of_what_is_gone_is_a_conflict)
+STOPPED_TEST(a_claim_and_a_finish_of_what_is_gone_are_conflicts)
 {
     fixture_start(f);
     int64_t id = submit(f);
@@ -112,9 +108,10 @@ STOPPED_TEST(a_merged_claim_of_what_is_gone_is_a_conflict)
     fixture_open(f);
     struct waited w;
     waited_init(&w, f, id, 1);
-    store_claim(f->store, &w.run);
-    store_finish(f->store, &w.run);
+    queue_claim(&w, f);
+    queue_finish(&w, f);
     fixture_start(f);
+    cr_assert_eq(wait_claimed(&w), ERR_CONFLICT);
     cr_assert_eq(wait_finished(&w), ERR_CONFLICT);
     cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
     check_counters(f);
@@ -126,52 +123,40 @@ STORE_TEST(a_stale_attempt_changes_nothing)
     struct waited first, second, stale;
     started(&first, f, id, 1);
     waited_init(&stale, f, id, 1);
-    store_claim(f->store, &stale.run);
+    queue_claim(&stale, f);
     cr_assert_eq(wait_claimed(&stale), ERR_CONFLICT, "it runs already");
     IS_OK(end(&first, f, FINISH_RETRY, STATUS_FAILED));
     waited_init(&stale, f, id, 1);
-    store_claim(f->store, &stale.run);
+    queue_claim(&stale, f);
     cr_assert_eq(wait_claimed(&stale), ERR_CONFLICT, "the first attempt was");
     started(&second, f, id, 2);
     waited_init(&stale, f, id, 1);
     cr_assert_eq(end(&stale, f, FINISH_FINAL, STATUS_SUCCEEDED), ERR_CONFLICT);
     cr_assert_eq(end(&stale, f, FINISH_RETRY, STATUS_FAILED), ERR_CONFLICT);
     cr_assert_eq(end(&stale, f, FINISH_REQUEUE, STATUS_FAILED), ERR_CONFLICT);
-    struct op_progress progress;
-    op_progress_init(&progress);
-    progress.id = id;
-    progress.task = f->task;
-    progress.attempt = 1;
-    cr_assert_eq(store_do(f->store, &progress.op), ERR_CONFLICT);
+    struct op_progress progress = progress_of(&stale, 0.5, (struct span){NULL, 0});
+    cr_assert_eq(store_do(f->store, &progress.turn.op), ERR_CONFLICT);
     struct log_chunk chunk = {1, SPAN("late")};
-    struct op_log log;
-    op_log_init(&log);
-    log.id = id;
-    log.task = f->task;
-    log.attempt = 1;
-    log.chunks = &chunk;
-    log.count = 1;
-    cr_assert_eq(store_do(f->store, &log.op), ERR_CONFLICT);
+    struct op_log log = log_of(&stale, 0, &chunk, 1);
+    cr_assert_eq(store_do(f->store, &log.turn.op), ERR_CONFLICT);
     cr_assert_eq(status_of(f, id), STATUS_RUNNING);
     IS_OK(end(&second, f, FINISH_FINAL, STATUS_SUCCEEDED));
-    cr_assert_eq(end(&second, f, FINISH_FINAL, STATUS_FAILED), ERR_CONFLICT);
+    cr_assert_eq(end(&stale, f, FINISH_FINAL, STATUS_FAILED), ERR_CONFLICT);
+    cr_assert_eq(status_of(f, id), STATUS_SUCCEEDED);
     check_counters(f);
 }
 
 /* A log that came after its invocation was deleted stayed for ever. */
 STORE_TEST(a_log_of_what_was_deleted_leaves_nothing)
 {
-    int64_t id = succeed(f, submit(f));
+    struct waited w;
+    int64_t id = submit(f);
+    started(&w, f, id, 1);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     IS_OK(alter(f, ALTER_DELETE, id));
     struct log_chunk chunk = {1, SPAN("late")};
-    struct op_log log;
-    op_log_init(&log);
-    log.id = id;
-    log.task = f->task;
-    log.attempt = 1;
-    log.chunks = &chunk;
-    log.count = 1;
-    cr_assert_eq(store_do(f->store, &log.op), ERR_CONFLICT);
+    struct op_log log = log_of(&w, 0, &chunk, 1);
+    cr_assert_eq(store_do(f->store, &log.turn.op), ERR_CONFLICT);
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM logs"), 0);
 }
 
@@ -197,10 +182,10 @@ STORE_TEST(retries_keep_their_attempts_with_their_errors)
     struct waited w;
     started(&w, f, s.id, 1);
     set_error(&w, "{\"type\":\"one\"}", "one");
-    w.run.run_at = clock_now_ms() + 20;
+    w.finish.run_at = clock_now_ms() + 20;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
     cr_assert_eq(status_of(f, s.id), STATUS_SCHEDULED);
-    cr_assert_eq(f->changes[f->change_count - 1].due_at, w.run.run_at);
+    cr_assert_eq(f->changes[f->change_count - 1].due_at, w.finish.run_at);
     while (status_of(f, s.id) == STATUS_SCHEDULED)
         upkeep(f, UPKEEP_PROMOTE);
     const struct change *promoted = &f->changes[f->change_count - 1];
@@ -255,14 +240,8 @@ STORE_TEST(progress_is_seen_and_forgotten_with_the_attempt)
     struct waited w;
     started(&w, f, id, 1);
     uint64_t before = store_version(f->store);
-    struct op_progress op;
-    op_progress_init(&op);
-    op.id = id;
-    op.task = f->task;
-    op.attempt = 1;
-    op.value = 0.25;
-    op.note = SPAN("a quarter");
-    IS_OK(store_do(f->store, &op.op));
+    struct op_progress op = progress_of(&w, 0.25, SPAN("a quarter"));
+    IS_OK(store_do(f->store, &op.turn.op));
     cr_assert_gt(store_version(f->store), before);
     struct invocation row = row_of(f, id);
     cr_assert(row.has_progress && row.progress == 0.25);
@@ -271,17 +250,11 @@ STORE_TEST(progress_is_seen_and_forgotten_with_the_attempt)
     cr_assert(!row_of(f, id).has_progress);
 }
 
-static void write_log(struct fixture *f, int64_t id, int attempt, int stream, const char *text)
+static void write_log(struct fixture *f, const struct waited *w, int64_t number, int stream, const char *text)
 {
     struct log_chunk chunk = {stream, span_of(text)};
-    struct op_log op;
-    op_log_init(&op);
-    op.id = id;
-    op.task = f->task;
-    op.attempt = attempt;
-    op.chunks = &chunk;
-    op.count = 1;
-    IS_OK(store_do(f->store, &op.op));
+    struct op_log op = log_of(w, number, &chunk, 1);
+    IS_OK(store_do(f->store, &op.turn.op));
 }
 
 STORE_TEST(a_log_is_one_run_of_bytes_whatever_its_pieces)
@@ -289,15 +262,16 @@ STORE_TEST(a_log_is_one_run_of_bytes_whatever_its_pieces)
     int64_t id = submit(f);
     struct waited w;
     started(&w, f, id, 1);
-    write_log(f, id, 1, 1, "hello ");
-    write_log(f, id, 1, 2, "wor");
-    write_log(f, id, 1, 1, "ld");
+    write_log(f, &w, 0, 1, "hello ");
+    write_log(f, &w, 1, 2, "wor");
+    write_log(f, &w, 2, 1, "ld");
     struct log_chunk last = {2, SPAN("!\n")};
-    w.run.log = &last;
-    w.run.log_count = 1;
+    w.finish.log = &last;
+    w.finish.log_count = 1;
+    w.finish.log_from = 3;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
     started(&w, f, id, 2);
-    write_log(f, id, 2, 1, "again");
+    write_log(f, &w, 0, 1, "again");
     static const char whole[] = "hello world!\nagain";
     int64_t size = (int64_t)strlen(whole), total;
     struct buf out = {0};
@@ -322,7 +296,7 @@ STORE_TEST(a_log_is_one_run_of_bytes_whatever_its_pieces)
     IS_SPAN(buf_span(&out), whole);
     IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
     IS_SPAN(buf_span(&out), whole);
-    write_log(f, id, 2, 1, "+");
+    write_log(f, &w, 1, 1, "+");
     out.len = 0;
     IS_OK(reader_log_after(f->reader, id, 2, &seq, 1000, &out));
     IS_SPAN(buf_span(&out), "+");
@@ -335,15 +309,16 @@ STORE_TEST(a_follower_misses_nothing_when_stdout_is_dropped)
     int64_t id = submit(f);
     struct waited w;
     started(&w, f, id, 1);
-    write_log(f, id, 1, 1, "result");
-    write_log(f, id, 1, 1, "result");
+    write_log(f, &w, 0, 1, "result");
+    write_log(f, &w, 1, 1, "result");
     int64_t seq = 0, total;
     struct buf out = {0};
     IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
     struct log_chunk last = {2, SPAN("warning\n")};
-    w.run.log = &last;
-    w.run.log_count = 1;
-    w.run.drop_stdout = true;
+    w.finish.log = &last;
+    w.finish.log_count = 1;
+    w.finish.log_from = 2;
+    w.finish.drop_stdout = true;
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     out.len = 0;
     IS_OK(reader_log_after(f->reader, id, 0, &seq, 1000, &out));
@@ -364,8 +339,8 @@ STORE_TEST(what_has_started_does_not_expire_any_more)
     struct waited w;
     waited_init(&w, f, s.id, 1);
     started(&w, f, s.id, 1);
-    w.run.finished_at = clock_now_ms();
-    w.run.run_at = clock_now_ms() + 7200000;
+    w.finish.finished_at = clock_now_ms();
+    w.finish.run_at = clock_now_ms() + 7200000;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE status = 1 AND expires_at IS NULL"), 1);
 }
@@ -381,7 +356,7 @@ STORE_TEST(a_caller_that_takes_a_claim_along_does_not_end_the_committer)
     for (int i = 0; i < 8; i++) { /* later, commits here may be known as too slow for the caller's thread */
         struct waited w;
         waited_init(&w, f, submit(f), 1);
-        store_claim(f->store, &w.run);
+        queue_claim(&w, f);
         spin(150); /* it lingers by now */
         struct submission s = plain(f);
         struct op_submit op;

@@ -248,8 +248,8 @@ STOPPED_TEST(a_full_disk_refuses_writers_keeps_finishes_and_heals_by_itself)
 
     static char large[200000]; /* larger than what the WAL has room for */
     memset(large, '2', sizeof large);
-    w.run.result = (struct span){large, sizeof large};
-    store_finish(f->store, &w.run);
+    w.finish.result = (struct span){large, sizeof large};
+    queue_finish(&w, f);
     usleep(1300000); /* at least one more try */
     cr_assert_neq(sem_trywait(&w.finished), 0, "a finish is kept");
     cr_assert_eq(unlink(filler), 0);
@@ -271,8 +271,8 @@ STOPPED_TEST(a_full_disk_refuses_writers_keeps_finishes_and_heals_by_itself)
     started(&w, f, waiting, 1);
     fill_disk(filler);
     exhaust(f);
-    w.run.result = (struct span){large, sizeof large};
-    store_finish(f->store, &w.run);
+    w.finish.result = (struct span){large, sizeof large};
+    queue_finish(&w, f);
     store_stop(f->store);
     cr_assert_eq(wait_finished(&w), ERR_UNAVAILABLE);
     unlink(filler);

@@ -248,8 +248,8 @@ STORE_TEST(ids_never_go_back_when_all_is_pruned)
         submit_all(f, &s, 1);
         struct waited w;
         started(&w, f, s.id, 1);
-        w.run.retention_ms = 0;
-        w.run.finished_at = w.run.started_at;
+        w.finish.retention_ms = 0;
+        w.finish.finished_at = w.claim.started_at;
         IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
         highest = s.id;
     }

@@ -81,8 +81,8 @@ static void finish_with(struct fixture *f, int64_t id, int64_t finished_at, int6
 {
     struct waited w;
     started(&w, f, id, 1);
-    w.run.finished_at = finished_at;
-    w.run.retention_ms = retention_ms;
+    w.finish.finished_at = finished_at;
+    w.finish.retention_ms = retention_ms;
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
 }
 

@@ -76,13 +76,18 @@ static int in_a_process(void (*body)(const char *), const char *argument)
     return status;
 }
 
+static void enter(struct journal *journal, int slot, int64_t id, int attempt, bool alone)
+{
+    journal_enter(journal, slot, &(struct turn){.id = id, .lease = -id, .attempt = attempt}, alone);
+}
+
 Test(journal, a_clean_stop_leaves_no_file)
 {
     struct left left;
     struct journal *journal = opened(2, &left);
     cr_expect_eq(left.count, 0);
     cr_expect_null(left.entries);
-    journal_enter(journal, 0, 5, 1, false);
+    enter(journal, 0, 5, 1, false);
     journal_leave(journal, 0);
     cr_expect(file_exists(path));
     journal_close(journal);
@@ -93,16 +98,16 @@ Test(journal, what_ran_comes_back_once)
 {
     struct left left;
     struct journal *journal = opened(4, &left);
-    journal_enter(journal, 1, 1001, 1, false);
-    journal_enter(journal, 2, 1002, 7, true);
-    journal_enter(journal, 3, 1003, 1, false);
+    enter(journal, 1, 1001, 1, false);
+    enter(journal, 2, 1002, 7, true);
+    enter(journal, 3, 1003, 1, false);
     journal_leave(journal, 3);
     journal_close(journal);
 
     left = reopened();
     cr_assert_eq(left.count, 2);
-    cr_expect(left.entries[0].id == 1001 && left.entries[0].attempt == 1 && !left.entries[0].alone &&
-              !left.entries[0].marked);
+    cr_expect(left.entries[0].id == 1001 && left.entries[0].lease == -1001 && left.entries[0].attempt == 1 &&
+              !left.entries[0].alone && !left.entries[0].marked);
     cr_expect(left.entries[1].id == 1002 && left.entries[1].attempt == 7 && left.entries[1].alone);
     free(left.entries);
     left = reopened();
@@ -121,8 +126,8 @@ static void die_in_two_slots(const char *how)
     struct journal *journal = opened(2, &left);
     journal_install_handlers();
     journal_thread_init();
-    journal_enter(journal, 0, 100, 1, false);
-    journal_enter(journal, 1, 101, 1, false); /* this thread's is the last one */
+    enter(journal, 0, 100, 1, false);
+    enter(journal, 1, 101, 1, false); /* this thread's is the last one */
     if (strcmp(how, "segv") == 0)
         write_nowhere();
     if (strcmp(how, "abort") == 0)
@@ -175,7 +180,7 @@ static void die_outside_a_body(const char *how)
     (void)how;
     journal_install_handlers();
     journal_thread_init();
-    journal_enter(journal, 0, 100, 1, false);
+    enter(journal, 0, 100, 1, false);
     journal_leave(journal, 0);
     abort();
 }
@@ -223,7 +228,7 @@ static void *slot_thread(void *argument)
     r.attempt.id += slot->slot;
     r.attempt.journal = slot->journal;
     r.attempt.slot = slot->slot;
-    journal_enter(slot->journal, slot->slot, r.attempt.id, 1, false);
+    enter(slot->journal, slot->slot, r.attempt.id, 1, false);
     run(&r);
     journal_leave(slot->journal, slot->slot);
     run_release(&r);
@@ -320,7 +325,7 @@ Test(journal, a_damaged_or_foreign_file_counts_as_empty)
     char good[4096];
     struct left left;
     struct journal *journal = opened(3, &left);
-    journal_enter(journal, 0, 100, 1, false);
+    enter(journal, 0, 100, 1, false);
     size_t n = read_file(good, sizeof(good));
     journal_close(journal);
 
@@ -362,7 +367,7 @@ Test(journal, one_in_use_is_refused_and_left_alone)
 {
     struct left left;
     struct journal *journal = opened(1, &left);
-    journal_enter(journal, 0, 100, 1, false);
+    enter(journal, 0, 100, 1, false);
     cr_expect_eq(WEXITSTATUS(in_a_process(open_what_is_in_use, "")), 33);
     journal_close(journal);
     left = reopened();
@@ -375,7 +380,7 @@ static void die_but_leave_a_fork(const char *unused)
     struct left left;
     struct journal *journal = opened(1, &left);
     (void)unused;
-    journal_enter(journal, 0, 100, 1, false);
+    enter(journal, 0, 100, 1, false);
     pid_t pid = fork(); /* as a module's body may */
     if (pid == 0)
         for (;;)
@@ -412,7 +417,7 @@ Test(journal, in_memory_nothing_is_left)
     struct left left;
     cr_assert_eq(journal_open(NULL, 2, &journal, &left.entries, &left.count, NULL), OK);
     cr_expect_eq(left.count, 0);
-    journal_enter(journal, 0, 100, 1, false);
+    enter(journal, 0, 100, 1, false);
     journal_child(journal, 0, 12345);
     journal_leave(journal, 0);
     journal_close(journal);
@@ -513,8 +518,8 @@ Test(journal, threads_that_are_left_behind_may_still_write_and_leave_nothing)
 {
     struct left left;
     struct journal *journal = opened(2, &left);
-    journal_enter(journal, 0, 7, 1, false);
-    journal_enter(journal, 1, 8, 1, false);
+    enter(journal, 0, 7, 1, false);
+    enter(journal, 1, 8, 1, false);
     journal_abandon(journal);
     journal_child(journal, 1, 4711);
     journal_leave(journal, 0);
@@ -531,7 +536,7 @@ Test(journal, a_finished_command_leaves_no_group_behind)
     struct run r;
     run_init(&r, &task, "{}");
     r.attempt.journal = journal;
-    journal_enter(journal, 0, r.attempt.id, 1, false);
+    enter(journal, 0, r.attempt.id, 1, false);
     run(&r);
     char bytes[4096];
     int32_t group;

@@ -28,6 +28,12 @@ static void release_runner(void)
 
 TestSuite(scheduler, .init = make_runner, .fini = release_runner);
 
+/* The lease of the n-th start; a row bears that of its last. */
+static int64_t lease_of(int attempt)
+{
+    return attempt ? 100 + attempt : 0;
+}
+
 static struct change queued(enum status from, int64_t id, int attempt)
 {
     return (struct change){
@@ -35,7 +41,7 @@ static struct change queued(enum status from, int64_t id, int attempt)
         .task = 1,
         .from = from,
         .to = STATUS_QUEUED,
-        .ready = {.id = id, .task = 1, .attempt = attempt, .args = SPAN("")},
+        .ready = {.id = id, .task = 1, .attempt = attempt, .lease = lease_of(attempt), .args = SPAN("")},
     };
 }
 
@@ -59,9 +65,8 @@ static int64_t take(struct run *run)
     if (!job)
         return 0;
     *run = (struct run){.runner = &runner, .job = job};
-    run->op.id = job->ready.id;
-    run->op.task = job->ready.task;
-    run->op.attempt = job->ready.attempt + 1;
+    int attempt = job->ready.attempt + 1;
+    run->turn = (struct turn){job->ready.id, lease_of(attempt), job->ready.task, attempt};
     runner.running++;
     schedule_claim_locked(&runner, run);
     return job->ready.id;
@@ -134,7 +139,7 @@ Test(scheduler, the_next_attempt_need_not_wait_for_the_claim_of_the_last)
     offer(STATUS_QUEUED, 7, 1);
     settle(&run, OK);
     cr_expect_eq(take(&next), 7);
-    cr_expect_eq(next.op.attempt, 2);
+    cr_expect_eq(next.turn.attempt, 2);
     settle(&next, OK);
 }
 

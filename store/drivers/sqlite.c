@@ -60,7 +60,6 @@ static enum err err_of(int code)
     case SQLITE_OK:
     case SQLITE_ROW:
     case SQLITE_DONE: return OK;
-    case SQLITE_CONSTRAINT: return ERR_CONFLICT;
     case SQLITE_FULL:
     case SQLITE_IOERR:
     case SQLITE_BUSY:
@@ -70,11 +69,11 @@ static enum err err_of(int code)
     }
 }
 
-/* Faults are logged here, at their origin; a violated constraint is an outcome. */
+/* Faults are logged here, at their origin. */
 static enum err report(sqlite3 *handle, int code, const char *doing)
 {
     enum err err = err_of(code);
-    if (err != OK && err != ERR_CONFLICT)
+    if (err != OK)
         log_error("database error", LOG_STR("doing", doing), LOG_INT("code", sqlite3_extended_errcode(handle)),
                   LOG_STR("error", sqlite3_errmsg(handle)));
     return err;
@@ -120,29 +119,19 @@ static void sqlite_finalize(struct db_stmt *stmt)
     free(stmt);
 }
 
-static void sqlite_bind_null(struct db_stmt *stmt, int n)
+static void sqlite_bind(struct db_stmt *stmt, const struct db_value *values, int count)
 {
-    sqlite3_bind_null(stmt_of(stmt), n);
-}
-
-static void sqlite_bind_int(struct db_stmt *stmt, int n, int64_t value)
-{
-    sqlite3_bind_int64(stmt_of(stmt), n, value);
-}
-
-static void sqlite_bind_double(struct db_stmt *stmt, int n, double value)
-{
-    sqlite3_bind_double(stmt_of(stmt), n, value);
-}
-
-static void sqlite_bind_text(struct db_stmt *stmt, int n, struct span text)
-{
-    sqlite3_bind_text64(stmt_of(stmt), n, text.p, text.len, SQLITE_STATIC, SQLITE_UTF8);
-}
-
-static void sqlite_bind_blob(struct db_stmt *stmt, int n, struct span bytes)
-{
-    sqlite3_bind_blob64(stmt_of(stmt), n, bytes.p, bytes.len, SQLITE_STATIC);
+    sqlite3_stmt *handle = stmt_of(stmt);
+    for (int n = 1; n <= count; n++) {
+        const struct db_value *v = &values[n - 1];
+        switch (v->type) {
+        case DB_NULL: sqlite3_bind_null(handle, n); break;
+        case DB_INT: sqlite3_bind_int64(handle, n, v->integer); break;
+        case DB_REAL: sqlite3_bind_double(handle, n, v->real); break;
+        case DB_TEXT: sqlite3_bind_text64(handle, n, v->bytes.p, v->bytes.len, SQLITE_STATIC, SQLITE_UTF8); break;
+        case DB_BLOB: sqlite3_bind_blob64(handle, n, v->bytes.p, v->bytes.len, SQLITE_STATIC); break;
+        }
+    }
 }
 
 static enum err sqlite_step(struct db_stmt *stmt, bool *row)
@@ -422,13 +411,10 @@ const struct db_driver db_sqlite = {
     .open = sqlite_open,
     .close = sqlite_close,
     .exec = sqlite_exec,
+    .begin = "BEGIN IMMEDIATE", /* one that reads first could not write after another's commit */
     .prepare = sqlite_prepare,
     .finalize = sqlite_finalize,
-    .bind_null = sqlite_bind_null,
-    .bind_int = sqlite_bind_int,
-    .bind_double = sqlite_bind_double,
-    .bind_text = sqlite_bind_text,
-    .bind_blob = sqlite_bind_blob,
+    .bind = sqlite_bind,
     .step = sqlite_step,
     .reset = sqlite_reset,
     .is_null = sqlite_is_null,

@@ -1,0 +1,147 @@
+/* What a client asks of invocations that are there: cancel, retry, patch,
+ * delete. Every write is conditional on the status that was read in the same
+ * transaction. */
+#include "store/internal.h"
+#include "store/transition.h"
+
+struct alteration {
+    struct op_alter *op;
+    struct follow_up_room room; /* for what deleting leaves */
+};
+
+struct row {
+    int task;
+    enum status status;
+    int priority;
+    int64_t run_at, retention_ms;
+};
+
+static enum err read_row(struct tx *tx, int64_t id, struct row *out)
+{
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db, "SELECT task, status, priority, run_at, retention_ms FROM invocations WHERE id = $1", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row)
+        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), (int)db_int(stmt, 2),
+                            db_int(stmt, 3), db_int(stmt, 4)};
+    else if (err == OK)
+        err = ERR_NOT_FOUND;
+    db_reset(stmt);
+    return err;
+}
+
+static enum err cancel_waiting(struct tx *tx, int64_t id, const struct row *row)
+{
+    return transition_move_final(tx, &(struct move_final){.id = id,
+                                                          .task = row->task,
+                                                          .from = row->status,
+                                                          .to = STATUS_CANCELLED,
+                                                          .old_priority = row->priority,
+                                                          .retention_ms = row->retention_ms,
+                                                          .cancel_requested_at = tx->now});
+}
+
+/* The turn's end sees by `follow` that it has to look. */
+static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
+{
+    enum err err = DB_EXECUTE(tx->db,
+                              "UPDATE invocations SET cancel_requested_at = COALESCE(cancel_requested_at, $2), "
+                              "follow = follow | " FOLLOW(CANCEL) " WHERE id = $1 AND status = " STATUS(RUNNING),
+                              v_int(id), v_int(tx->now));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    if (err == OK)
+        tx_change(tx, id, row->task, STATUS_RUNNING, STATUS_RUNNING)->cancel = true;
+    return err;
+}
+
+static enum err cancel_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
+{
+    (void)a;
+    return row->status == STATUS_RUNNING ? cancel_running(tx, id, row) : cancel_waiting(tx, id, row);
+}
+
+static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
+{
+    (void)a;
+    return transition_move_back(tx, &(struct move_back){.id = id, .task = row->task, .from = row->status});
+}
+
+static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
+{
+    const struct op_alter *op = a->op;
+    int64_t run_at = op->set_run_at ? op->run_at : row->run_at;
+    return transition_move_due(tx, &(struct move_due){.id = id,
+                                                      .from = row->status,
+                                                      .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
+                                                      .old_priority = row->priority,
+                                                      .set = true,
+                                                      .priority = op->set_priority ? op->priority : row->priority,
+                                                      .run_at = run_at});
+}
+
+static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
+{
+    return transition_remove(tx, id, row->task, row->status, &a->room);
+}
+
+/* --- all of them -------------------------------------------------------------------- */
+
+/* What may be altered how. Cancelling what is final is no change, and no error. */
+static const struct {
+    unsigned from;
+    enum err (*one)(struct tx *tx, struct alteration *a, int64_t id, const struct row *row);
+} alterations[] = {
+    [ALTER_CANCEL] = {STATUS_ANY & ~STATUS_FINALS, cancel_one},
+    [ALTER_RETRY] = {1 << STATUS_FAILED | 1 << STATUS_CANCELLED, retry_one},
+    [ALTER_PATCH] = {1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED, patch_one},
+    [ALTER_DELETE] = {STATUS_FINALS, delete_one},
+};
+
+static enum err alter_one(struct tx *tx, struct alteration *a, int64_t id)
+{
+    struct op_alter *op = a->op;
+    struct row row;
+    enum err err = read_row(tx, id, &row);
+    if (err != OK)
+        return err;
+    op->status = row.status;
+    if (!(alterations[op->what].from & STATUS_BIT(row.status)))
+        return op->what == ALTER_CANCEL ? OK : ERR_CONFLICT;
+    err = alterations[op->what].one(tx, a, id, &row);
+    op->changed += err == OK;
+    return err;
+}
+
+static enum err apply_alter(struct tx *tx, struct op *base)
+{
+    struct op_alter *op = (struct op_alter *)base;
+    op->changed = 0;
+    struct alteration a = {op, {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES}};
+    for (int i = 0; i < op->count; i++) {
+        enum err err = alter_one(tx, &a, op->ids[i]);
+        if (err_is_fault(err))
+            return err;
+        if (op->errs)
+            op->errs[i] = err;
+        else if (err != OK)
+            return err;
+    }
+    return OK;
+}
+
+static bool several_alterations(const struct op *base)
+{
+    (void)base;
+    return true;
+}
+
+void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count)
+{
+    static const struct op_class class = {.name = "alter", .apply = apply_alter, .several = several_alterations};
+    *op = (struct op_alter){.what = what, .ids = ids, .count = count};
+    op_init(&op->op, &class);
+}

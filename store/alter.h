@@ -1,0 +1,28 @@
+/* What a client asks of invocations that are there. */
+#pragma once
+
+#include "store/op.h"
+#include "store/status.h"
+
+/* What a client asks of invocations that are there. Each id on its own; the
+ * outcome of each stands in `errs` (may be NULL). */
+enum alter {
+    ALTER_CANCEL, /* final ones stay as they are: OK */
+    ALTER_RETRY,  /* failed and cancelled ones, else ERR_CONFLICT */
+    ALTER_PATCH,  /* scheduled and queued ones, else ERR_CONFLICT */
+    ALTER_DELETE, /* final ones, else ERR_CONFLICT */
+};
+struct op_alter {
+    struct op op;
+    enum alter what;
+    const int64_t *ids;
+    int count;
+    enum err *errs;
+    int changed;        /* out: how many changed */
+    enum status status; /* out: of the last id, before the change */
+    bool set_priority;  /* PATCH */
+    int priority;
+    bool set_run_at;
+    int64_t run_at; /* 0: now */
+};
+void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count);

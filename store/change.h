@@ -1,0 +1,50 @@
+/* What a commit did, and who is told of it. */
+#pragma once
+
+#include "base/buf.h"
+#include "store/status.h"
+
+struct op_refill;
+
+/* What it takes to start a queued invocation. `args` is absent if it stands
+ * outside the row: read it with reader_payload(). */
+struct ready {
+    int64_t id;
+    int task;
+    int priority;
+    int attempt;   /* starts so far */
+    int64_t lease; /* of the last turn, if its holder ended it; else 0 */
+    int failures;
+    int max_retries;
+    int64_t timeout_ms;
+    int64_t retention_ms;
+    int64_t expires_at;
+    int64_t run_at; /* since when it is eligible; 0: since it was queued */
+    struct span args;
+};
+
+struct change {
+    int64_t id;
+    int task;
+    enum status from; /* 0: it is new */
+    enum status to;   /* 0: it is gone */
+    bool cancel;      /* running, and its cancellation is now on disk */
+    int64_t due_at;   /* to scheduled: run_at; else 0 */
+    int64_t expires_at;
+    int64_t prune_at;               /* to a final one */
+    bool withdrawn;                 /* from queued, otherwise than by a start */
+    int old_priority;               /* where it stood then */
+    bool follow_up;                 /* something unbounded follows it: UPKEEP_FOLLOW_UP is due */
+    const struct op_refill *refill; /* not a change: what a refill found at this point */
+    struct ready ready;             /* to queued; spans live until the listener returns */
+};
+
+/* Called after each commit, before the done()s, in commit order; also with no
+ * changes when commits work again after a failure (`healthy` says which).
+ * Any of them may be NULL. */
+struct store_listener {
+    void (*committed)(void *context, const struct change *changes, int count);
+    void (*health)(void *context, bool healthy);
+    void (*flushed)(void *context); /* after the done()s of a batch; NULL: not wanted */
+    void *context;
+};

@@ -1,0 +1,101 @@
+#include "store/follow_up.h"
+
+enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
+{
+    return DB_EXECUTE(tx->db, "INSERT INTO follow_ups (kind, id) VALUES ($1, $2)", v_int(kind), v_int(id));
+}
+
+/* --- an invocation that is gone ------------------------------------------------- */
+
+static enum err remove_attempts(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+{
+    int64_t last;
+    enum err err = DB_NUMBER(tx->db, &last, INT64_MAX,
+                             "SELECT attempt FROM attempts WHERE id = $1 ORDER BY attempt LIMIT 1 OFFSET $2",
+                             v_int(id), v_int(room->rows));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "DELETE FROM attempts WHERE id = $1 AND attempt < $2", v_int(id), v_int(last));
+    if (err == OK)
+        room->rows -= (int)db_changes(tx->db);
+    *left |= last != INT64_MAX;
+    return err;
+}
+
+/* Up to which piece there is room; the first always goes. */
+static enum err last_piece(struct tx *tx, int64_t id, struct follow_up_room *room, int64_t *last, bool *left)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err;
+    *last = -1;
+    while ((err = db_step(stmt, &row)) == OK && row) {
+        if (room->rows <= 0 || (room->bytes <= 0 && *last >= 0)) {
+            *left = true;
+            break;
+        }
+        *last = db_int(stmt, 0);
+        room->bytes -= db_int(stmt, 1);
+        room->rows--;
+    }
+    db_reset(stmt);
+    return err;
+}
+
+static enum err remove_log(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+{
+    int64_t last;
+    enum err err = last_piece(tx, id, room, &last, left);
+    if (err == OK && last >= 0)
+        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND seq <= $2", v_int(id), v_int(last));
+    return err;
+}
+
+enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+{
+    *left = false;
+    enum err err = remove_attempts(tx, id, room, left);
+    return err == OK ? remove_log(tx, id, room, left) : err;
+}
+
+/* --- a step ------------------------------------------------------------------------ */
+
+static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t *id)
+{
+    struct db_stmt *stmt = DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups ORDER BY seq LIMIT 1");
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row) {
+        *seq = db_int(stmt, 0);
+        *kind = db_int(stmt, 1);
+        *id = db_int(stmt, 2);
+    } else if (err == OK) {
+        err = ERR_NOT_FOUND;
+    }
+    db_reset(stmt);
+    return err;
+}
+
+enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
+{
+    struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
+    while (room.rows > 0 && room.bytes > 0) {
+        int64_t seq, kind, id;
+        bool left = false;
+        enum err err = first_noted(tx, &seq, &kind, &id);
+        if (err == ERR_NOT_FOUND)
+            return OK;
+        if (err == OK && kind == FOLLOW_UP_REMOVE)
+            err = follow_up_remove(tx, id, &room, &left);
+        if (err == OK && !left)
+            err = DB_EXECUTE(tx->db, "DELETE FROM follow_ups WHERE seq = $1", v_int(seq));
+        if (err != OK)
+            return err;
+    }
+    op->more = true;
+    return OK;
+}

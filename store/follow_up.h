@@ -1,0 +1,36 @@
+/* What follows a change and has no bound: noted in the transaction of the
+ * change, done in steps that go on after a crash.
+ *
+ * A change of status may concern any number of other rows: a removed
+ * invocation's output, later a group's members or a parent's children. The
+ * change itself stays quick: it notes a row in follow_ups, and the dispatcher
+ * (UPKEEP_FOLLOW_UP) does one step after the other, each a transaction of its
+ * own with at most FOLLOW_UP_ROWS rows or FOLLOW_UP_BYTES, until the row can
+ * go. */
+#pragma once
+
+#include "store/tx.h"
+#include "store/upkeep.h"
+
+enum { FOLLOW_UP_ROWS = 500, FOLLOW_UP_BYTES = 4 << 20 };
+
+/* On disk; they never change. */
+enum follow_up {
+    FOLLOW_UP_REMOVE = 1, /* the attempts and output of an invocation that is gone */
+};
+
+/* What one transaction may still touch of what is unbounded. */
+struct follow_up_room {
+    int rows;
+    int64_t bytes;
+};
+
+/* Notes it; the caller's change says `follow_up` to the listeners. */
+MUST_USE enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id);
+
+/* One step of what was noted first. */
+MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
+
+/* Removes attempts and output of an invocation as far as there is room; *left
+ * says whether some remain. */
+MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left);

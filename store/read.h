@@ -1,0 +1,58 @@
+/* Reading one invocation: its row, payloads, attempts, log. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "store/status.h"
+
+struct store;
+struct reader;
+
+/* A read-only connection, for one thread at a time. */
+MUST_USE enum err reader_open(struct store *store, struct reader **out, struct reason *why);
+void reader_close(struct reader *reader); /* takes NULL */
+
+enum view { VIEW_BASIC /* without args and result */, VIEW_FULL };
+
+/* A row. Spans live until the next call on the reader, or until the row
+ * function returns. */
+struct invocation {
+    int64_t id;
+    int task;
+    enum status status;
+    int priority, attempt, max_retries, failures, recoveries;
+    int64_t timeout_ms, retention_ms;
+    int64_t run_at, started_at, finished_at, expires_at, cancel_requested_at; /* 0: absent */
+    bool has_progress;
+    double progress;
+    struct span progress_note, args, labels, key, worker, result, error; /* absent: null */
+};
+
+MUST_USE enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out);
+
+/* Arguments (kind 1) or result (2) that stand outside the row, appended. */
+MUST_USE enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out);
+
+/* By idempotency key; the digest is copied out. */
+MUST_USE enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id,
+                                  uint8_t digest[32]);
+
+struct attempt_row {
+    int attempt;
+    enum status status;
+    int64_t started_at, finished_at;
+    struct span worker, error;
+};
+/* All of them, the current or last included, oldest first. ERR_NOT_FOUND. */
+MUST_USE enum err reader_attempts(struct reader *reader, int64_t id,
+                                  void (*row)(void *context, const struct attempt_row *row), void *context);
+
+/* The log as one run of bytes: all attempts in order, or one (attempt > 0).
+ * Appends at most `limit` bytes from `offset`; *total is its length now. */
+MUST_USE enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offset, int64_t limit,
+                             struct buf *out, int64_t *total);
+
+/* For following: appends the pieces after `*seq` (start with 0), at most about
+ * `limit` bytes, and moves `*seq` on. */
+MUST_USE enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit,
+                                   struct buf *out);

@@ -1,0 +1,26 @@
+/* What was running when the last process died. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+struct store;
+
+/* What the last process was running when it died, from the slot journal. */
+struct casualty {
+    int64_t id;
+    int64_t lease; /* of the turn that died */
+    bool pays;     /* the death was its doing, or it ran alone at an unexplained one */
+};
+
+/* Whoever failed too often becomes `worker_crashed`; asked once a casualty that
+ * pays. Returns its max_recoveries. */
+typedef int (*recoveries_fn)(void *context, int task);
+
+/* Before store_start: what was running under this server is queued again at
+ * once; other servers' turns are theirs. Casualties that pay spend
+ * max_recoveries and fail as `worker_crashed` beyond it; the others count an
+ * unexplained death. Ids with two such deaths or more come back in *alone (the
+ * caller frees): they are to run alone. */
+MUST_USE enum err store_recover(struct store *store, const struct casualty *casualties, int count,
+                                recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count);

@@ -1,0 +1,43 @@
+/* Making invocations. */
+#pragma once
+
+#include "store/op.h"
+#include "store/status.h"
+
+enum {
+    INLINE_MAX = 1024, /* arguments and results above stand in a table of their own */
+    LABELS_MAX = 32,
+    LABEL_NAME_MAX = 64,
+    LABEL_VALUE_MAX = 256,
+    KEY_MAX = 255,
+};
+
+/* One submission. Spans are borrowed until done(). */
+struct submission {
+    /* in */
+    int task;
+    int priority;
+    int max_retries;
+    int64_t timeout_ms; /* 0: none */
+    int64_t retention_ms;
+    int64_t run_at;             /* 0: now */
+    int64_t expires_at;         /* 0: never */
+    int64_t max_queued;         /* 0: no limit; of the task */
+    struct span args;           /* verbatim JSON, absent if none was given */
+    struct span labels;         /* a JSON object of strings, absent if none */
+    struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
+    uint8_t key_digest[32];
+    /* out */
+    int64_t id;
+    enum status status;
+    bool replayed; /* the key was there with the same digest: id is the first one's */
+    enum err err;  /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued) or a fault */
+};
+
+/* Submits `count` of them, each on its own; op.err is only a fault. */
+struct op_submit {
+    struct op op;
+    struct submission *items;
+    int count;
+};
+void op_submit_init(struct op_submit *op, struct submission *items, int count);

@@ -1,0 +1,562 @@
+#include "store/transition.h"
+
+#include "store/internal.h"
+
+/* One change of one row, for what leads to it and what follows it. */
+struct transition {
+    int64_t id;
+    int task;
+    enum status from, to;
+    struct change note; /* what the listeners hear of it, beyond that */
+
+    /* Of the attempt that ends with it while the invocation goes on. */
+    int attempt;             /* 0: the row's */
+    enum status ended_as;    /* 0: the row's status */
+    int64_t ended_at;        /* 0: the row's finished_at */
+    struct span ended_error; /* absent: the row's, if ended_as is 0 */
+
+    struct span error_type;      /* to failed */
+    struct follow_up_room *room; /* to nothing */
+};
+
+/* --- the followers -------------------------------------------------------------- */
+
+static enum err record_attempt(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(
+        tx->db,
+        "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
+        "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
+        "CASE WHEN status <> " STATUS(QUEUED) " THEN started_at END, COALESCE($5, finished_at), worker, "
+                                              "CASE WHEN $4 IS NULL THEN error ELSE $6 END FROM invocations "
+                                              "WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 ON "
+                                              "CONFLICT (id, attempt) DO NOTHING",
+        v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
+        v_text(t->ended_error));
+}
+
+/* A turn that was lost with its server may never have been written as started. */
+static enum err record_unwritten(struct tx *tx, struct transition *t)
+{
+    return t->attempt ? record_attempt(tx, t) : OK;
+}
+
+static enum err record_error(struct tx *tx, struct transition *t)
+{
+    if (!t->error_type.p)
+        return OK;
+    return DB_EXECUTE(tx->db, "INSERT INTO errors (type, id) VALUES ($1, $2) ON CONFLICT (type, id) DO NOTHING",
+                      v_text(t->error_type), v_int(t->id));
+}
+
+static enum err forget_error(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM errors WHERE id = $1", v_int(t->id));
+}
+
+static enum err forget_details(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM details WHERE id = $1", v_int(t->id));
+}
+
+/* Ids never go back: the highest that was ever removed is remembered. */
+static enum err note_removed(struct tx *tx, int64_t id)
+{
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO meta (name, value) VALUES ('last_id', CAST($1 AS TEXT)) ON CONFLICT (name) "
+                      "DO UPDATE SET value = excluded.value "
+                      "WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT)",
+                      v_int(id));
+}
+
+static enum err remove_satellites(struct tx *tx, struct transition *t)
+{
+    static const char *const texts[] = {
+        "DELETE FROM payloads WHERE id = $1",
+        "DELETE FROM labels WHERE id = $1",
+        "DELETE FROM errors WHERE id = $1",
+        "DELETE FROM details WHERE id = $1",
+    };
+    enum err err = note_removed(tx, t->id);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
+        err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
+    if (err == OK)
+        err = follow_up_remove(tx, t->id, t->room, &t->note.follow_up);
+    if (err == OK && t->note.follow_up)
+        err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
+    return err;
+}
+
+/* The counters are the sum of these: written once a batch (tx.c). */
+static enum err note_change(struct tx *tx, struct transition *t)
+{
+    struct change *change = tx_change(tx, t->id, t->task, t->from, t->to);
+    struct change note = t->note;
+    note.id = t->id;
+    note.task = t->task;
+    note.from = t->from;
+    note.to = t->to;
+    *change = note;
+    return OK;
+}
+
+enum {
+    NONE = 1 << 0, /* the row is new, or gone */
+    WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED,
+    MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
+};
+
+/* What follows a change that leaves one of `from` for one of `to`: `before`
+ * sees the row as it was. */
+static const struct follower {
+    unsigned from, to;
+    enum err (*before)(struct tx *tx, struct transition *t);
+    enum err (*after)(struct tx *tx, struct transition *t);
+} followers[] = {
+    {MAY_RUN_AGAIN, WAITS_TO_START, record_attempt, forget_details},
+    {1 << STATUS_QUEUED, 1 << STATUS_QUEUED, record_unwritten, NULL},
+    {STATUS_ANY, 1 << STATUS_FAILED, NULL, record_error},
+    {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
+    {STATUS_FINALS, NONE, NULL, remove_satellites},
+    {STATUS_ANY, STATUS_ANY, NULL, note_change},
+};
+enum { FOLLOWERS = sizeof followers / sizeof *followers };
+
+static bool concerns(const struct follower *follower, const struct transition *t)
+{
+    return follower->from & STATUS_BIT(t->from) && follower->to & STATUS_BIT(t->to);
+}
+
+static enum err lead(struct tx *tx, struct transition *t)
+{
+    enum err err = OK;
+    for (int i = 0; i < FOLLOWERS && err == OK; i++)
+        if (followers[i].before && concerns(&followers[i], t))
+            err = followers[i].before(tx, t);
+    return err;
+}
+
+static enum err follow(struct tx *tx, struct transition *t)
+{
+    enum err err = OK;
+    for (int i = 0; i < FOLLOWERS && err == OK; i++)
+        if (followers[i].after && concerns(&followers[i], t))
+            err = followers[i].after(tx, t);
+    return err;
+}
+
+/* --- insert --------------------------------------------------------------------- */
+
+#define INSERT_COLUMNS                                                                                 \
+    "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, " \
+    "timeout_ms, run_at, expires_at, args, labels"
+
+static enum err insert_row(struct tx *tx, const struct submission *s, bool outside)
+{
+    static const struct span none = {NULL, 0};
+    /* Two texts, because a key costs every submission that has none. */
+    return s->key.p ? DB_EXECUTE(tx->db,
+                                 INSERT_COLUMNS
+                                 ", key_owner, key, key_digest) "
+                                 "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+                                 "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
+                                 v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
+                                 v_int(s->max_retries), v_int(s->retention_ms),
+                                 v_int(outside ? FLAG_ARGS_OUTSIDE : 0), v_time(s->timeout_ms), v_time(s->run_at),
+                                 v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels),
+                                 v_text(key_owner(s->key_owner)), v_text(s->key),
+                                 v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest}))
+                    : DB_EXECUTE(tx->db,
+                                 INSERT_COLUMNS ") VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12)",
+                                 v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
+                                 v_int(s->max_retries), v_int(s->retention_ms),
+                                 v_int(outside ? FLAG_ARGS_OUTSIDE : 0), v_time(s->timeout_ms), v_time(s->run_at),
+                                 v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels));
+}
+
+enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
+{
+    bool outside = s->args.len > INLINE_MAX;
+    enum err err = insert_row(tx, s, outside);
+    *taken = err == OK && s->key.p && db_changes(tx->db) == 0;
+    if (err != OK || *taken)
+        return err;
+    if (outside)
+        err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
+    if (err != OK)
+        return err;
+    struct transition t = {.id = s->id, .task = s->task, .to = s->status};
+    t.note.expires_at = s->expires_at;
+    if (s->status == STATUS_SCHEDULED)
+        t.note.due_at = s->run_at;
+    else
+        t.note.ready = (struct ready){
+            .id = s->id,
+            .task = s->task,
+            .priority = s->priority,
+            .max_retries = s->max_retries,
+            .timeout_ms = s->timeout_ms,
+            .retention_ms = s->retention_ms,
+            .expires_at = s->expires_at,
+            .args = outside     ? (struct span){NULL, 0}
+                    : s->args.p ? s->args
+                                : SPAN(""),
+        };
+    return follow(tx, &t);
+}
+
+enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
+{
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO payloads (id, kind, data) VALUES ($1, $2, $3) "
+                      "ON CONFLICT (id, kind) DO UPDATE SET data = excluded.data",
+                      v_int(id), v_int(kind), v_text(data));
+}
+
+/* --- what it takes to start one ---------------------------------------------------- */
+
+void ready_read(struct db_stmt *stmt, struct ready *out)
+{
+    int64_t flags = db_int(stmt, 9);
+    struct span args = db_span(stmt, 10);
+    *out = (struct ready){
+        .id = db_int(stmt, 0),
+        .task = (int)db_int(stmt, 1),
+        .priority = (int)db_int(stmt, 2),
+        .attempt = (int)db_int(stmt, 3),
+        .failures = (int)db_int(stmt, 4),
+        .max_retries = (int)db_int(stmt, 5),
+        .timeout_ms = db_int(stmt, 6),
+        .retention_ms = db_int(stmt, 7),
+        .expires_at = db_int(stmt, 8),
+        .run_at = db_int(stmt, 11),
+        .lease = db_int(stmt, 12),
+        .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
+                : args.p                  ? args
+                                          : SPAN(""),
+    };
+}
+
+/* Steps a statement that returns READY_COLUMNS of the row it changed.
+ * ERR_CONFLICT: it changed none. */
+static enum err changed_ready(struct tx *tx, struct db_stmt *stmt, struct ready *out)
+{
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row) {
+        ready_read(stmt, out);
+        out->args = tx_copy(tx, out->args);
+    } else if (err == OK) {
+        err = ERR_CONFLICT;
+    }
+    db_reset(stmt);
+    return err;
+}
+
+/* --- start ------------------------------------------------------------------------- */
+
+/* What stands in the row of a turn. */
+struct row {
+    int task;
+    enum status status;
+    int64_t lease, cancel_requested_at;
+    unsigned follow;
+};
+
+static enum err read_row(struct tx *tx, int64_t id, struct row *out)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT task, status, lease, cancel_requested_at, follow FROM invocations WHERE id = $1",
+                 v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row)
+        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), db_int(stmt, 2), db_int(stmt, 3),
+                            (unsigned)db_int(stmt, 4)};
+    else if (err == OK)
+        err = ERR_CONFLICT;
+    db_reset(stmt);
+    return err;
+}
+
+/* The row is queued, but otherwise than the claim believed: whoever hears of
+ * changes gets it as it is. */
+static enum err report_ready(struct tx *tx, int64_t id)
+{
+    struct ready ready;
+    enum err err = changed_ready(
+        tx, DB_QUERY(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE id = $1", v_int(id)), &ready);
+    if (err == OK)
+        tx_change(tx, id, ready.task, STATUS_QUEUED, STATUS_QUEUED)->ready = ready;
+    return err;
+}
+
+/* The claim changed nothing: it was written before, or the row is not as believed. */
+static enum err start_refused(struct tx *tx, const struct op_claim *claim)
+{
+    const struct turn *turn = &claim->turn.turn;
+    struct row row;
+    enum err err = read_row(tx, turn->id, &row);
+    if (err != OK)
+        return err;
+    if (row.lease == turn->lease)
+        return OK;
+    if (row.status == STATUS_QUEUED)
+        err = report_ready(tx, turn->id);
+    return err == OK ? ERR_CONFLICT : err;
+}
+
+enum err transition_start(struct tx *tx, const struct op_claim *claim)
+{
+    const struct turn *turn = &claim->turn.turn;
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = " STATUS(
+            RUNNING) ", attempt = $3, started_at = $4, worker = $5, "
+                     "lease = $2, holder = $6, lease_until = $7 WHERE id = $1 AND status = " STATUS(
+                         QUEUED) " "
+                                 "AND attempt = $3 - 1 AND failures = $8",
+        v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at), v_text(claim->worker),
+        v_int(tx->store->options.node), v_time(claim->lease_until), v_int(claim->failures));
+    if (err != OK)
+        return err;
+    if (db_changes(tx->db) == 0)
+        return start_refused(tx, claim);
+    struct transition t = {.id = turn->id, .task = turn->task, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
+    return follow(tx, &t);
+}
+
+/* --- end ----------------------------------------------------------------------------- */
+
+static bool result_is_outside(const struct op_finish *finish)
+{
+    return finish->status == STATUS_SUCCEEDED && finish->result.len > INLINE_MAX;
+}
+
+/* What of the end stands in the row. */
+static struct db_value row_result(const struct op_finish *finish)
+{
+    bool inside = finish->status == STATUS_SUCCEEDED && !result_is_outside(finish);
+    return inside ? v_text(finish->result) : (struct db_value){DB_NULL, {0}};
+}
+
+static struct db_value row_error(const struct op_finish *finish)
+{
+    return finish->status == STATUS_FAILED ? v_text(finish->error) : (struct db_value){DB_NULL, {0}};
+}
+
+static enum err ended(struct tx *tx, const struct op_finish *finish, enum status from)
+{
+    const struct turn *turn = &finish->turn.turn;
+    struct transition t = {.id = turn->id, .task = turn->task, .from = from, .to = finish->status};
+    t.note.prune_at = tx_prune_at(tx, finish->finished_at + finish->retention_ms);
+    if (finish->status == STATUS_FAILED)
+        t.error_type = finish->error_type;
+    return follow(tx, &t);
+}
+
+bool transition_end_is_simple(const struct op_finish *finish)
+{
+    return finish->next == FINISH_FINAL && finish->status != STATUS_FAILED && !result_is_outside(finish) &&
+           !finish->log_count && !finish->drop_stdout;
+}
+
+enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, const struct op_finish *finish)
+{
+    const struct turn *turn = &claim->turn.turn;
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = $3, attempt = $4, started_at = $5, worker = $6, lease = $2, holder = $7, "
+        "lease_until = NULL, finished_at = $8, prune_at = $8 + retention_ms, result = $9, error = NULL "
+        "WHERE id = $1 AND status = " STATUS(QUEUED) " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
+        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(turn->attempt), v_int(claim->started_at),
+        v_text(claim->worker), v_int(tx->store->options.node), v_int(finish->finished_at), row_result(finish),
+        v_int(claim->failures));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    return err == OK ? ended(tx, finish, STATUS_QUEUED) : err;
+}
+
+static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsigned follow_believed)
+{
+    const struct turn *turn = &finish->turn.turn;
+    bool outside = result_is_outside(finish);
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, "
+        "error = $6, flags = flags | $7, lease_until = NULL, follow = 0 "
+        "WHERE id = $1 AND status = " STATUS(RUNNING) " AND lease = $2 AND follow = $8",
+        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
+        row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    if (err == OK)
+        err = ended(tx, finish, STATUS_RUNNING);
+    return err == OK && outside ? insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result) : err;
+}
+
+/* It is to run again. It has started, so it cannot expire any more: expires_in
+ * says by when it must start. */
+static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsigned follow_believed)
+{
+    const struct turn *turn = &finish->turn.turn;
+    bool retry = finish->next == FINISH_RETRY;
+    struct transition t = {
+        .id = turn->id,
+        .task = turn->task,
+        .from = STATUS_RUNNING,
+        .to = retry && finish->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
+        .ended_as = retry ? STATUS_FAILED : STATUS_CANCELLED,
+        .ended_at = finish->finished_at,
+        .ended_error = finish->error,
+    };
+    enum err err = lead(tx, &t);
+    if (err == OK)
+        err = changed_ready(
+            tx,
+            DB_QUERY(tx->db,
+                     "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
+                     "flags = flags & ~" FLAG(
+                         DETAILS) ", lease_until = NULL, expires_at = NULL, worker = NULL, "
+                                  "progress = NULL, progress_note = NULL WHERE id = $1 AND status = " STATUS(
+                                      RUNNING) " "
+                                               "AND lease = $2 AND follow = $7 RETURNING " READY_COLUMNS,
+                     v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry), v_time(finish->run_at),
+                     v_text(finish->error), v_int(follow_believed)),
+            &t.note.ready);
+    t.note.expires_at = t.note.ready.expires_at;
+    t.note.due_at = t.to == STATUS_SCHEDULED ? finish->run_at : 0;
+    return err == OK ? follow(tx, &t) : err;
+}
+
+enum err transition_end(struct tx *tx, const struct op_finish *finish)
+{
+    bool final = finish->next == FINISH_FINAL;
+    enum err err = final ? end_finally(tx, finish, 0) : ERR_CONFLICT;
+    if (err != ERR_CONFLICT)
+        return err;
+    struct row row;
+    err = read_row(tx, finish->turn.turn.id, &row);
+    if (err != OK)
+        return err;
+    if (row.lease != finish->turn.turn.lease)
+        return ERR_CONFLICT;
+    if (row.status != STATUS_RUNNING)
+        return OK; /* it was written before */
+    struct op_finish as = *finish;
+    if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
+        as.next = FINISH_FINAL;
+        as.status = STATUS_CANCELLED;
+    }
+    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.follow) : end_for_now(tx, &as, row.follow);
+}
+
+/* --- move ------------------------------------------------------------------------------ */
+
+enum err transition_move_due(struct tx *tx, const struct move_due *move)
+{
+    struct transition t = {.id = move->id, .from = move->from, .to = move->to};
+    enum err err = changed_ready(
+        tx,
+        move->set ? DB_QUERY(tx->db,
+                             "UPDATE invocations SET status = $3, priority = $5, run_at = $6 "
+                             "WHERE id = $1 AND status = $2 AND priority = $4 RETURNING " READY_COLUMNS,
+                             v_int(move->id), v_int(move->from), v_int(move->to), v_int(move->old_priority),
+                             v_int(move->priority), v_time(move->run_at))
+                  : DB_QUERY(tx->db,
+                             "UPDATE invocations SET status = $3 WHERE id = $1 AND status = $2 "
+                             "RETURNING " READY_COLUMNS,
+                             v_int(move->id), v_int(move->from), v_int(move->to)),
+        &t.note.ready);
+    if (err != OK)
+        return err;
+    t.task = t.note.ready.task;
+    t.note.expires_at = t.note.ready.expires_at;
+    t.note.due_at = move->to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
+    t.note.withdrawn = move->from == STATUS_QUEUED;
+    t.note.old_priority = move->old_priority;
+    return follow(tx, &t);
+}
+
+enum err transition_move_final(struct tx *tx, const struct move_final *move)
+{
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, error = $5, "
+        "cancel_requested_at = COALESCE($6, cancel_requested_at), attempt = COALESCE($7, attempt), "
+        "recoveries = COALESCE($8, recoveries), lease = CASE WHEN $7 IS NULL THEN lease END, lease_until = NULL, "
+        "follow = 0, started_at = CASE WHEN $7 IS NULL OR status = " STATUS(
+            RUNNING) " THEN started_at END "
+                     "WHERE id = $1 AND status = $2",
+        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+        v_time(move->cancel_requested_at), v_time(move->lost), v_time(move->lost ? move->recoveries : 0));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    if (err != OK)
+        return err;
+    struct transition t = {
+        .id = move->id, .task = move->task, .from = move->from, .to = move->to, .error_type = move->error_type};
+    t.note.prune_at = tx_prune_at(tx, tx->now + move->retention_ms);
+    t.note.withdrawn = move->from == STATUS_QUEUED;
+    t.note.old_priority = move->old_priority;
+    return follow(tx, &t);
+}
+
+static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *move)
+{
+    return DB_QUERY(
+        tx->db,
+        "UPDATE invocations SET status = " STATUS(
+            QUEUED) ", failures = 0, recoveries = 0, deaths = 0, "
+                    "run_at = NULL, error = NULL, flags = flags & ~" FLAG(
+                        DETAILS) ", expires_at = NULL, "
+                                 "finished_at = NULL, prune_at = NULL, cancel_requested_at = NULL, worker = NULL, "
+                                 "progress = NULL, progress_note = NULL WHERE id = $1 AND status = $2 "
+                                 "RETURNING " READY_COLUMNS,
+        v_int(move->id), v_int(move->from));
+}
+
+static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *move)
+{
+    return DB_QUERY(
+        tx->db,
+        "UPDATE invocations SET status = " STATUS(
+            QUEUED) ", attempt = $3, recoveries = $4, deaths = $5, "
+                    "flags = flags & ~" FLAG(DETAILS) ", expires_at = NULL, worker = NULL, lease = NULL, "
+                                                      "lease_until = NULL, progress = NULL, progress_note = NULL "
+                                                      "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
+        v_int(move->id), v_int(move->from), v_int(move->lost.attempt), v_int(move->lost.recoveries),
+        v_int(move->lost.deaths));
+}
+
+enum err transition_move_back(struct tx *tx, const struct move_back *move)
+{
+    struct transition t = {.id = move->id, .task = move->task, .from = move->from, .to = STATUS_QUEUED};
+    if (move->lost.attempt) {
+        t.attempt = move->lost.attempt;
+        t.ended_as = STATUS_FAILED;
+        t.ended_at = move->lost.at;
+        t.ended_error = move->lost.error;
+    }
+    enum err err = lead(tx, &t);
+    if (err == OK)
+        err = changed_ready(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
+                            &t.note.ready);
+    return err == OK ? follow(tx, &t) : err;
+}
+
+/* --- remove ----------------------------------------------------------------------------- */
+
+enum err transition_remove(struct tx *tx, int64_t id, int task, enum status from, struct follow_up_room *room)
+{
+    enum err err =
+        DB_EXECUTE(tx->db, "DELETE FROM invocations WHERE id = $1 AND status = $2", v_int(id), v_int(from));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    struct transition t = {.id = id, .task = task, .from = from, .room = room};
+    return err == OK ? follow(tx, &t) : err;
+}

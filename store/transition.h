@@ -1,0 +1,114 @@
+/* The one module that changes a status.
+ *
+ * Its few statements (insert, start, end, move, remove) alone write `status`.
+ * Each says in its WHERE what it believes of the row, the lease included, and
+ * changes nothing if it is not so. What follows a change and is bounded
+ * follows in the same transaction, by the table of followers in transition.c;
+ * what is not bounded is noted there and done in steps (follow_up.h).
+ *
+ * A row has a mask of what its end has to look at. The quick end says
+ * `AND follow = 0` and reads nothing; only if that changes nothing is the row
+ * read. Rows that nothing follows pay for nothing.
+ *
+ * ERR_CONFLICT: the row is not as believed. Whoever calls several of these in
+ * one operation has a savepoint around it. */
+#pragma once
+
+#include "store/follow_up.h"
+#include "store/submit.h"
+#include "store/tx.h"
+#include "store/upkeep.h"
+
+/* Bits of `follow`. On disk: they never change. */
+#define FOLLOW_NUMBER_CANCEL 1
+#define FOLLOW(name) STATUS_TEXT(FOLLOW_NUMBER_##name)
+enum {
+    FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
+};
+
+/* Bits of `flags`. On disk, too. */
+#define FLAG_NUMBER_DETAILS 4
+#define FLAG(name) STATUS_TEXT(FLAG_NUMBER_##name)
+enum {
+    FLAG_ARGS_OUTSIDE = 1,
+    FLAG_RESULT_OUTSIDE = 2,
+    FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
+};
+
+/* --- insert -------------------------------------------------------------------- */
+
+/* A new row with s->id and s->status. *taken: its key is there already, and
+ * nothing was inserted. */
+MUST_USE enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken);
+
+/* --- start and end: a turn's own ------------------------------------------------ */
+
+MUST_USE enum err transition_start(struct tx *tx, const struct op_claim *claim);
+MUST_USE enum err transition_end(struct tx *tx, const struct op_finish *finish);
+
+/* Has the end one statement and nothing to look at? Then it can be written
+ * together with its start: one write instead of two. ERR_CONFLICT: not this
+ * one; write them apart. */
+bool transition_end_is_simple(const struct op_finish *finish);
+MUST_USE enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim,
+                                           const struct op_finish *finish);
+
+/* --- move: everybody else's ------------------------------------------------------ */
+
+/* Between scheduled and queued: what is due, and what a client changes. */
+struct move_due {
+    int64_t id;
+    enum status from, to;
+    int old_priority;
+    bool set; /* priority and run_at, to these: */
+    int priority;
+    int64_t run_at;
+};
+MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
+
+/* To a final status without a turn's report: cancelled before it started,
+ * expired, or lost with the server. The turn's lease, if any, ends. */
+struct move_final {
+    int64_t id;
+    int task;
+    enum status from, to;
+    int old_priority;
+    int64_t retention_ms;
+    int64_t cancel_requested_at; /* 0: as it is */
+    struct span error, error_type;
+    int lost;       /* attempt's number, if a turn was lost with its server; else 0 */
+    int recoveries; /* of a lost one */
+};
+MUST_USE enum err transition_move_final(struct tx *tx, const struct move_final *move);
+
+/* Back to queued from a final status (a client's retry) or from a lost turn. */
+struct move_back {
+    int64_t id;
+    int task;
+    enum status from;
+    struct {
+        int attempt; /* its number */
+        int recoveries, deaths;
+        int64_t at;
+        struct span error;
+    } lost; /* attempt 0: a retry, which renews all budgets */
+};
+MUST_USE enum err transition_move_back(struct tx *tx, const struct move_back *move);
+
+/* --- remove ------------------------------------------------------------------------ */
+
+/* A final one goes, with all that is its own; what of it is too much for `room`
+ * is left to follow. */
+MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum status from,
+                                    struct follow_up_room *room);
+
+/* --- what it takes to start one ------------------------------------------------------ */
+
+#define READY_COLUMNS                                                                                         \
+    "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
+    "run_at, lease"
+void ready_read(struct db_stmt *stmt, struct ready *out);
+
+/* Arguments or a result that stand outside the row; what stood there is replaced. */
+enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
+MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);

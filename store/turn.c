@@ -1,0 +1,182 @@
+#include "store/turn.h"
+
+#include "base/digest.h"
+#include "store/internal.h"
+#include "store/transition.h"
+
+int64_t lease_new(void)
+{
+    static __thread struct {
+        int64_t tokens[64];
+        int left;
+    } drawn;
+    int64_t token;
+    do {
+        if (!drawn.left) {
+            random_bytes(drawn.tokens, sizeof drawn.tokens);
+            drawn.left = sizeof drawn.tokens / sizeof *drawn.tokens;
+        }
+        token = drawn.tokens[--drawn.left];
+    } while (!token);
+    return token;
+}
+
+static void turn_op_init(struct turn_op *op, const struct op_class *class, const struct turn *turn)
+{
+    op_init(&op->op, class);
+    op->turn = *turn;
+}
+
+/* --- claim ---------------------------------------------------------------------- */
+
+static enum err apply_claim(struct tx *tx, struct op *base)
+{
+    struct op_claim *claim = (struct op_claim *)base;
+    if (claim->end) {
+        enum err err = transition_start_and_end(tx, claim, claim->end);
+        claim->end->written = err == OK;
+        if (err == OK || err == ERR_UNAVAILABLE)
+            return err;
+    }
+    return transition_start(tx, claim);
+}
+
+void op_claim_init(struct op_claim *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true, .patient = true};
+    *op = (struct op_claim){0};
+    turn_op_init(&op->turn, &class, turn);
+}
+
+/* --- finish ------------------------------------------------------------------------ */
+
+/* Pieces of all turns stand in one order: by attempt, then as they were numbered. */
+static int64_t piece_seq(const struct turn *turn, int64_t number)
+{
+    return (int64_t)turn->attempt << 32 | number;
+}
+
+/* ERR_CONFLICT if another has the lease, or nobody, or the invocation is gone. */
+static enum err has_lease(struct tx *tx, const struct turn *turn)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(tx->db, &found, 0, "SELECT 1 FROM invocations WHERE id = $1 AND lease = $2",
+                             v_int(turn->id), v_int(turn->lease));
+    return err == OK && !found ? ERR_CONFLICT : err;
+}
+
+static enum err append_log(struct tx *tx, const struct turn *turn, int64_t from, const struct log_chunk *chunks,
+                           int count)
+{
+    enum err err = OK;
+    for (int i = 0; i < count && err == OK; i++) {
+        err =
+            DB_EXECUTE(tx->db,
+                       "INSERT INTO logs (id, seq, attempt, stream, data) SELECT $1, $2, $3, $4, $5 WHERE EXISTS "
+                       "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $6) ON CONFLICT (id, seq) DO NOTHING",
+                       v_int(turn->id), v_int(piece_seq(turn, from + i)), v_int(turn->attempt),
+                       v_int(chunks[i].stream), v_blob(chunks[i].data), v_int(turn->lease));
+        if (err == OK && db_changes(tx->db) == 0) /* written before, or lost? */
+            err = has_lease(tx, turn);
+    }
+    return err;
+}
+
+static enum err apply_finish(struct tx *tx, struct op *base)
+{
+    struct op_finish *op = (struct op_finish *)base;
+    const struct turn *turn = &op->turn.turn;
+    if (op->written)
+        return OK;
+    enum err err = transition_end(tx, op);
+    if (err == OK && op->drop_stdout)
+        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND attempt = $2 AND stream = 1", v_int(turn->id),
+                         v_int(turn->attempt));
+    return err == OK ? append_log(tx, turn, op->log_from, op->log, op->log_count) : err;
+}
+
+static bool several_ends(const struct op *base)
+{
+    const struct op_finish *op = (const struct op_finish *)base;
+    return !op->written && !transition_end_is_simple(op);
+}
+
+void op_finish_init(struct op_finish *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "finish", .apply = apply_finish, .several = several_ends, .turn = TURN_ENDS, .keep = true};
+    *op = (struct op_finish){0};
+    turn_op_init(&op->turn, &class, turn);
+}
+
+/* --- in between ------------------------------------------------------------------------ */
+
+static enum err apply_log(struct tx *tx, struct op *base)
+{
+    struct op_log *op = (struct op_log *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = append_log(tx, turn, op->from, op->chunks, op->count);
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
+static bool several_chunks(const struct op *base)
+{
+    return ((const struct op_log *)base)->count > 1;
+}
+
+void op_log_init(struct op_log *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "log",
+                                          .apply = apply_log,
+                                          .several = several_chunks,
+                                          .turn = TURN_GOES_ON,
+                                          .keep = true,
+                                          .patient = true};
+    *op = (struct op_log){0};
+    turn_op_init(&op->turn, &class, turn);
+}
+
+/* Progress stands beside the row, which says that it does from the first on. */
+static enum err apply_progress(struct tx *tx, struct op *base)
+{
+    struct op_progress *op = (struct op_progress *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = DB_EXECUTE(tx->db,
+                              "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
+                              "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status = " STATUS(
+                                  RUNNING) ") "
+                                           "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
+                                           "progress_note = excluded.progress_note",
+                              v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    if (err == OK)
+        err = DB_EXECUTE(tx->db,
+                         "UPDATE invocations SET flags = flags | " FLAG(
+                             DETAILS) " "
+                                      "WHERE id = $1 AND lease = $2 AND flags & " FLAG(DETAILS) " = 0",
+                         v_int(turn->id), v_int(turn->lease));
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
+static bool always_several(const struct op *base)
+{
+    (void)base;
+    return true;
+}
+
+void op_progress_init(struct op_progress *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "progress",
+                                          .apply = apply_progress,
+                                          .several = always_several,
+                                          .turn = TURN_GOES_ON,
+                                          .patient = true};
+    *op = (struct op_progress){0};
+    turn_op_init(&op->turn, &class, turn);
+}

@@ -1,0 +1,96 @@
+/* A turn: one run of a body, from its claim to its end, under a lease.
+ *
+ * The lease is a random token in the invocation's row. Claim sets it; every
+ * later write of the turn carries it and changes nothing if the row has
+ * another. Whoever has the token has the turn; the attempt's number is for
+ * people. Claim and finish are two records, and both are answered; what the
+ * committer makes of two that reach it together is its own affair.
+ *
+ * Safe to apply twice: a claim or an end that was written already (a commit
+ * whose outcome was not known) is found by its lease and answered OK. */
+#pragma once
+
+#include "store/op.h"
+#include "store/status.h"
+
+struct turn {
+    int64_t id;    /* of the invocation */
+    int64_t lease; /* never 0 */
+    int task;
+    int attempt; /* the number of this start */
+};
+
+/* A new random token. Any thread. */
+int64_t lease_new(void);
+
+/* Every record of a turn begins so. */
+struct turn_op {
+    struct op op;
+    struct turn turn;
+};
+
+/* The start: queued becomes running. It believes that the row is queued, was
+ * started attempt - 1 times and failed `failures` times. ERR_CONFLICT: it is
+ * not so, and there is no turn: stop the body and forget it. (A row that is
+ * queued otherwise than believed is reported to the listeners again.) */
+struct op_claim {
+    struct turn_op turn;
+    int failures;
+    int64_t lease_until; /* 0: as long as this server lives */
+    struct span worker;
+    int64_t started_at;
+    struct op_finish *end; /* the committer's */
+};
+void op_claim_init(struct op_claim *op, const struct turn *turn);
+
+/* What becomes of the invocation. */
+enum finish_next {
+    FINISH_FINAL,   /* `status` is final */
+    FINISH_RETRY,   /* failed; scheduled at run_at (0: queued at once) */
+    FINISH_REQUEUE, /* interrupted by closing; queued, no budget pays */
+};
+
+/* A piece of the turn's output. Who holds the turn numbers its pieces, from 0,
+ * so that a piece that is written twice is there once. */
+struct log_chunk {
+    int stream; /* 1 stdout, 2 stderr */
+    struct span data;
+};
+
+/* The end. ERR_CONFLICT: the lease was lost, nothing is changed. After a
+ * cancellation that is on disk, a failure or an interruption ends it as
+ * cancelled. */
+struct op_finish {
+    struct turn_op turn;
+    int64_t retention_ms;
+    enum finish_next next;
+    enum status status;
+    int64_t finished_at;
+    int64_t run_at;
+    struct span result; /* JSON; absent: null */
+    struct span error;  /* JSON object; absent if none */
+    struct span error_type;
+    const struct log_chunk *log;
+    int log_count;
+    int64_t log_from; /* the number of the first of them */
+    bool drop_stdout; /* delete what was already logged of this attempt's stdout */
+    bool written;     /* the committer's: together with its claim */
+};
+void op_finish_init(struct op_finish *op, const struct turn *turn);
+
+/* Output of a turn. ERR_CONFLICT: the lease was lost. */
+struct op_log {
+    struct turn_op turn;
+    const struct log_chunk *chunks;
+    int count;
+    int64_t from; /* the number of the first of them */
+};
+void op_log_init(struct op_log *op, const struct turn *turn);
+
+/* ERR_CONFLICT: the lease was lost, or the turn has ended. */
+struct op_progress {
+    struct turn_op turn;
+    double value;
+    struct span note; /* absent: none */
+};
+void op_progress_init(struct op_progress *op, const struct turn *turn);

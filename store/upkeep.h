@@ -1,0 +1,40 @@
+/* What time asks: upkeep in small steps, and refills of the queue in memory. */
+#pragma once
+
+#include "store/change.h"
+#include "store/op.h"
+
+/* Upkeep, in small steps; `more` says that another step is due at once. */
+enum upkeep {
+    UPKEEP_PROMOTE,   /* scheduled -> queued where run_at <= now */
+    UPKEEP_EXPIRE,    /* scheduled, queued -> failed as `expired` where expires_at <= now */
+    UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
+    UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
+};
+enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };
+struct op_upkeep {
+    struct op op;
+    enum upkeep what;
+    int64_t now;
+    bool more;       /* out */
+    int64_t next_at; /* out: when the next one is due; 0: none is known */
+};
+void op_upkeep_init(struct op_upkeep *op, enum upkeep what);
+
+/* The next `limit` queued of a task after (priority, id), in order. Its done()
+ * only frees; what was found reaches the listener in its place among the
+ * changes, because only there is it known what was queued before it and what
+ * after. */
+struct op_refill {
+    struct op op;
+    int task;
+    int after_priority;
+    int64_t after_id;
+    int limit;
+    /* out */
+    struct ready *items;
+    int count;
+    struct buf arena; /* the items' bytes */
+};
+void op_refill_init(struct op_refill *op);
+void op_refill_release(struct op_refill *op);
