@@ -103,12 +103,15 @@ build/tests/%.so: tests/unit/%.c workers/errand_task.h
 build/tests/%.so: tests/e2e/native/%.c workers/errand_task.h
 	$(native_task)
 
+# A test of two servers on one file stands between the store and its lock on that file.
+WRAP_store = -Wl,--wrap=flock
+
 # One Criterion program for tests/unit, tests/store and tests/e2e each, with the helpers of tests/*.c.
 .SECONDEXPANSION:
 $(PROGRAMS): $(B)/tests/%: $$(call objects,$$(filter-out $(NATIVE),$$(wildcard tests/*.c tests/$$*/*.c))) \
   $(LIBRARY) tests/$$*
 	$(call say,LINK,$@)
-	$Qmkdir -p $(@D) && $(LINK) -o $@ $(filter %.o %.a,$^) -lcriterion $(LIBS)
+	$Qmkdir -p $(@D) && $(LINK) $(WRAP_$*) -o $@ $(filter %.o %.a,$^) -lcriterion $(LIBS)
 $(REPLAYS): $(B)/tests/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tools/fuzz_replay.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)

@@ -16,7 +16,8 @@ BEGIN {
     below["server"] = "base store workers server"
     # header: where alone it may be included, as an anchored pattern of files
     home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
-    home["store/reader.h"] = "(tests/)?store/.*"
+    home["store/reader.h"] = home["store/tx.h"] = home["store/transition.h"] = "(tests/)?store/.*"
+    home["store/follow_up.h"] = "(tests/)?store/.*"
     library["microhttpd.h"] = "server/http[a-z_]*[.][ch]"
     library["sqlite3.h"] = "store/drivers/sqlite[.]c"
     library["libpq-fe.h"] = "store/drivers/postgres[.]c"

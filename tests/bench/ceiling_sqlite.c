@@ -1,7 +1,7 @@
 /* The ceiling of bulk submission: one thread that inserts the rows, 1000 a
  * transaction, into the same schema with the same pragmas, and does nothing else.
  *
- *     ceiling_sqlite DATABASE SCHEMA ARGS ROWS     prints rows a second */
+ *     ceiling_sqlite DATABASE FOLDER ARGS ROWS     prints rows a second */
 #include "database.h"
 
 enum { BATCH = 1000 };

@@ -2,6 +2,7 @@
  * the programs here that write one without Errand. */
 #pragma once
 
+#include <glob.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <sqlite3.h>
@@ -38,21 +39,43 @@ static inline void run(sqlite3_stmt *stmt)
     sqlite3_reset(stmt);
 }
 
-static inline char *read_text(const char *path)
+static inline bool read_text(const char *path, char *text, size_t size)
 {
-    static char text[1 << 20];
     FILE *file = fopen(path, "r");
-    size_t size = file ? fread(text, 1, sizeof text - 1, file) : 0;
-    if (!size) {
-        fprintf(stderr, "%s cannot be read\n", path);
-        exit(1);
-    }
-    fclose(file);
-    text[size] = '\0';
-    return text;
+    size_t n = file ? fread(text, 1, size - 1, file) : 0;
+    text[n] = '\0';
+    if (file)
+        fclose(file);
+    return n > 0;
 }
 
-/* The file must not be there yet. `settings` come after those that a new database needs first. */
+/* The migrations in their order, each as it is applied: NNN_*.sql of `folder`. */
+static inline void migrate(sqlite3 *db, const char *folder)
+{
+    static char text[1 << 20];
+    int version = 0;
+    for (;; version++) {
+        char pattern[1024];
+        glob_t found;
+        snprintf(pattern, sizeof pattern, "%s/%03d_*.sql", folder, version + 1);
+        if (glob(pattern, 0, NULL, &found) != 0)
+            break;
+        if (!read_text(found.gl_pathv[0], text, sizeof text)) {
+            fprintf(stderr, "%s cannot be read\n", found.gl_pathv[0]);
+            exit(1);
+        }
+        execute(db, text);
+        globfree(&found);
+    }
+    if (!version) {
+        fprintf(stderr, "%s has no migrations\n", folder);
+        exit(1);
+    }
+    snprintf(text, sizeof text, "INSERT INTO schema_version VALUES (%d)", version);
+    execute(db, text);
+}
+
+/* The file must not be there yet; `schema` is the folder of the migrations. `settings` come after those that a new database needs first. */
 static inline sqlite3 *create(const char *path, const char *schema, const char *settings)
 {
     sqlite3 *db;
@@ -66,8 +89,7 @@ static inline sqlite3 *create(const char *path, const char *schema, const char *
     execute(db, "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY");
     execute(db, settings);
     execute(db, "CREATE TABLE schema_version (version INTEGER NOT NULL)");
-    execute(db, read_text(schema));
-    execute(db, "INSERT INTO schema_version VALUES (1)");
+    migrate(db, schema);
     return db;
 }
 

@@ -1,6 +1,6 @@
 /* Makes a large database at once, as if Errand had been at work for long.
  *
- *     fill DATABASE SCHEMA ROWS QUEUED TASK OLD...
+ *     fill DATABASE FOLDER ROWS QUEUED TASK OLD...
  *
  * The newest QUEUED of ROWS wait and are TASK's; before them come finished ones
  * of the tasks OLD, one in 100 of them failed, a millisecond apart. */
@@ -22,7 +22,7 @@ static void insert(sqlite3_stmt *stmt, int64_t at_ms, int task, int status)
     sqlite3_bind_text(stmt, 5, ARGS, -1, SQLITE_STATIC);
     if (status == QUEUED) {
         sqlite3_bind_int(stmt, 4, 0);
-        for (int i = 6; i <= 11; i++)
+        for (int i = 6; i <= 13; i++)
             sqlite3_bind_null(stmt, i);
     } else {
         sqlite3_bind_int(stmt, 4, 1);
@@ -31,6 +31,8 @@ static void insert(sqlite3_stmt *stmt, int64_t at_ms, int task, int status)
         sqlite3_bind_int64(stmt, 8, at_ms + 2 + RETENTION_MS);
         sqlite3_bind_text(stmt, 9, "slot-1", -1, SQLITE_STATIC);
         sqlite3_bind_text(stmt, 10, status == SUCCEEDED ? "{\"ok\":true}" : NULL, -1, SQLITE_STATIC);
+        sqlite3_bind_int64(stmt, 12, at_ms * INT64_C(0x5DEECE66D)); /* as large as a random one */
+        sqlite3_bind_int(stmt, 13, 0);
         sqlite3_bind_text(stmt, 11, status == FAILED ? ERROR : NULL, -1, SQLITE_STATIC);
     }
     run(stmt);
@@ -67,8 +69,8 @@ int main(int argc, char **argv)
         create(argv[1], argv[2], "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-400000");
     sqlite3_stmt *stmt = prepare(
         db, "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, "
-            "args, started_at, finished_at, prune_at, worker, result, error) "
-            "VALUES (?1, ?2, ?3, 1, ?4, 0, 604800000, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+            "args, started_at, finished_at, prune_at, worker, result, error, lease, holder) "
+            "VALUES (?1, ?2, ?3, 1, ?4, 0, 604800000, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
     sqlite3_stmt *error = prepare(db, "INSERT INTO errors (type, id) VALUES ('exit:1', ?1)");
     int64_t from_ms = now_ms() - rows - 1000;
     execute(db, "BEGIN");

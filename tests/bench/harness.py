@@ -19,7 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.path.join(ROOT, "build", "bench")
 ERRAND = os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand")
-SCHEMA = os.path.join(ROOT, "store", "sql", "001_initial.sql")
+SCHEMA = os.path.join(ROOT, "store", "sql")
 
 ARGS = '{"user_id":12345,"path":"/images/2024/cat-picture.png","width":640,"height":480,"q":80}'
 TASKS = """

@@ -107,15 +107,11 @@ static double bare_submits(int rows, int batch)
         ok = db_begin(db) == OK;
         for (int i = 0; i < batch && ok; i++) {
             struct submission s = sample(task);
-            struct db_stmt *stmt = db_cached(db, "INSERT INTO invocations (id, task, status, priority, attempt, "
-                                                 "max_retries, retention_ms, flags, args) "
-                                                 "VALUES ($1, $2, 2, $3, 0, 0, $4, 0, $5)");
-            db_bind_int(stmt, 1, id_next(&ids, clock_now_ms()));
-            db_bind_int(stmt, 2, task);
-            db_bind_int(stmt, 3, s.priority);
-            db_bind_int(stmt, 4, s.retention_ms);
-            db_bind_text(stmt, 5, s.args);
-            ok = db_run(stmt) == OK;
+            ok = DB_EXECUTE(db,
+                            "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, "
+                            "retention_ms, flags, args) VALUES ($1, $2, 2, $3, 0, 0, $4, 0, $5)",
+                            v_int(id_next(&ids, clock_now_ms())), v_int(task), v_int(s.priority),
+                            v_int(s.retention_ms), v_text(s.args)) == OK;
         }
         ok = ok && db_commit(db) == OK;
     }
@@ -126,43 +122,32 @@ static double bare_submits(int rows, int batch)
     return result;
 }
 
-/* --- merged claims and finishes ------------------------------------------------------- */
+/* --- claims and finishes that meet ------------------------------------------------------- */
 
-static void merged_done(struct op *op)
+static void finish_done(struct op *op)
 {
     assert(op->err == OK);
     if (--batch_left == 0)
         sem_post(&batch_done);
 }
 
-static void not_merged(struct op *op)
+static void claim_done(struct op *op)
 {
     (void)op;
 }
 
-struct starter {
-    struct op_pause op;
-    struct store *store;
-    struct op_run *runs;
-    int count;
+struct started {
+    struct op_claim claim;
+    struct op_finish finish;
 };
 
-/* In a done() the queue fills for the next batch: all of these merge. */
-static void start_runs(struct op *op)
-{
-    struct starter *s = op->owner;
-    for (int i = 0; i < s->count; i++) {
-        store_claim(s->store, &s->runs[i]);
-        store_finish(s->store, &s->runs[i]);
-    }
-}
-
+/* Both come in one batch: they meet. */
 static double bench_runs(int rows, int batch)
 {
     int task;
     struct store *store = open_store("runs.db", &task);
     struct submission *s = xcalloc((size_t)rows, sizeof *s);
-    struct op_run *runs = xcalloc((size_t)batch, sizeof *runs);
+    struct started *runs = xcalloc((size_t)batch, sizeof *runs);
     for (int i = 0; i < rows; i++)
         s[i] = sample(task);
     struct op_submit submit;
@@ -172,23 +157,22 @@ static double bench_runs(int rows, int batch)
     int64_t began = clock_mono_us(), now = clock_now_ms();
     for (int at = 0; at < rows; at += batch) {
         for (int i = 0; i < batch; i++) {
-            struct op_run *run = &runs[i];
-            op_run_init(run, not_merged, merged_done);
-            run->id = s[at + i].id;
-            run->task = task;
-            run->attempt = 1;
-            run->retention_ms = 86400000;
-            run->worker = SPAN("slot-1");
-            run->started_at = run->finished_at = now;
-            run->status = STATUS_SUCCEEDED;
-            run->result = SPAN("{\"sum\": 42}");
+            struct started *run = &runs[i];
+            struct turn turn = {.id = s[at + i].id, .lease = lease_new(), .task = task, .attempt = 1};
+            op_claim_init(&run->claim, &turn);
+            op_finish_init(&run->finish, &turn);
+            run->claim.turn.op.done = claim_done;
+            run->finish.turn.op.done = finish_done;
+            run->finish.retention_ms = 86400000;
+            run->claim.worker = SPAN("slot-1");
+            run->claim.started_at = run->finish.finished_at = now;
+            run->finish.status = STATUS_SUCCEEDED;
+            run->finish.result = SPAN("{\"sum\": 42}");
+            run->claim.turn.op.next = &run->finish.turn.op;
+            run->finish.turn.op.next = i + 1 < batch ? &run[1].claim.turn.op : NULL;
         }
-        struct starter starter = {.store = store, .runs = runs, .count = batch};
-        op_pause_init(&starter.op, task, false);
-        starter.op.op.done = start_runs;
-        starter.op.op.owner = &starter;
         batch_left = batch;
-        store_queue(store, &starter.op.op);
+        store_queue_list(store, &runs[0].claim.turn.op, &runs[batch - 1].finish.turn.op, 2 * batch);
         sem_wait(&batch_done);
     }
     double result = rate(rows, began);
@@ -252,19 +236,21 @@ static void *runner(void *arg)
 {
     (void)arg;
     for (unsigned n = 0; running(); n++) {
-        struct op_run run;
-        op_run_init(&run, not_merged, run_ended);
-        run.id = recent[n % 256];
-        run.task = shared_task;
-        run.attempt = 1;
-        run.started_at = run.finished_at = clock_now_ms();
-        run.status = n % 5 ? STATUS_SUCCEEDED : STATUS_FAILED;
-        run.next = n % 7 ? FINISH_FINAL : FINISH_RETRY;
-        run.error = SPAN("{\"type\":\"boom\"}");
-        run.error_type = SPAN("boom");
-        run.worker = SPAN("w");
-        store_claim(shared, &run);
-        store_finish(shared, &run);
+        struct turn turn = {.id = recent[n % 256], .lease = lease_new(), .task = shared_task, .attempt = 1};
+        struct op_claim claim;
+        struct op_finish finish;
+        op_claim_init(&claim, &turn);
+        op_finish_init(&finish, &turn);
+        claim.turn.op.done = claim_done;
+        finish.turn.op.done = run_ended;
+        claim.started_at = finish.finished_at = clock_now_ms();
+        claim.worker = SPAN("w");
+        finish.status = n % 5 ? STATUS_SUCCEEDED : STATUS_FAILED;
+        finish.next = n % 7 ? FINISH_FINAL : FINISH_RETRY;
+        finish.error = SPAN("{\"type\":\"boom\"}");
+        finish.error_type = SPAN("boom");
+        store_queue(shared, &claim.turn.op);
+        store_queue(shared, &finish.turn.op);
         sem_wait(&run_done);
     }
     return NULL;
@@ -299,7 +285,7 @@ static void *client(void *arg)
         store_queue_alone(shared, &alter.op);
         sem_wait(&alone_done);
         struct op_upkeep upkeep;
-        op_upkeep_init(&upkeep, (enum upkeep)(n % 3));
+        op_upkeep_init(&upkeep, (enum upkeep)(n % UPKEEPS));
         if (store_do(shared, &upkeep.op) != OK)
             exit(1);
         struct list_query query = {.limit = 50, .filter.statuses = n % 2 ? 1u << STATUS_QUEUED : 0};
@@ -332,7 +318,7 @@ static void stress(int seconds)
             exit(1);
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    bool paused, row, wrong = false;
+    bool paused, wrong = false;
     int64_t counts[STATUS_SLOTS];
     struct db *db;
     store_stop(shared);
@@ -340,13 +326,12 @@ static void stress(int seconds)
     if (db_open(url, DB_READER, &db, NULL) != OK)
         exit(1);
     for (int s = 1; s < STATUS_SLOTS; s++) {
-        struct db_stmt *stmt = db_cached(db, "SELECT COUNT(*) FROM invocations WHERE status = $1 AND task = $2");
-        db_bind_int(stmt, 1, s);
-        db_bind_int(stmt, 2, shared_task);
-        if (db_step(stmt, &row) != OK || db_int(stmt, 0) != counts[s])
+        int64_t counted;
+        if (DB_NUMBER(db, &counted, -1, "SELECT COUNT(*) FROM invocations WHERE status = $1 AND task = $2",
+                      v_int(s), v_int(shared_task)) != OK ||
+            counted != counts[s])
             wrong = true;
         printf("status %d: %lld\n", s, (long long)counts[s]);
-        db_reset(stmt);
     }
     db_close(db);
     store_close(shared);
