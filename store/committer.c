@@ -81,8 +81,9 @@ static void join_turns(struct store *store, struct op *list)
             *last = turn;
         } else if (*last) {
             bool meets = op->class->turn == TURN_ENDS && (*last)->op.class->turn == TURN_STARTS;
-            if (meets && transition_end_is_simple((struct op_finish *)op))
-                ((struct op_claim *)*last)->end = (struct op_finish *)op;
+            struct op_claim *start = (struct op_claim *)*last;
+            if (meets && !start->lease_until && transition_end_is_simple((struct op_finish *)op))
+                start->end = (struct op_finish *)op;
             *last = turn;
         }
         if (op->class->turn == TURN_ENDS)

@@ -91,12 +91,11 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
 static enum err note_change(struct tx *tx, struct transition *t)
 {
     struct change *change = tx_change(tx, t->id, t->task, t->from, t->to);
-    struct change note = t->note;
-    note.id = t->id;
-    note.task = t->task;
-    note.from = t->from;
-    note.to = t->to;
-    *change = note;
+    t->note.id = change->id;
+    t->note.task = change->task;
+    t->note.from = change->from;
+    t->note.to = change->to;
+    *change = t->note;
     return OK;
 }
 
@@ -310,18 +309,28 @@ static enum err start_refused(struct tx *tx, const struct op_claim *claim)
     return err == OK ? ERR_CONFLICT : err;
 }
 
+/* A lease that lives as long as this server touches no index but those of the status. */
+static enum err start_row(struct tx *tx, const struct op_claim *claim)
+{
+    const struct turn *turn = &claim->turn.turn;
+#define START                                                                                           \
+    "UPDATE invocations SET status = " STATUS(RUNNING) ", attempt = $3, started_at = $4, worker = $5, " \
+                                                       "lease = $2, holder = $6"
+#define STARTS_FROM " WHERE id = $1 AND status = " STATUS(QUEUED) " AND attempt = $3 - 1 AND failures = $7"
+    return claim->lease_until
+               ? DB_EXECUTE(tx->db, START ", lease_until = $8, follow = follow | " FOLLOW(LEASE) STARTS_FROM,
+                            v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
+                            v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
+                            v_int(claim->lease_until))
+               : DB_EXECUTE(tx->db, START STARTS_FROM, v_int(turn->id), v_int(turn->lease), v_int(turn->attempt),
+                            v_int(claim->started_at), v_text(claim->worker), v_int(tx->store->options.node),
+                            v_int(claim->failures));
+}
+
 enum err transition_start(struct tx *tx, const struct op_claim *claim)
 {
     const struct turn *turn = &claim->turn.turn;
-    enum err err = DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = " STATUS(
-            RUNNING) ", attempt = $3, started_at = $4, worker = $5, "
-                     "lease = $2, holder = $6, lease_until = $7 WHERE id = $1 AND status = " STATUS(
-                         QUEUED) " "
-                                 "AND attempt = $3 - 1 AND failures = $8",
-        v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at), v_text(claim->worker),
-        v_int(tx->store->options.node), v_time(claim->lease_until), v_int(claim->failures));
+    enum err err = start_row(tx, claim);
     if (err != OK)
         return err;
     if (db_changes(tx->db) == 0)
@@ -371,7 +380,7 @@ enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, c
     enum err err = DB_EXECUTE(
         tx->db,
         "UPDATE invocations SET status = $3, attempt = $4, started_at = $5, worker = $6, lease = $2, holder = $7, "
-        "lease_until = NULL, finished_at = $8, prune_at = $8 + retention_ms, result = $9, error = NULL "
+        "finished_at = $8, prune_at = $8 + retention_ms, result = $9, error = NULL "
         "WHERE id = $1 AND status = " STATUS(QUEUED) " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
         v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(turn->attempt), v_int(claim->started_at),
         v_text(claim->worker), v_int(tx->store->options.node), v_int(finish->finished_at), row_result(finish),
@@ -385,11 +394,13 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsig
 {
     const struct turn *turn = &finish->turn.turn;
     bool outside = result_is_outside(finish);
+#define END                                                                                                     \
+    "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, error = " \
+    "$6, "                                                                                                      \
+    "flags = flags | $7"
+#define ENDS_FROM " WHERE id = $1 AND status = " STATUS(RUNNING) " AND lease = $2 AND follow = $8"
     enum err err = DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, "
-        "error = $6, flags = flags | $7, lease_until = NULL, follow = 0 "
-        "WHERE id = $1 AND status = " STATUS(RUNNING) " AND lease = $2 AND follow = $8",
+        tx->db, follow_believed ? END ", lease_until = NULL, follow = 0" ENDS_FROM : END ENDS_FROM,
         v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
         row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed));
     if (err == OK && db_changes(tx->db) == 0)

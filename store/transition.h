@@ -21,9 +21,11 @@
 
 /* Bits of `follow`. On disk: they never change. */
 #define FOLLOW_NUMBER_CANCEL 1
+#define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW(name) STATUS_TEXT(FOLLOW_NUMBER_##name)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
+    FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
 };
 
 /* Bits of `flags`. On disk, too. */

@@ -39,7 +39,7 @@ struct op_claim {
     int64_t lease_until; /* 0: as long as this server lives */
     struct span worker;
     int64_t started_at;
-    struct op_finish *end; /* the committer's */
+    struct op_finish *end; /* the committer's: one that it may be written together with */
 };
 void op_claim_init(struct op_claim *op, const struct turn *turn);
 
