@@ -1,5 +1,5 @@
-"""What crash.py and slow.py share: the real binary in a folder of its own, a client, and what must hold of the
-database whatever was done to it."""
+"""What crash.py, slow.py and ../e2e/old_database.py share: the real binary in a folder of its own, a client, and what
+must hold of the database whatever was done to it."""
 
 import collections
 import ctypes
@@ -56,7 +56,7 @@ class Server:
 
     def spawn(self):
         self.child = subprocess.Popen(
-            [ERRAND, "serve", "--config", os.path.join(self.folder, "errand.yaml")], stdout=subprocess.PIPE,
+            [ERRAND, "serve", "--config", "errand.yaml"], cwd=self.folder, stdout=subprocess.PIPE,
             stderr=self.log, env=dict(os.environ, CRASH_MARKS=self.marks, **self.variables), text=True,
             preexec_fn=die_with_parent)  # fmt: skip
 
