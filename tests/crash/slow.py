@@ -456,6 +456,8 @@ def one(seed):
         print("%d runs, %d of them stale, %d changes" % (audit.runs, audit.stale(), schedule.acknowledged))
     except Violation as violation:
         print("VIOLATION:", violation)
+    except Broke:
+        print("VIOLATION: a connection broke")
     finally:
         schedule.server.clean_up()
         if good and not os.environ.get("KEEP"):
