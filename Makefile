@@ -41,21 +41,21 @@ LIBRARY := $(B)/liberrand.a
 MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
 
 # TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
-TESTS = unit store e2e scripts fuzz crash
+TESTS = unit store e2e scripts fuzz crash slow
 NATIVE := $(wildcard tests/unit/tasks_for_tests.c tests/e2e/native/*.c)
 TEST_MODULES := $(patsubst %.c,build/tests/%.so,$(notdir $(NATIVE)))
 PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
-  $(if $(filter e2e scripts crash,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
+  $(if $(filter e2e scripts crash slow,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
 FORMATTED := $(wildcard $(foreach d,$(ROOMS) examples tools tests tests/*,$d/*.[ch]))
 
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
 
 .DELETE_ON_ERROR:
-.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash bench \
+.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow bench \
   format format-check lint layers install uninstall clean help FORCE
 
 all: $(B)/errand $(MODULES) ## the binary and the examples' native tasks (default)
@@ -143,7 +143,7 @@ run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.
 deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
-test: ## all tests; TESTS="unit store e2e scripts fuzz crash", FILTER=PATTERN, N=25 crash rounds
+test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow", FILTER=PATTERN, N=25 of crash and slow
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs
 	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
@@ -178,6 +178,11 @@ crash: ## kill the server N=25 times and check what it promised
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=crash
 	@N='$(N)' tools/test.sh build crash
+
+slow: ## N=25 schedules of changes that meet on a slow disk
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=slow
+	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build slow
 
 bench: ## measure against this machine's ceilings; QUICK=1, NAME="submit run ..."
 	@tools/deps.sh build bench

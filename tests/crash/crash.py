@@ -9,26 +9,19 @@ connection broke, it asks again next round with the same idempotency key. At the
 see check() and the functions that it calls. Ends with a line of counts; the exit status is 1 on any violation."""
 
 import collections
-import http.client
 import json
 import os
 import random
-import re
 import shutil
-import signal
-import socket
-import sqlite3
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-ERRAND = os.path.abspath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
-FINAL = ("succeeded", "failed", "cancelled")
-PATIENCE = 30  # seconds; only a hung server takes as long
+sys.dont_write_bytecode = True
+
+import service  # noqa: E402
+from service import FINAL, PATIENCE, Broke, Client, Server, Violation  # noqa: E402
+
 MAX_RECOVERIES = 3
 ROUND_SECONDS = (0.05, 0.8)
 
@@ -49,10 +42,6 @@ MARK = 'echo "$ERRAND_ID $ERRAND_ATTEMPT" >>"$CRASH_MARKS"\n'
 SCRIPTS = {"script.sh": MARK + "exec cat\n", "sleeper.sh": MARK + "sleep 1000 &\nsleep 1000\n"}
 
 
-class Violation(Exception):
-    pass
-
-
 class Promise:
     """What one acknowledged submission obliges the server to."""
 
@@ -68,123 +57,6 @@ class Promise:
             if row["status"] not in self.ends:
                 raise Violation("%s (%s) ended as %s: %s" % (self.id, self.task, row["status"], row["error"]))
             self.seen = row["status"], row["result"], row["finished_at"]
-
-
-# --- the server ----------------------------------------------------------------------------------------------------
-
-
-class Server:
-    def __init__(self, folder):
-        self.folder = folder
-        self.marks = os.path.join(folder, "marks")
-        self.log = open(os.path.join(folder, "log"), "a")
-        self.child = None
-        self.port = None
-
-    def spawn(self):
-        self.child = subprocess.Popen(
-            [ERRAND, "serve", "--config", os.path.join(self.folder, "errand.yaml")], stdout=subprocess.PIPE,
-            stderr=self.log, env=dict(os.environ, CRASH_MARKS=self.marks), text=True)  # fmt: skip
-
-    def start(self):
-        self.spawn()
-        line = self.child.stdout.readline()
-        found = re.match(r"listening on http://127\.0\.0\.1:(\d+)$", line)
-        if not found:
-            raise Violation("it did not start again; exit status %s" % self.child.wait(PATIENCE))
-        self.port = int(found.group(1))
-
-    def kill(self):
-        self.child.kill()
-        self.child.wait()
-        self.child.stdout.close()
-
-    def stop(self):
-        self.child.send_signal(signal.SIGTERM)
-        try:
-            status = self.child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise Violation("it did not stop after SIGTERM")
-        self.child.stdout.close()
-        if status != 0:
-            raise Violation("exit status %d after SIGTERM" % status)
-
-    def family(self):
-        """The processes that carry our mark in their environment: [(pid, start time in ticks)]."""
-        mark, found = ("CRASH_MARKS=" + self.marks).encode(), []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open("/proc/%s/environ" % pid, "rb") as file:
-                    ours = mark in file.read().split(b"\0")
-                with open("/proc/%s/stat" % pid) as file:
-                    fields = file.read().rpartition(") ")[2].split()
-                if ours and fields[0] != "Z":
-                    found.append((int(pid), int(fields[19])))
-            except OSError:
-                pass
-        return found
-
-    def check_orphans(self):
-        """Whatever is older than the server was started by one that was killed."""
-        family = self.family()
-        born = dict(family).get(self.child.pid)
-        orphans = [pid for pid, start in family if born is not None and start < born]
-        if orphans:
-            raise Violation("children of a killed server still run: %s" % orphans)
-
-
-# --- clients ---------------------------------------------------------------------------------------------------------
-
-
-class Broke(Exception):
-    """The connection, and with it what is known of the request under way."""
-
-
-class Client:
-    def __init__(self, port):
-        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-
-    def ask(self, method, path, body=None, headers=None, kind="application/json"):
-        headers = dict(headers or {}, **({"Content-Type": kind} if body is not None else {}))
-        try:
-            if not self.connection.sock:
-                self.connection.connect()
-                self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.connection.request(method, path, body, headers)
-            answer = self.connection.getresponse()
-            return answer.status, answer.read().decode()
-        except socket.timeout:
-            raise Violation("%s %s was not answered within %d s" % (method, path, PATIENCE))
-        except (OSError, http.client.HTTPException):
-            self.connection.close()
-            raise Broke
-
-    def get(self, path):
-        status, text = self.ask("GET", path)
-        if status != 200:
-            raise Violation("GET %s: %d %s" % (path, status, text[:300]))
-        return text
-
-    def lines(self, body):
-        """The lines of an NDJSON answer that came whole, and whether it was cut."""
-        try:
-            self.connection.request("POST", "/tasks", body, {"Content-Type": "application/x-ndjson"})
-            answer = self.connection.getresponse()
-            if answer.status != 200:
-                raise Violation("NDJSON: %d %s" % (answer.status, answer.read(300)))
-            got, broke = b"", False
-            try:
-                got = answer.read()
-            except http.client.IncompleteRead as error:
-                got, broke = error.partial, True
-            except OSError:
-                broke = True
-            whole = got[: got.rfind(b"\n") + 1]
-            return [json.loads(line) for line in whole.decode().splitlines()], broke
-        except socket.timeout:
-            raise Violation("NDJSON was not answered within %d s" % PATIENCE)
-        except (OSError, http.client.HTTPException):
-            return [], True
 
 
 class Run:
@@ -429,23 +301,6 @@ def drain(client):
         time.sleep(0.02)
 
 
-def list_all(client):
-    """Every invocation, oldest first: [(row, its JSON as it came)]."""
-    decoder, rows, cursor = json.JSONDecoder(), [], ""
-    while True:
-        text = client.get("/invocations?order=oldest&view=full&limit=1000" + cursor)
-        page = json.loads(text)
-        at = text.index("[") + 1
-        for _ in page["items"]:
-            at = text.index("{", at)
-            row, end = decoder.raw_decode(text, at)
-            rows.append((row, text[at:end]))
-            at = end
-        if page["next"] is None:
-            return rows
-        cursor = "&cursor=" + page["next"]
-
-
 def read_marks(path):
     marks = collections.defaultdict(list)
     with open(path) as file:
@@ -455,18 +310,14 @@ def read_marks(path):
     return marks
 
 
-class Audit:
-    """The state at the end against the promises. Violations are collected, so that all are seen."""
+class Audit(service.Faults):
+    """The state at the end against the promises."""
 
     def __init__(self, run, client):
-        self.run, self.client = run, client
-        self.faults = []
+        super().__init__(client)
+        self.run = run
         self.lost = 0
-        self.rows = list_all(client)
         self.marks = read_marks(run.server.marks)
-
-    def fault(self, *words):
-        self.faults.append(" ".join(map(str, words)))
 
     def check_ids(self):
         ids = [row["id"] for row, _ in self.rows]
@@ -538,39 +389,6 @@ class Audit:
                 self.fault(row["id"], row["status"], "has the last attempt", attempts[-1])
         return len(several)
 
-    def check_counts(self):
-        listed = collections.Counter(row["status"] for row, _ in self.rows)
-        by_task = collections.Counter((row["task"], row["status"]) for row, _ in self.rows)
-        stats = json.loads(self.client.get("/stats"))
-        for status, n in stats["invocations"].items():
-            if n != listed[status]:
-                self.fault("/stats counts", n, status, "and the list has", listed[status])
-        for task, counts in stats["tasks"].items():
-            for status in FINAL:
-                if counts[status] != by_task[task, status]:
-                    self.fault("/stats counts", counts[status], task, status, "the list", by_task[task, status])
-
-    def check_file(self, path):
-        """After a clean stop: the database as SQLite sees it."""
-        database = sqlite3.connect(path)
-        for (text,) in database.execute("PRAGMA integrity_check"):
-            if text != "ok":
-                self.fault("integrity_check:", text)
-        (rows,) = database.execute("SELECT COUNT(*) FROM invocations").fetchone()
-        if rows != len(self.rows):
-            self.fault("the database has", rows, "rows and the list had", len(self.rows))
-        wrong = database.execute(
-            "SELECT task, status, SUM(n), SUM(m) FROM (SELECT task, status, n, 0 AS m FROM counters UNION ALL "
-            "SELECT task, status, 0, COUNT(*) FROM invocations GROUP BY 1, 2) GROUP BY 1, 2 HAVING SUM(n) <> SUM(m)")
-        for row in wrong.fetchall():
-            self.fault("counters (task, status, counted, there):", row)
-        for table in ("payloads", "labels", "errors", "attempts", "logs"):
-            query = "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)" % table
-            (orphans,) = database.execute(query).fetchone()
-            if orphans:
-                self.fault(orphans, "rows of", table, "belong to nothing")
-        database.close()
-
     def twice(self):
         """Starts that went by the same number: allowed (a finish that was not yet on disk), but worth knowing."""
         return sum(len(numbers) - len(set(numbers)) for numbers in self.marks.values())
@@ -592,29 +410,14 @@ def check(run):
     audit.check_file(os.path.join(run.server.folder, "errand.db"))
     print("%d invocations, %d with several attempts, %d starts under a number that was used"
           % (len(audit.rows), several, audit.twice()))  # fmt: skip
-    for fault in audit.faults[:20]:
-        print("VIOLATION:", fault)
-    if len(audit.faults) > 20:
-        print("... and %d more" % (len(audit.faults) - 20))
+    audit.report()
     return audit
-
-
-def prepare():
-    folder = tempfile.mkdtemp(prefix="crash-", dir=os.path.join(ROOT, "build"))
-    compiler = os.environ.get("CC", "cc").split()
-    subprocess.run(compiler + ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared",
-                    "-I" + os.path.join(ROOT, "workers"), "-o", os.path.join(folder, "crash_tasks.so"),
-                    os.path.join(HERE, "crash_tasks.c")], check=True)  # fmt: skip
-    for name, text in dict(SCRIPTS, **{"errand.yaml": CONFIG, "marks": ""}).items():
-        with open(os.path.join(folder, name), "w") as file:
-            file.write(text)
-    return folder
 
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 25
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
-    folder = prepare()
+    folder = service.prepare("crash", "crash_tasks.c", dict(SCRIPTS, **{"errand.yaml": CONFIG, "marks": ""}))
     run = Run(folder, random.Random(seed))
     print("seed %d" % seed, flush=True)
     good = False
@@ -630,14 +433,11 @@ def main():
     except Violation as violation:
         print("VIOLATION:", violation)
     finally:
-        if run.server.child and run.server.child.poll() is None:
-            run.server.kill()
-        for pid, _ in run.server.family():
-            os.kill(pid, signal.SIGKILL)
+        run.server.clean_up()
         if good and not os.environ.get("KEEP"):
             shutil.rmtree(folder)
         else:
-            print("the folder is left: %s" % os.path.relpath(folder, ROOT))
+            print("the folder is left: %s" % os.path.relpath(folder, service.ROOT))
     return 0 if good else 1
 
 

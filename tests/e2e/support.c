@@ -421,6 +421,37 @@ int64_t resident_kb(struct server *server)
     return at ? atoll(at + 6) : 0;
 }
 
+/* ---- commits that are held ---- */
+
+void prepare_to_hold_commits(struct server *server)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    const char **variables = calloc(3, sizeof(*variables));
+    variables[0] = format("LD_PRELOAD=%s", native("slow_commits"));
+    variables[1] = format("SLOW_HOLD=%s", file_in(server, "hold"));
+    server->variables = variables;
+}
+
+void hold_commits(struct server *server)
+{
+    unlink(file_in(server, "hold.reached"));
+    touch(file_in(server, "hold"));
+}
+
+void await_held_commit(struct server *server)
+{
+    WAIT_UNTIL(exists(file_in(server, "hold.reached")));
+}
+
+void release_commits(struct server *server)
+{
+    REQUIRE(unlink(file_in(server, "hold")) == 0, "nothing was held");
+}
+
+/* ---- the end ---- */
+
 void support_begin(void)
 {
     signal(SIGPIPE, SIG_IGN);

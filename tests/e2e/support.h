@@ -90,6 +90,15 @@ char *server_log(struct server *server);     /* its stderr so far */
 int64_t processor_ms(struct server *server); /* the processor time it has used */
 int64_t resident_kb(struct server *server);
 
+/* What is held is a commit on its way to disk, as long as a test likes. Before
+ * start(): preloads native/slow_commits.c (the test is skipped under a
+ * sanitizer). From hold_commits() to release_commits() no commit ends;
+ * await_held_commit() returns once one has begun. */
+void prepare_to_hold_commits(struct server *server);
+void hold_commits(struct server *server);
+void await_held_commit(struct server *server);
+void release_commits(struct server *server);
+
 bool is_alive(pid_t pid); /* and not a zombie that nobody has waited for */
 
 /* A file in the server's folder. */

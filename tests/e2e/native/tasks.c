@@ -1,16 +1,18 @@
 /* Native tasks for the end-to-end tests. */
 #include "errand_task.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 /* The text of an argument that is a JSON string without escapes. */
-errand_task_fn echo, hold, deaf, fail, fail_for_good, fail_later, fail_until, count, segfault, segfault_after, leaves,
-    no_json, chatter, long_result;
+errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
+    segfault_after, leaves, no_json, chatter, long_result;
 
 static int *volatile nowhere = (int *)8;
 
@@ -50,6 +52,58 @@ void deaf(struct errand_call *call)
     while (access(path, F_OK) != 0)
         usleep(2000);
     errand_result(call, "\"let go\"", 8);
+}
+
+static bool comes(const char *path, int run, const char *what)
+{
+    char name[4200];
+    snprintf(name, sizeof(name), "%s.%d.%s", path, run, what);
+    return access(name, F_OK) == 0;
+}
+
+/* The number of this run is that of the first file PATH.N that is not there; it is made. */
+static int take_number(const char *path)
+{
+    char name[4200];
+    for (int run = 1;; run++) {
+        snprintf(name, sizeof(name), "%s.%d", path, run);
+        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        if (fd < 0 && errno == EEXIST)
+            continue;
+        close(fd);
+        return run;
+    }
+}
+
+/* Deaf as well, but each run has a number, which is in all that it says, and is
+ * told by files how to go on: PATH.N.say, then .succeed, .fail, or .obey: to
+ * leave as one that has heard of its cancellation. */
+void numbered(struct errand_call *call)
+{
+    char path[4096], text[32];
+    text_argument(call, path, sizeof(path));
+    int run = take_number(path);
+    errand_log(call, "run %d\n", run);
+    snprintf(text, sizeof(text), "run %d", run);
+    for (bool said = false;; usleep(2000)) {
+        if (!said && comes(path, run, "say")) {
+            errand_log(call, "run %d speaks\n", run);
+            errand_progress(call, run, text);
+            said = true;
+        }
+        if (comes(path, run, "succeed")) {
+            errand_log(call, "run %d ends\n", run);
+            snprintf(text, sizeof(text), "%d", run);
+            errand_result(call, text, strlen(text));
+            return;
+        }
+        if (comes(path, run, "fail")) {
+            errand_fail(call, "mine", text);
+            return;
+        }
+        if (comes(path, run, "obey") && errand_cancelled(call))
+            return;
+    }
 }
 
 void fail(struct errand_call *call)
