@@ -11,7 +11,7 @@ static const struct {
      TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_FAILED) | TO(STATUS_CANCELLED)},
     {STATUS_QUEUED, "queued",
      TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_RUNNING) | TO(STATUS_SUCCEEDED) | TO(STATUS_FAILED) |
-         TO(STATUS_CANCELLED)}, /* succeeded: a claim and a finish merged into one write */
+         TO(STATUS_CANCELLED)}, /* succeeded: a start and its end in one write */
     {STATUS_RUNNING, "running",
      TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_SUCCEEDED) | TO(STATUS_FAILED) | TO(STATUS_CANCELLED)},
     {STATUS_SUCCEEDED, "succeeded", 0},

@@ -1,6 +1,5 @@
 /* A slot's thread: takes a job, runs its body, hands the finish over, takes
- * the next. The start is not waited for: its claim rides in the next batch and
- * merges with a finish that comes first. */
+ * the next. The start is not waited for. */
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
