@@ -3,17 +3,17 @@
  * A lane a task, each a heap by (priority, id). A lane holds every queued
  * invocation up to its limit; what lies beyond the limit is on disk only and
  * comes by refills, so that a backlog of millions costs no memory. Lanes that
- * may run stand in a heap of lanes by their first job.
+ * may run stand in their consumer's heap of lanes, by their first job.
  *
  * Invariant of a lane with `more`: each queued row with a key up to
  * (limit_priority, limit_id) is in the heap or was taken; none beyond is.
  * Without `more` all queued rows are in the heap or were taken.
  *
- * Threads: none of this locks; the runner's lock guards it. */
+ * Pure: no clock, no lock, no I/O. The owner's lock guards it. */
 #pragma once
 
 #include "store/store.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 struct job {
     struct ready ready; /* args point into `args` */
@@ -30,9 +30,17 @@ struct entry {
     struct job *job;
 };
 
+/* Who takes from lanes: local slots, later a pool's children, polls for leases,
+ * transfers. A lane belongs to one, by its task's kind. */
+struct consumer {
+    int *order; /* heap of task ids */
+    int order_count, order_cap;
+};
+
 struct lane {
     int id;                  /* of the task */
-    const struct task *task; /* NULL: it is not configured (any more) */
+    const struct task *task;   /* NULL: it is not configured (any more) */
+    struct consumer *consumer; /* NULL: nobody's, like every lane without a task */
     bool paused;
     struct entry *heap;
     int count, cap;
@@ -40,14 +48,12 @@ struct lane {
     int limit_priority;
     int64_t limit_id;
     bool refilling;
-    int place; /* in the heap of lanes; -1: not there */
+    int place; /* in the consumer's heap of lanes; -1: not there */
 };
 
 struct window {
     struct lane **lanes; /* by task id; NULL where there is none */
     int lane_count;
-    int *order; /* heap of task ids */
-    int order_count;
     int loaded; /* lanes with jobs */
 };
 
@@ -56,8 +62,9 @@ void window_release(struct window *window);
 /* The lane of a task, made if need be: empty, with everything on disk. */
 struct lane *window_lane(struct window *window, int task);
 
-/* Sets what decides whether the lane's jobs may run. */
-void window_set(struct window *window, struct lane *lane, const struct task *task, bool paused);
+/* Sets what decides whether the lane's jobs may run, and who takes them. */
+void window_set(struct window *window, struct lane *lane, const struct task *task, struct consumer *consumer,
+                bool paused);
 
 /* A queued invocation: copied in, or left on disk if it lies beyond. */
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us);
@@ -65,15 +72,20 @@ void window_offer(struct window *window, const struct ready *ready, int64_t offe
 /* It left the queue otherwise than by being taken. */
 void window_withdraw(struct window *window, int task, int priority, int64_t id);
 
-/* Is there a job that may run? */
-static inline bool window_has_work(const struct window *window)
+/* Is there a job that the consumer may run? */
+static inline bool consumer_has_work(const struct consumer *consumer)
 {
-    return window->order_count > 0;
+    return consumer->order_count > 0;
 }
 
 /* Takes the job that comes first: lowest priority number, then oldest, over
- * all lanes that may run. NULL if there is none. The caller frees it. */
-struct job *window_take(struct window *window);
+ * all lanes of the consumer that may run. NULL if there is none. The caller
+ * frees it. */
+struct job *window_take(struct window *window, struct consumer *consumer);
+
+/* Both have work: does the first job of `a` come before that of `b`? */
+bool window_comes_first(const struct window *window, const struct consumer *a, const struct consumer *b);
+void consumer_release(struct consumer *consumer);
 
 /* Does the lane want a refill? How many jobs it may hold. */
 bool lane_is_low(const struct window *window, const struct lane *lane);

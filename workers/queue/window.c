@@ -1,4 +1,4 @@
-#include "workers/window.h"
+#include "workers/queue/window.h"
 
 #include "base/id.h"
 
@@ -82,57 +82,71 @@ static bool lane_before(const struct window *window, int a, int b)
     return entry_before(&window->lanes[a]->heap[0], &window->lanes[b]->heap[0]);
 }
 
-static void place(struct window *window, int i, int id)
+static void place(struct window *window, struct consumer *c, int i, int id)
 {
-    window->order[i] = id;
+    c->order[i] = id;
     window->lanes[id]->place = i;
 }
 
-static void order_up(struct window *window, int i)
+static void order_up(struct window *window, struct consumer *c, int i)
 {
-    int id = window->order[i];
-    while (i > 0 && lane_before(window, id, window->order[(i - 1) / 2])) {
-        place(window, i, window->order[(i - 1) / 2]);
+    int id = c->order[i];
+    while (i > 0 && lane_before(window, id, c->order[(i - 1) / 2])) {
+        place(window, c, i, c->order[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
-    place(window, i, id);
+    place(window, c, i, id);
 }
 
-static void order_down(struct window *window, int i)
+static void order_down(struct window *window, struct consumer *c, int i)
 {
-    int id = window->order[i];
+    int id = c->order[i];
     for (;;) {
         int child = 2 * i + 1;
-        if (child >= window->order_count)
+        if (child >= c->order_count)
             break;
-        if (child + 1 < window->order_count && lane_before(window, window->order[child + 1], window->order[child]))
+        if (child + 1 < c->order_count && lane_before(window, c->order[child + 1], c->order[child]))
             child++;
-        if (!lane_before(window, window->order[child], id))
+        if (!lane_before(window, c->order[child], id))
             break;
-        place(window, i, window->order[child]);
+        place(window, c, i, c->order[child]);
         i = child;
     }
-    place(window, i, id);
+    place(window, c, i, id);
+}
+
+static void order_add(struct window *window, struct consumer *c, struct lane *lane)
+{
+    if (c->order_count == c->order_cap) {
+        c->order_cap = c->order_cap ? c->order_cap * 2 : 16;
+        c->order = xrealloc(c->order, (size_t)c->order_cap * sizeof *c->order);
+    }
+    place(window, c, c->order_count++, lane->id);
+    order_up(window, c, lane->place);
+}
+
+static void order_remove(struct window *window, struct consumer *c, struct lane *lane)
+{
+    int hole = lane->place, last = c->order[--c->order_count];
+    lane->place = -1;
+    if (last == lane->id)
+        return;
+    place(window, c, hole, last);
+    order_up(window, c, hole);
+    order_down(window, c, window->lanes[last]->place);
 }
 
 /* Puts the lane where it belongs after its first job or its right to run changed. */
 static void reorder(struct window *window, struct lane *lane)
 {
-    bool wanted = lane->count > 0 && lane->task && !lane->paused;
+    bool wanted = lane->count > 0 && lane->consumer && !lane->paused;
     if (wanted && lane->place < 0) {
-        place(window, window->order_count++, lane->id);
-        order_up(window, lane->place);
+        order_add(window, lane->consumer, lane);
     } else if (wanted) {
-        order_up(window, lane->place);
-        order_down(window, lane->place);
+        order_up(window, lane->consumer, lane->place);
+        order_down(window, lane->consumer, lane->place);
     } else if (lane->place >= 0) {
-        int hole = lane->place, last = window->order[--window->order_count];
-        lane->place = -1;
-        if (last != lane->id) {
-            place(window, hole, last);
-            order_up(window, hole);
-            order_down(window, window->lanes[last]->place);
-        }
+        order_remove(window, lane->consumer, lane);
     }
 }
 
@@ -150,8 +164,18 @@ void window_release(struct window *window)
         free(lane);
     }
     free(window->lanes);
-    free(window->order);
     *window = (struct window){0};
+}
+
+bool window_comes_first(const struct window *window, const struct consumer *a, const struct consumer *b)
+{
+    return lane_before(window, a->order[0], b->order[0]);
+}
+
+void consumer_release(struct consumer *consumer)
+{
+    free(consumer->order);
+    *consumer = (struct consumer){0};
 }
 
 struct lane *window_lane(struct window *window, int task)
@@ -159,7 +183,6 @@ struct lane *window_lane(struct window *window, int task)
     if (task >= window->lane_count) {
         size_t count = (size_t)task + 1;
         window->lanes = xrealloc(window->lanes, count * sizeof *window->lanes);
-        window->order = xrealloc(window->order, count * sizeof *window->order);
         while (window->lane_count <= task)
             window->lanes[window->lane_count++] = NULL;
     }
@@ -171,9 +194,13 @@ struct lane *window_lane(struct window *window, int task)
     return lane;
 }
 
-void window_set(struct window *window, struct lane *lane, const struct task *task, bool paused)
+void window_set(struct window *window, struct lane *lane, const struct task *task, struct consumer *consumer,
+                bool paused)
 {
+    if (lane->place >= 0 && lane->consumer != consumer)
+        order_remove(window, lane->consumer, lane);
     lane->task = task;
+    lane->consumer = consumer;
     lane->paused = paused;
     reorder(window, lane);
 }
@@ -186,7 +213,7 @@ int lane_room(const struct window *window)
 
 bool lane_is_low(const struct window *window, const struct lane *lane)
 {
-    return lane->more && !lane->refilling && lane->task && lane->count < lane_room(window) / 4;
+    return lane->more && !lane->refilling && lane->consumer && lane->count < lane_room(window) / 4;
 }
 
 struct job *job_new(const struct ready *ready, int64_t offered_us)
@@ -242,11 +269,11 @@ void window_withdraw(struct window *window, int task, int priority, int64_t id)
     }
 }
 
-struct job *window_take(struct window *window)
+struct job *window_take(struct window *window, struct consumer *consumer)
 {
-    if (!window->order_count)
+    if (!consumer->order_count)
         return NULL;
-    struct lane *lane = window->lanes[window->order[0]];
+    struct lane *lane = window->lanes[consumer->order[0]];
     struct job *job = lane->heap[0].job;
     heap_remove(lane, 0);
     window->loaded -= lane->count == 0;
@@ -283,7 +310,7 @@ bool window_is_drained(const struct window *window)
 {
     for (int i = 0; i < window->lane_count; i++) {
         const struct lane *lane = window->lanes[i];
-        if (lane && lane->task && !lane->paused && (lane->count || lane->more || lane->refilling))
+        if (lane && lane->consumer && !lane->paused && (lane->count || lane->more || lane->refilling))
             return false;
     }
     return true;

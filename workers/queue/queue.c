@@ -1,0 +1,266 @@
+#include "workers/queue/queue.h"
+
+#include "workers/kinds/kind.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+void queue_init(struct queue *queue)
+{
+    *queue = (struct queue){0};
+}
+
+void queue_release(struct queue *queue)
+{
+    for (int i = 0; i < queue->suspect_count; i++)
+        free(queue->suspects[i]);
+    free(queue->suspects);
+    window_release(&queue->window);
+    consumer_release(&queue->in_process);
+    consumer_release(&queue->apart);
+}
+
+/* --- the tasks that may run ------------------------------------------------------- */
+
+static struct lane *lane_of(struct queue *queue, int task)
+{
+    return window_lane(&queue->window, task);
+}
+
+void queue_tasks_begin(struct queue *queue)
+{
+    for (int i = 0; i < queue->window.lane_count; i++)
+        if (queue->window.lanes[i])
+            window_set(&queue->window, queue->window.lanes[i], NULL, NULL, false);
+}
+
+void queue_task_set(struct queue *queue, const struct task *task, bool paused)
+{
+    struct consumer *consumer = task->kind->in_process ? &queue->in_process : &queue->apart;
+    window_set(&queue->window, lane_of(queue, task->id), task, consumer, paused);
+}
+
+static bool may_run(struct queue *queue, int task)
+{
+    const struct lane *lane = lane_of(queue, task);
+    return lane->consumer && !lane->paused;
+}
+
+void queue_tasks_end(struct queue *queue)
+{
+    int kept = 0;
+    for (int i = 0; i < queue->suspect_count; i++) {
+        struct job *job = queue->suspects[i];
+        if (may_run(queue, job->ready.task)) {
+            queue->suspects[kept++] = job;
+            continue;
+        }
+        window_offer(&queue->window, &job->ready, job->offered_us);
+        free(job);
+    }
+    queue->suspect_count = kept;
+}
+
+void queue_task_pause(struct queue *queue, int task, bool paused)
+{
+    struct lane *lane = lane_of(queue, task);
+    window_set(&queue->window, lane, lane->task, lane->consumer, paused);
+    queue_tasks_end(queue);
+}
+
+const struct task *queue_task(struct queue *queue, int task)
+{
+    return lane_of(queue, task)->task;
+}
+
+/* --- what was given out -------------------------------------------------------------- */
+
+static struct grant *claim_of(const struct queue *queue, int64_t id)
+{
+    struct grant *grant;
+    DL_SEARCH_SCALAR(queue->claiming, grant, turn.id, id);
+    return grant;
+}
+
+/* Is that claim still to decide about the job? If the row bears its lease, its
+ * turn has been already. */
+static bool decides(const struct grant *grant, const struct ready *ready)
+{
+    return grant && ready->lease != grant->turn.lease;
+}
+
+void queue_claiming(struct queue *queue, struct grant *grant)
+{
+    grant->claiming = true;
+    DL_PREPEND(queue->claiming, grant);
+}
+
+bool queue_settle(struct queue *queue, struct grant *grant, enum err err)
+{
+    if (!grant->claiming)
+        return false;
+    grant->claiming = false;
+    DL_DELETE(queue->claiming, grant);
+    bool back = grant->anew && err == ERR_CONFLICT;
+    if (back)
+        window_offer(&queue->window, &grant->anew->ready, grant->anew->offered_us);
+    free(grant->anew);
+    grant->anew = NULL;
+    return back;
+}
+
+/* --- what the store reports ------------------------------------------------------------ */
+
+void queue_offer(struct queue *queue, const struct change *change, int64_t now_us)
+{
+    struct grant *grant = change->from ? claim_of(queue, change->id) : NULL;
+    if (!decides(grant, &change->ready)) {
+        window_offer(&queue->window, &change->ready, now_us);
+        return;
+    }
+    free(grant->anew);
+    grant->anew = job_new(&change->ready, now_us);
+}
+
+static void withdraw_suspect(struct queue *queue, int64_t id)
+{
+    for (int i = 0; i < queue->suspect_count; i++) {
+        if (queue->suspects[i]->ready.id != id)
+            continue;
+        free(queue->suspects[i]);
+        queue->suspects[i] = queue->suspects[--queue->suspect_count];
+        return;
+    }
+}
+
+void queue_withdraw(struct queue *queue, const struct change *change)
+{
+    struct grant *grant = claim_of(queue, change->id);
+    if (grant) {
+        free(grant->anew);
+        grant->anew = NULL;
+    }
+    window_withdraw(&queue->window, change->task, change->old_priority, change->id);
+    withdraw_suspect(queue, change->id);
+}
+
+static bool is_taken(void *context, const struct ready *ready)
+{
+    const struct queue *queue = context;
+    for (int i = 0; i < queue->suspect_count; i++)
+        if (queue->suspects[i]->ready.id == ready->id)
+            return true;
+    return decides(claim_of(queue, ready->id), ready);
+}
+
+/* Can a refill have found what was taken? What is taken comes from before the
+ * lane's limit, mostly. */
+static bool may_be_taken(const struct queue *queue, const struct op_refill *refill)
+{
+    const struct grant *grant;
+    DL_FOREACH (queue->claiming, grant) {
+        const struct ready *ready = &grant->job->ready;
+        if (grant->anew || ready->priority > refill->after_priority ||
+            (ready->priority == refill->after_priority && ready->id > refill->after_id))
+            return true;
+    }
+    return queue->suspect_count > 0;
+}
+
+void queue_refilled(struct queue *queue, const struct op_refill *refill, struct window_now now)
+{
+    window_refilled(&queue->window, refill, now, may_be_taken(queue, refill) ? is_taken : NULL, queue);
+}
+
+void queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us)
+{
+    if (!may_run(queue, ready->task) || lane_of(queue, ready->task)->consumer != &queue->in_process)
+        return; /* it waits on disk like any other */
+    queue->suspects = xrealloc(queue->suspects, (size_t)(queue->suspect_count + 1) * sizeof *queue->suspects);
+    queue->suspects[queue->suspect_count++] = job_new(ready, now_us);
+}
+
+/* --- giving out -------------------------------------------------------------------------- */
+
+static bool suspect_is_next(const struct queue *queue)
+{
+    return queue->suspect_count && !queue->in_process_running;
+}
+
+static bool in_process_may_start(const struct queue *queue)
+{
+    return !queue->suspect_count && !queue->suspect_runs && consumer_has_work(&queue->in_process);
+}
+
+bool queue_has_work(const struct queue *queue)
+{
+    return !queue->closed &&
+           (suspect_is_next(queue) || in_process_may_start(queue) || consumer_has_work(&queue->apart));
+}
+
+static struct job *take_suspect(struct queue *queue)
+{
+    struct job *job = queue->suspects[0];
+    memmove(queue->suspects, queue->suspects + 1, (size_t)--queue->suspect_count * sizeof *queue->suspects);
+    return job;
+}
+
+static struct job *take_from_lanes(struct queue *queue, bool *in_process)
+{
+    bool apart = consumer_has_work(&queue->apart);
+    *in_process = in_process_may_start(queue) &&
+                  (!apart || window_comes_first(&queue->window, &queue->in_process, &queue->apart));
+    if (!*in_process && !apart)
+        return NULL;
+    return window_take(&queue->window, *in_process ? &queue->in_process : &queue->apart);
+}
+
+bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
+{
+    if (!queue_has_work(queue))
+        return false;
+    *grant = (struct grant){.suspect = suspect_is_next(queue), .in_process = true};
+    grant->job = grant->suspect ? take_suspect(queue) : take_from_lanes(queue, &grant->in_process);
+    const struct ready *ready = &grant->job->ready;
+    grant->turn = (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
+    queue->suspect_runs |= grant->suspect;
+    queue->in_process_running += grant->in_process;
+    return true;
+}
+
+void queue_left(struct queue *queue, const struct grant *grant)
+{
+    queue->in_process_running -= grant->in_process;
+    if (grant->suspect)
+        queue->suspect_runs = false;
+}
+
+/* --- refills --------------------------------------------------------------------------------- */
+
+bool queue_is_low(struct queue *queue, int task)
+{
+    return lane_is_low(&queue->window, lane_of(queue, task));
+}
+
+bool queue_wants_refill(struct queue *queue, int task, struct op_refill *refill)
+{
+    struct lane *lane = lane_of(queue, task);
+    if (!lane_is_low(&queue->window, lane))
+        return false;
+    refill->task = task;
+    refill->after_priority = lane->limit_priority;
+    refill->after_id = lane->limit_id;
+    refill->limit = lane_room(&queue->window);
+    lane->refilling = true;
+    return true;
+}
+
+void queue_refill_done(struct queue *queue, int task)
+{
+    lane_of(queue, task)->refilling = false;
+}
+
+bool queue_is_drained(const struct queue *queue)
+{
+    return !queue->suspect_count && window_is_drained(&queue->window);
+}

@@ -1,0 +1,95 @@
+/* What may start next, and what was given out.
+ *
+ * The queue orders and gates; who executes takes from it. A commit that makes
+ * work ready reports it here (queue_offer); a consumer that can hold a job takes
+ * the first there is (queue_take) and gets a grant: the right to claim it. Until
+ * the claim is written or refused (queue_settle), what the store reports of that
+ * invocation is held back: if the claim is written it was the same job, if it is
+ * refused the job comes back.
+ *
+ * Suspects are jobs that ran in this process when it died unexplained, twice:
+ * they run with no other body in the process beside them, before any other of
+ * those; what runs in children of its own goes on meanwhile.
+ *
+ * Pure: no clock, no lock, no I/O. The owner's lock guards it. */
+#pragma once
+
+#include "store/turn.h"
+#include "workers/queue/window.h"
+
+/* A job that was given out: embedded in what its holder keeps of it. */
+struct grant {
+    struct turn turn;
+    struct job *job; /* freed by the holder */
+    bool in_process; /* the body runs inside this process */
+    bool suspect;    /* nothing else does beside it */
+
+    /* The queue's: */
+    bool claiming; /* the claim is neither written nor refused */
+    struct grant *prev, *next;
+    struct job *anew; /* it came again into the queue meanwhile */
+};
+
+struct queue {
+    struct window window;
+    struct consumer in_process, apart; /* by where the bodies run */
+    struct grant *claiming;
+    struct job **suspects;
+    int suspect_count;
+    bool suspect_runs;
+    int in_process_running;
+    bool closed; /* nothing starts: paused, closing, or commits fail */
+};
+
+void queue_init(struct queue *queue);
+void queue_release(struct queue *queue);
+
+/* --- the tasks that may run ------------------------------------------------- */
+
+/* Begin: all lanes are nobody's. Then each configured task; then end: suspects
+ * that may not run any more wait like any other. */
+void queue_tasks_begin(struct queue *queue);
+void queue_task_set(struct queue *queue, const struct task *task, bool paused);
+void queue_tasks_end(struct queue *queue);
+void queue_task_pause(struct queue *queue, int task, bool paused);
+
+/* NULL if it is not configured. */
+const struct task *queue_task(struct queue *queue, int task);
+
+/* --- what the store reports, in its place among the changes ------------------- */
+
+void queue_offer(struct queue *queue, const struct change *change, int64_t now_us);
+void queue_withdraw(struct queue *queue, const struct change *change);
+void queue_refilled(struct queue *queue, const struct op_refill *refill, struct window_now now);
+
+/* A job that is to run with no other body in the process. */
+void queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us);
+
+/* --- giving out ------------------------------------------------------------------ */
+
+bool queue_has_work(const struct queue *queue);
+
+/* Gives out the job that comes first: fills the grant, with `lease` as the
+ * turn's. False if there is none. */
+bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
+
+/* Its body starts, and its claim is on its way. */
+void queue_claiming(struct queue *queue, struct grant *grant);
+
+/* The claim was written, or refused with ERR_CONFLICT. True if a job came back.
+ * Nothing is done for one that is settled already. */
+bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
+
+/* The body has ended, or was never started. */
+void queue_left(struct queue *queue, const struct grant *grant);
+
+/* --- refills ------------------------------------------------------------------------ */
+
+/* Does the task's lane want a refill? Then the request is filled in, and no
+ * other is made until queue_refill_done(). */
+bool queue_wants_refill(struct queue *queue, int task, struct op_refill *refill);
+void queue_refill_done(struct queue *queue, int task);
+bool queue_is_low(struct queue *queue, int task);
+
+/* Nothing in memory and nothing on disk that may run? */
+bool queue_is_drained(const struct queue *queue);
