@@ -1,5 +1,5 @@
 #include "workers/attempt.h"
-#include "workers/errand_task.h"
+#include "workers/sdk/errand_task.h"
 
 #include "base/clock.h"
 #include "base/json.h"

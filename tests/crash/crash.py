@@ -603,7 +603,7 @@ def prepare():
     folder = tempfile.mkdtemp(prefix="crash-", dir=os.path.join(ROOT, "build"))
     compiler = os.environ.get("CC", "cc").split()
     subprocess.run(compiler + ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared",
-                    "-I" + os.path.join(ROOT, "workers"), "-o", os.path.join(folder, "crash_tasks.so"),
+                    "-I" + os.path.join(ROOT, "workers", "sdk"), "-o", os.path.join(folder, "crash_tasks.so"),
                     os.path.join(HERE, "crash_tasks.c")], check=True)  # fmt: skip
     for name, text in dict(SCRIPTS, **{"errand.yaml": CONFIG, "marks": ""}).items():
         with open(os.path.join(folder, name), "w") as file:
