@@ -1,7 +1,7 @@
 #include "workers/argv.h"
 
 #include "base/json.h"
-#include "workers/template.h"
+#include "workers/tasks/template.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

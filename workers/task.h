@@ -7,23 +7,12 @@
 
 #include "base/faults.h"
 #include "base/yaml.h"
-#include "workers/params.h"
-#include "workers/retry.h"
+#include "workers/tasks/params.h"
+#include "workers/tasks/task_options.h"
 
 enum task_kind { TASK_NATIVE, TASK_COMMAND };
 
-enum { PRIORITY_MAX = 127, TASK_NAME_MAX = 100, RETRIES_MAX = 1000 };
-
-struct task_options {
-    int priority;          /* 0 (first) .. PRIORITY_MAX; 1 */
-    int64_t timeout_ms;    /* of an attempt, from its start; 0 is none */
-    int64_t expires_in_ms; /* must start by then; 0 is never */
-    int64_t retention_ms;  /* of a final invocation */
-    int max_retries;       /* after failures; 0 */
-    int max_recoveries;    /* after crashes; 3 */
-    int64_t max_queued;    /* submissions above are refused; 0 is no limit */
-    struct retry_policy retry;
-};
+enum { TASK_NAME_MAX = 100 };
 
 struct task {
     char *name;

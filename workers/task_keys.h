@@ -1,5 +1,5 @@
-/* A task's keys: the tables, and the reading of one task. task_options.c has
- * the options, task_run.c a command's argv and environment.
+/* A task's keys: the tables, and the reading of one task. task_run.c has a
+ * command's argv and environment.
  *
  * Threads: no shared state. */
 #pragma once
@@ -7,26 +7,10 @@
 #include "base/keys.h"
 #include "workers/task.h"
 
-/* Options, of a task and of `defaults`; they fill a struct task_options. */
-extern const struct key task_option_keys[];
-
 /* What every task has, and what the kinds have; they fill a struct task. */
 extern const struct key task_common_keys[];
 extern const struct key task_native_keys[];
 extern const struct key task_command_keys[];
-
-/* Sets the options to their defaults. */
-void task_options_init(struct task_options *options);
-void task_options_copy(struct task_options *to, const struct task_options *from);
-void task_options_release(struct task_options *options);
-
-/* Reads `defaults:` over options that are set. */
-void task_options_read(const struct keys_input *in, const cJSON *mapping, const char *pointer,
-                       struct task_options *options);
-
-/* What no single option can see; `mapping` is where the options were. */
-void task_options_settle(const struct keys_input *in, const cJSON *mapping, const char *pointer,
-                         struct task_options *options);
 
 /* The keys `run` and `env` of a struct task. */
 void task_run_read(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);

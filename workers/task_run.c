@@ -1,5 +1,5 @@
 #include "workers/task_keys.h"
-#include "workers/template.h"
+#include "workers/tasks/template.h"
 
 #include <stdlib.h>
 #include <sys/stat.h>

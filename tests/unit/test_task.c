@@ -1,5 +1,5 @@
 #include "workers/task.h"
-#include "workers/template.h"
+#include "workers/tasks/template.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
