@@ -1,5 +1,5 @@
 #include "server/config_keys.h"
-#include "workers/task_keys.h"
+#include "workers/tasks/task_keys.h"
 
 #include <stdlib.h>
 #include <unistd.h>

@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/faults.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 /* What the kernel takes in one word, without its NUL (MAX_ARG_STRLEN). */
 enum { ARGV_WORD_MAX = 128 * 1024 - 1 };

@@ -12,7 +12,7 @@
 
 #include "base/id.h"
 #include "workers/journal.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

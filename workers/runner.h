@@ -12,7 +12,7 @@
 
 #include "store/store.h"
 #include "workers/attempt.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 struct runner;
 

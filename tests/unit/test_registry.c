@@ -1,4 +1,4 @@
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 #include "workers/tasks/template.h"
 
 #include <criterion/criterion.h>

@@ -1,5 +1,5 @@
-#include "workers/task.h"
-#include "workers/task_keys.h"
+#include "workers/tasks/task.h"
+#include "workers/tasks/task_keys.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

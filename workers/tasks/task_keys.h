@@ -5,7 +5,7 @@
 #pragma once
 
 #include "base/keys.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 /* What every task has, and what the kinds have; they fill a struct task. */
 extern const struct key task_common_keys[];
