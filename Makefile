@@ -31,7 +31,7 @@ COMPILE = $(PLAIN) $(FLAGS_$(VARIANT))
 LINK = $(COMPILE) $(LDFLAGS)
 
 FOLDERS = base store workers server
-ROOMS := $(sort $(patsubst %/,%,$(dir $(wildcard $(FOLDERS:%=%/*.[ch]) $(FOLDERS:%=%/*/*.[ch])))))
+ROOMS := $(sort $(patsubst %/,%,$(dir $(wildcard $(foreach d,* */* */*/*,$(FOLDERS:%=%/$d.[ch]))))))
 SOURCES := $(wildcard $(ROOMS:%=%/*.c))
 GENERATED := build/gen/migrations.c build/gen/assets.c build/gen/version.c
 MIGRATIONS := $(sort $(wildcard store/sql/*.sql))
@@ -123,7 +123,7 @@ $(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
 
--include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+-include $(wildcard $(foreach d,* */* */*/* */*/*/*,$(B)/obj/$d.d))
 
 # --- running and testing --------------------------------------------------------
 

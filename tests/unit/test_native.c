@@ -1,4 +1,6 @@
 #include "tests/unit/attempts.h"
+#include "workers/kinds/native.h"
+#include "workers/registry.h"
 
 #include "base/json.h"
 #include <criterion/criterion.h>
@@ -21,9 +23,9 @@ static struct registry *load(const char *function, struct faults *faults)
     buf_addf(&text, "t: {kind: native, module: %s, function: %s}", module_path(), function);
     struct yaml *doc = yaml_parse(buf_span(&text), faults);
     cr_assert(doc);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, "/", faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", faults);
     cr_assert(registry, "%s", faults->count ? faults->items[0].detail : "");
-    native_load(registry, faults);
+    registry_load(registry, faults);
     yaml_free(doc);
     buf_release(&text);
     return registry;
@@ -267,9 +269,9 @@ Test(native, a_module_that_does_not_load_is_a_fault_with_its_place)
 {
     struct faults faults = {0};
     struct yaml *doc = yaml_parse(SPAN("t: {kind: native, module: /etc/passwd}"), &faults);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, "/", &faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", &faults);
     cr_assert(registry);
-    native_load(registry, &faults);
+    registry_load(registry, &faults);
     cr_assert_eq(faults.count, 1);
     cr_expect_str_eq(faults.items[0].pointer, "/tasks/t/module");
     faults_release(&faults);
@@ -282,7 +284,8 @@ Test(native, a_registry_loaded_again_finds_the_same_functions)
     struct native a, b;
     native_init(&a, "echo", "{}");
     native_init(&b, "echo", "{}");
-    cr_expect_eq(a.run.attempt.task->entry, b.run.attempt.task->entry);
+    const struct native_task *first = a.run.attempt.task->definition, *second = b.run.attempt.task->definition;
+    cr_expect_eq(first->entry, second->entry);
     native_release(&a);
     native_release(&b);
 }

@@ -1,59 +1,36 @@
-/* Task definitions, as the configuration names them, and the registry that
- * holds them.
+/* A task: what a configuration says under its name.
  *
- * Threads: a registry is immutable; a reload makes another one. Whoever keeps
- * a task beyond a call holds a reference to its registry. */
+ * Threads: immutable once its configuration was read and loaded. */
 #pragma once
 
-#include "base/faults.h"
-#include "base/yaml.h"
+#include "base/keys.h"
 #include "workers/tasks/params.h"
 #include "workers/tasks/task_options.h"
 
-enum task_kind { TASK_NATIVE, TASK_COMMAND };
-
 enum { TASK_NAME_MAX = 100 };
+
+struct kind;
 
 struct task {
     char *name;
     char *description; /* NULL if none */
-    enum task_kind kind;
     struct task_options options;
     struct params *params; /* NULL: any JSON is accepted */
     int id;                /* the store's number for the name, set by the runner */
 
-    /* native */
-    char *module;   /* absolute path of the shared object */
-    char *function; /* the symbol */
-    void *entry;    /* errand_task_fn, resolved by native_load() */
-
-    /* command */
-    char **run;       /* argv as configured, NULL-terminated, with {name} in it */
-    char *cwd;        /* absolute */
-    char **env;       /* NULL-terminated "NAME=value", added to the server's environment */
-    bool result_json; /* stdout must be JSON */
+    const struct kind *kind; /* how it runs: workers/kinds/kind.h */
+    void *definition;        /* what the kind's own keys say: the kind's alone to look into */
 };
 
-struct registry;
+/* What every task has besides its kind and its options; they fill a struct
+ * task. */
+extern const struct key task_keys[];
 
-/* Reads the `tasks:` mapping. `defaults` (may be NULL) is the `defaults:`
- * mapping; relative paths start at `folder` (absolute). Every fault is added;
- * the registry comes back only if there are none. One reference is the
- * caller's. */
-struct registry *registry_parse(const struct yaml *doc, const cJSON *tasks, const cJSON *defaults,
-                                const char *folder, struct faults *faults);
-struct registry *registry_ref(struct registry *registry);
-void registry_unref(struct registry *registry); /* takes NULL */
+/* 1 to TASK_NAME_MAX of A-Z a-z 0-9 . _ -, a letter or digit first. */
+bool task_name_is_good(const char *name);
 
-/* By name; NULL if there is none. Constant time. */
-struct task *registry_find(const struct registry *registry, struct span name);
-
-/* In the order of the configuration. */
-int registry_count(const struct registry *registry);
-struct task *registry_at(const struct registry *registry, int index);
-
-/* "native", "command". */
-const char *task_kind_name(enum task_kind kind);
+/* Frees all but the definition, which is the kind's. */
+void task_release(struct task *task);
 
 /* Appends the options as one JSON object, durations with units, only those
  * that are set or have a default: what GET /tasks/{name} shows. */

@@ -1,6 +1,6 @@
 /* An attempt's log: pieces pile up under the lock and leave in batches, so
  * that a chatty body costs the store little and a quiet one is seen soon. */
-#include "workers/attempt.h"
+#include "workers/kinds/attempt.h"
 
 #include "base/clock.h"
 #include <inttypes.h>
