@@ -297,6 +297,94 @@ Test(registry, every_fault_of_a_task_is_named)
     }
 }
 
+/* Each key of a kind beside another kind, beside none and beside a wrong one;
+ * once right, once wrong. */
+static const struct {
+    const char *key, *good, *bad, *owner;
+} kind_rows[] = {
+    {"module", "tasks.so", "none.so", "native"}, {"function", "f", "1f", "native"},
+    {"run", "[cat]", "cat", "command"},          {"cwd", "/", "/nowhere", "command"},
+    {"env", "{A: b}", "{A: [b]}", "command"},    {"result", "json", "jsn", "command"},
+};
+enum { KIND_ROWS = sizeof(kind_rows) / sizeof(kind_rows[0]) };
+
+/* The faults of a task with these keys: "POINTER: DETAIL\n" each. The caller frees. */
+static char *faults_of(const char *keys, const char *key, const char *value)
+{
+    struct buf yaml = {0}, text = {0};
+    struct faults faults = {0};
+    buf_addf(&yaml, "tasks: {t: {%s%s: %s}}", keys, key, value);
+    registry_unref(parsed(buf_cstr(&yaml), &faults));
+    for (int i = 0; i < faults.count; i++)
+        buf_addf(&text, "%s: %s\n", faults.items[i].pointer, faults.items[i].detail);
+    buf_release(&yaml);
+    faults_release(&faults);
+    return buf_take(&text);
+}
+
+Test(registry, a_key_of_another_kind_is_one_fault_whatever_it_says)
+{
+    static const struct {
+        const char *kind, *keys;
+    } others[] = {
+        {"native", "kind: native, module: tasks.so, function: f, "},
+        {"command", "kind: command, run: [cat], "},
+    };
+    for (size_t o = 0; o < sizeof(others) / sizeof(others[0]); o++)
+        for (int i = 0; i < KIND_ROWS; i++) {
+            if (strcmp(kind_rows[i].owner, others[o].kind) == 0)
+                continue;
+            struct buf expected = {0};
+            buf_addf(&expected, "/tasks/t/%s: `%s` does not belong here: only tasks of kind %s have it\n",
+                     kind_rows[i].key, kind_rows[i].key, kind_rows[i].owner);
+            char *good = faults_of(others[o].keys, kind_rows[i].key, kind_rows[i].good);
+            char *bad = faults_of(others[o].keys, kind_rows[i].key, kind_rows[i].bad);
+            cr_expect_str_eq(good, buf_cstr(&expected));
+            cr_expect_str_eq(bad, buf_cstr(&expected));
+            free(good);
+            free(bad);
+            buf_release(&expected);
+        }
+}
+
+Test(registry, beside_no_kind_or_a_wrong_one_only_what_a_key_says_itself_is_a_fault)
+{
+    static const struct {
+        const char *keys, *fault;
+    } unclear[] = {
+        {"", "/tasks/t: `kind` is missing: how it runs: native or command\n"},
+        {"kind: nativ, ", "/tasks/t/kind: `nativ` is not native or command; did you mean `native`?\n"},
+        {"kind: Command, ", "/tasks/t/kind: `Command` is not native or command; did you mean `command`?\n"},
+        {"kind: [native], ", "/tasks/t/kind: must be one value, not a list\n"},
+        {"kind: ~, ", "/tasks/t/kind: has no value\n"},
+    };
+    for (size_t u = 0; u < sizeof(unclear) / sizeof(unclear[0]); u++)
+        for (int i = 0; i < KIND_ROWS; i++) {
+            char *good = faults_of(unclear[u].keys, kind_rows[i].key, kind_rows[i].good);
+            char *bad = faults_of(unclear[u].keys, kind_rows[i].key, kind_rows[i].bad);
+            struct buf of_its_own = {0};
+            buf_addf(&of_its_own, "/tasks/t/%s", kind_rows[i].key);
+            cr_expect_str_eq(good, unclear[u].fault);
+            cr_expect(strstr(bad, unclear[u].fault), "%s", bad);
+            cr_expect(strstr(bad, buf_cstr(&of_its_own)), "%s", bad);
+            buf_release(&of_its_own);
+            free(good);
+            free(bad);
+        }
+}
+
+Test(registry, no_key_of_a_kind_is_left_out_of_the_rows)
+{
+    for (int k = 0; kinds[k]; k++)
+        for (const struct key *key = kinds[k]->keys; key->name; key++) {
+            bool found = false;
+            for (int i = 0; i < KIND_ROWS; i++)
+                found |=
+                    strcmp(kind_rows[i].key, key->name) == 0 && strcmp(kind_rows[i].owner, kinds[k]->name) == 0;
+            cr_expect(found, "%s of %s", key->name, kinds[k]->name);
+        }
+}
+
 Test(registry, names_are_what_a_url_can_hold)
 {
     static const struct {
