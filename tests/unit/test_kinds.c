@@ -24,14 +24,17 @@ static int started;           /* calls of start() */
 static pthread_t minders[16]; /* one an attempt */
 static int doorbell = -1;     /* an eventfd: bodies look whether they are to end */
 static atomic_bool may_end;   /* they may give their answer */
+static atomic_int minded;     /* how many have looked, and wait for the doorbell */
 
 static void *mind(void *argument)
 {
     struct attempt *attempt = argument;
     const struct later_task *later = attempt->task->definition;
     struct pollfd rung = {doorbell, POLLIN, 0};
-    while (!atomic_load(&may_end) && !attempt_should_stop(attempt))
+    while (!atomic_load(&may_end) && !attempt_should_stop(attempt)) {
+        atomic_fetch_add(&minded, 1);
         poll(&rung, 1, -1);
+    }
     attempt_log(attempt, STREAM_STDERR, SPAN("minded\n"));
     if (attempt_should_stop(attempt))
         outcome_fail(attempt->outcome, SPAN("stopped"), SPAN("it was told to"), (struct span){NULL, 0});
@@ -317,6 +320,12 @@ static void note_end(struct attempt *attempt, void *context)
     atomic_fetch_add(&ends->count, 1);
 }
 
+static bool is_minded(const void *unused)
+{
+    (void)unused;
+    return atomic_load(&minded) > 0;
+}
+
 static bool has_three(const void *ends)
 {
     return atomic_load(&((const struct ends *)ends)->count) == 3;
@@ -359,10 +368,12 @@ Test(kinds, who_waits_for_the_end_wakes_when_it_comes)
     struct run r;
     run_init(&r, registry_at(registry, 0), "{}");
     run_start(&r); /* attempt_run() on a thread of its own */
+    cr_assert(eventually(is_minded, NULL));
     atomic_store(&may_end, true);
     ring();
     run_join(&r);
     cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_str_eq(buf_cstr(&r.outcome.result), "\"yes\"");
     run_release(&r);
     registry_unref(registry);
 }
@@ -380,12 +391,16 @@ Test(kinds, a_stop_reaches_whoever_minds_the_body)
         run_init(&r, registry_at(registry, 0), "{}");
         attempt_init(&r.attempt);
         attempt_start(&r.attempt, &r.outcome, note_end, &ends);
+        cr_assert(eventually(is_minded, NULL));
         attempt_stop(&r.attempt, rows[i].why);
         cr_assert(eventually(has_one, &ends));
         cr_expect_eq(ends.items[0].attempt, &r.attempt);
         cr_expect_eq(r.outcome.kind, rows[i].kind);
         cr_expect_eq(r.outcome.error.len, 0);
         attempt_stop(&r.attempt, STOP_KILL); /* after the end it does no harm */
+        uint64_t rings;
+        cr_assert_eq(read(doorbell, &rings, sizeof rings), sizeof rings);
+        atomic_store(&minded, 0);
         attempt_release(&r.attempt);
         run_release(&r);
     }
