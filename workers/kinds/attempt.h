@@ -6,8 +6,8 @@
  * through the sink.
  *
  * Threads: an attempt belongs to whoever fills it, but from attempt_start() to
- * its end to its kind (kind.h). Any thread may call attempt_stop() and, as the
- * log has a lock, attempt_log() and attempt_log_tick(). */
+ * its end to its kind (kind.h). Any thread may call attempt_stop(), and until
+ * the end what logs and reports, which has a lock. */
 #pragma once
 
 #include "base/id.h"
@@ -45,8 +45,7 @@ struct journal;
 
 /* Where logs and progress go while the attempt runs. The callee takes the
  * bytes out of `pending` (the caller resets it); progress is copied. May be
- * called from a native body's own threads, under the attempt's lock: no
- * blocking. */
+ * called on any thread, under the attempt's lock: no blocking. */
 struct attempt_sink {
     void (*log)(struct attempt *attempt, struct log_pending *pending);
     void (*progress)(struct attempt *attempt, double value, struct span note);
@@ -68,7 +67,7 @@ struct attempt {
     int slot;                /* index in the journal */
     int wake_fd;             /* an eventfd, for a kind that minds the body on the caller's thread */
 
-    /* the attempt's own; attempt_init() sets them */
+    /* the attempt's own; attempt_init() and attempt_start() set them */
     int64_t deadline_us; /* clock_mono_us; 0: none */
     atomic_int stop;     /* enum stop */
     struct outcome *outcome;
@@ -135,6 +134,14 @@ void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes)
 /* Flushes what is pending if it is 100 ms old; returns the milliseconds until
  * the next call is due, -1 when nothing is pending. Minders call it. */
 int attempt_log_tick(struct attempt *attempt);
+
+/* stdout became the result: takes it out of the log, as far as it was not
+ * flushed, and has the caller take back what was. */
+void attempt_drop_stdout(struct attempt *attempt);
+
+/* How far it is: any finite value, and a note (absent, or any bytes: mended and
+ * cut). */
+void attempt_progress(struct attempt *attempt, double value, struct span note);
 
 /* Makes it a failure: type and message, `detail` (NULL or JSON members such as
  * `"exit_code":1,"stderr":"..."`, without braces) added to the error object. */

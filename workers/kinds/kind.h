@@ -30,7 +30,7 @@
  *   the flag before it first sleeps. A body that was stopped is outcome_fail()ed
  *   like any other; attempt_end() makes it a cancellation.
  * - What the body prints goes to attempt_log(), and whoever minds it calls
- *   attempt_log_tick() when that is due; progress goes to attempt->sink.
+ *   attempt_log_tick() when that is due; progress goes to attempt_progress().
  * - A process that a kind starts for an attempt is written into attempt->journal
  *   before it runs anything, so that it does not outlive a crash unnoticed.
  *

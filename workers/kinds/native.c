@@ -10,13 +10,12 @@
 #include <elf.h>
 #include <inttypes.h>
 #include <link.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define IDENTIFIER_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 
-enum { NOTE_BYTES = 1000, LINE_BYTES = 1024 };
+enum { NOTE_BYTES = 4096 /* more than is kept of one */, LINE_BYTES = 1024 };
 
 static struct native_task *native_task(const struct task *task)
 {
@@ -152,22 +151,8 @@ static void host_fail(struct errand_call *call, const char *type, const char *me
 
 static void host_progress(struct errand_call *call, double value, const char *note)
 {
-    struct attempt *attempt = native_call(call)->attempt;
-    if (!isfinite(value) || !attempt->sink || !attempt->sink->progress)
-        return;
-    struct buf mended = {0};
-    struct span text = {NULL, 0};
-    if (note) {
-        text = utf8_cut((struct span){note, strnlen(note, NOTE_BYTES + 4)}, NOTE_BYTES);
-        if (!utf8_valid(text)) {
-            utf8_add_lossy(&mended, text);
-            text = utf8_cut(buf_span(&mended), NOTE_BYTES);
-        }
-    }
-    pthread_mutex_lock(&attempt->lock);
-    attempt->sink->progress(attempt, value, text);
-    pthread_mutex_unlock(&attempt->lock);
-    buf_release(&mended);
+    struct span text = {note, note ? strnlen(note, NOTE_BYTES) : 0};
+    attempt_progress(native_call(call)->attempt, value, text);
 }
 
 __attribute__((format(printf, 2, 0))) static void host_log(struct errand_call *call, const char *format,

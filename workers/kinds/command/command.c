@@ -382,27 +382,6 @@ __attribute__((format(printf, 4, 5))) static void fail(struct command *command, 
     buf_release(&detail);
 }
 
-/* Takes the pieces of stdout out of what is not flushed yet. */
-static void drop_pending_stdout(struct attempt *attempt)
-{
-    struct log_pending *pending = &attempt->pending;
-    size_t from = 0, to = 0;
-    int kept = 0;
-    pthread_mutex_lock(&attempt->lock);
-    for (int i = 0; i < pending->count; i++) {
-        struct log_piece piece = pending->pieces[i];
-        if (piece.stream != STREAM_STDOUT) {
-            memmove(pending->bytes.data + to, pending->bytes.data + from, piece.len);
-            to += piece.len;
-            pending->pieces[kept++] = piece;
-        }
-        from += piece.len;
-    }
-    pending->bytes.len = to;
-    pending->count = kept;
-    pthread_mutex_unlock(&attempt->lock);
-}
-
 static bool take_json(struct command *command)
 {
     struct json_fault fault;
@@ -436,8 +415,7 @@ static void succeed(struct command *command)
         return;
     }
     outcome->kind = OUTCOME_SUCCEEDED;
-    outcome->drop_stdout = true;
-    drop_pending_stdout(command->attempt);
+    attempt_drop_stdout(command->attempt);
 }
 
 static void fail_timeout(struct command *command)
