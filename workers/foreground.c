@@ -145,7 +145,7 @@ static void wait_ms(int wake_fd, int64_t ms)
 static int64_t next_delay_ms(const struct task *task, const struct outcome *outcome, int failures)
 {
     const struct task_options *options = &task->options;
-    if (outcome->kind != OUTCOME_FAILED || !outcome->retry || failures > options->max_retries ||
+    if (outcome->end != OUTCOME_FAILED || !outcome->retry || failures > options->max_retries ||
         !retry_allows(&options->retry, buf_span(&outcome->type)))
         return -1;
     return outcome->retry_after_ms >= 0 ? outcome->retry_after_ms
@@ -157,7 +157,7 @@ static int show_outcome(const struct outcome *outcome)
     struct buf line = {0};
     int status = FOREGROUND_FAILED;
     int fd = STDERR_FILENO;
-    switch (outcome->kind) {
+    switch (outcome->end) {
     case OUTCOME_SUCCEEDED:
         buf_add_span(&line, outcome->result.len ? buf_span(&outcome->result) : SPAN("null"));
         status = FOREGROUND_OK;

@@ -188,7 +188,7 @@ static void decide(struct slot *slot, struct run *run, const struct task *task)
     struct span type = buf_span(&outcome->type);
     op->next = FINISH_FINAL;
     op->finished_at = clock_now_ms();
-    switch (outcome->kind) {
+    switch (outcome->end) {
     case OUTCOME_SUCCEEDED:
         op->status = STATUS_SUCCEEDED;
         op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};

@@ -97,7 +97,7 @@ Test(command, stdout_of_exit_0_is_the_result)
         definition(&task)->result_json = rows[i].json;
         run_init(&r, &task, "{\"x\":1}");
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "row %zu: %s", i, buf_cstr(&r.outcome.error));
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "row %zu: %s", i, buf_cstr(&r.outcome.error));
         cr_expect_str_eq(buf_cstr(&r.outcome.result), rows[i].result, "row %zu", i);
         cr_expect(r.outcome.drop_stdout);
         run_release(&r);
@@ -209,7 +209,7 @@ Test(command, stdin_gets_the_arguments_whatever_their_size)
         definition(&task)->result_json = true;
         run_init(&r, &task, buf_cstr(&args));
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "%s", buf_cstr(&r.outcome.error));
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "%s", buf_cstr(&r.outcome.error));
         cr_expect_eq(strtoul(buf_cstr(&r.outcome.result), NULL, 10), sizes[i]);
         run_release(&r);
         buf_release(&args);
@@ -228,7 +228,7 @@ Test(command, arguments_larger_than_a_pipe_come_back_while_they_are_written)
     definition(&task)->result_json = true;
     run_init(&r, &task, buf_cstr(&args));
     run(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_str_eq(buf_cstr(&r.outcome.result), args.data);
     run_release(&r);
     buf_release(&args);
@@ -252,7 +252,7 @@ Test(command, a_stdin_closed_early_is_no_failure)
         struct run r;
         run_init(&r, &task, args.data);
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "row %zu", i);
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "row %zu", i);
         run_release(&r);
         free(script);
     }
@@ -281,7 +281,7 @@ Test(command, ten_mib_of_output_are_a_result_where_the_limit_allows)
     run_init(&r, &task, "{}");
     r.limits.result_bytes = 10485760 + 2;
     run(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_eq(r.outcome.result.len, 10485760 + 2);
     run_release(&r);
 }
@@ -463,7 +463,7 @@ Test(command, whoever_stops_it_decides_how_it_ends)
         const char *script;
         enum stop stop;
         int64_t timeout_ms;
-        enum outcome_kind kind;
+        enum outcome_end end;
         const char *type;
         int64_t at_least_ms; /* the grace of 300 ms was waited for */
     } rows[] = {
@@ -493,7 +493,7 @@ Test(command, whoever_stops_it_decides_how_it_ends)
             attempt_stop(&r.attempt, rows[i].stop);
         }
         run_join(&r);
-        cr_expect_eq(r.outcome.kind, rows[i].kind, "row %zu: %d", i, r.outcome.kind);
+        cr_expect_eq(r.outcome.end, rows[i].end, "row %zu: %d", i, r.outcome.end);
         cr_expect_str_eq(buf_cstr(&r.outcome.type), rows[i].type, "row %zu", i);
         cr_expect(r.took_ms >= rows[i].at_least_ms && r.took_ms < 10000, "row %zu: %d ms", i, (int)r.took_ms);
         run_release(&r);

@@ -182,7 +182,7 @@ Test(kinds, a_line_in_the_table_is_all_that_a_kind_needs)
     atomic_store(&may_end, true);
     run_init(&r, task, "{\"x\":1}");
     run(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_str_eq(buf_cstr(&r.outcome.result), "\"y\\\"s\"");
     char *log = run_log(&r);
     cr_expect_str_eq(log, "2:minded\n");
@@ -353,7 +353,7 @@ Test(kinds, a_body_may_go_on_when_start_has_returned_and_end_on_another_thread)
     ring();
     cr_assert(eventually(has_three, &ends));
     for (int i = 0; i < 3; i++) {
-        cr_expect_eq(runs[i].outcome.kind, OUTCOME_SUCCEEDED);
+        cr_expect_eq(runs[i].outcome.end, OUTCOME_SUCCEEDED);
         cr_expect_str_eq(buf_cstr(&runs[i].outcome.result), "\"yes\"");
         cr_expect_not(pthread_equal(ends.items[i].thread, pthread_self()));
         attempt_release(&runs[i].attempt);
@@ -372,7 +372,7 @@ Test(kinds, who_waits_for_the_end_wakes_when_it_comes)
     atomic_store(&may_end, true);
     ring();
     run_join(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_str_eq(buf_cstr(&r.outcome.result), "\"yes\"");
     run_release(&r);
     registry_unref(registry);
@@ -382,7 +382,7 @@ Test(kinds, a_stop_reaches_whoever_minds_the_body)
 {
     static const struct {
         enum stop why;
-        enum outcome_kind kind;
+        enum outcome_end end;
     } rows[] = {{STOP_CANCEL, OUTCOME_CANCELLED}, {STOP_KILL, OUTCOME_STOPPED}};
     struct registry *registry = loaded("t: {kind: later, answer: yes}");
     for (int i = 0; i < 2; i++) {
@@ -395,7 +395,7 @@ Test(kinds, a_stop_reaches_whoever_minds_the_body)
         attempt_stop(&r.attempt, rows[i].why);
         cr_assert(eventually(has_one, &ends));
         cr_expect_eq(ends.items[0].attempt, &r.attempt);
-        cr_expect_eq(r.outcome.kind, rows[i].kind);
+        cr_expect_eq(r.outcome.end, rows[i].end);
         cr_expect_eq(r.outcome.error.len, 0);
         attempt_stop(&r.attempt, STOP_KILL); /* after the end it does no harm */
         uint64_t rings;
@@ -417,7 +417,7 @@ Test(kinds, what_was_stopped_before_it_started_does_not_start)
     attempt_stop(&r.attempt, STOP_CANCEL);
     attempt_start(&r.attempt, &r.outcome, note_end, &ends);
     cr_expect_eq(atomic_load(&ends.count), 1);
-    cr_expect_eq(r.outcome.kind, OUTCOME_CANCELLED);
+    cr_expect_eq(r.outcome.end, OUTCOME_CANCELLED);
     cr_expect_eq(started, 0);
     attempt_release(&r.attempt);
     run_release(&r);

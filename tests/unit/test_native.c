@@ -64,7 +64,7 @@ Test(native, a_body_gives_a_result_or_none)
         struct native n;
         native_init(&n, rows[i].function, rows[i].args);
         run(&n.run);
-        cr_expect_eq(n.run.outcome.kind, OUTCOME_SUCCEEDED, "row %zu", i);
+        cr_expect_eq(n.run.outcome.end, OUTCOME_SUCCEEDED, "row %zu", i);
         cr_expect_str_eq(buf_cstr(&n.run.outcome.result), rows[i].result, "row %zu", i);
         cr_expect_eq(n.run.outcome.error.len, 0);
         native_release(&n);
@@ -197,7 +197,7 @@ Test(native, whoever_stops_it_decides_how_it_ends)
         const char *function;
         enum stop stop;
         int64_t timeout_ms;
-        enum outcome_kind kind;
+        enum outcome_end end;
         const char *type;
     } rows[] = {
         {"slow", STOP_CANCEL, 0, OUTCOME_CANCELLED, ""},
@@ -221,7 +221,7 @@ Test(native, whoever_stops_it_decides_how_it_ends)
             attempt_stop(&n.run.attempt, rows[i].stop);
         }
         run_join(&n.run);
-        cr_expect_eq(n.run.outcome.kind, rows[i].kind, "row %zu: %d", i, n.run.outcome.kind);
+        cr_expect_eq(n.run.outcome.end, rows[i].end, "row %zu: %d", i, n.run.outcome.end);
         cr_expect_str_eq(buf_cstr(&n.run.outcome.type), rows[i].type, "row %zu", i);
         native_release(&n);
     }
@@ -235,7 +235,7 @@ Test(native, what_is_stopped_before_it_starts_does_not_run)
     attempt_stop(&n.run.attempt, STOP_KILL);
     attempt_stop(&n.run.attempt, STOP_CANCEL);
     attempt_run(&n.run.attempt, &n.run.outcome);
-    cr_expect_eq(n.run.outcome.kind, OUTCOME_STOPPED); /* the stronger reason stays */
+    cr_expect_eq(n.run.outcome.end, OUTCOME_STOPPED); /* the stronger reason stays */
     cr_expect_eq(n.run.attempt.pending.count, 0);
     attempt_release(&n.run.attempt);
     native_release(&n);

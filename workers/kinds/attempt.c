@@ -57,11 +57,11 @@ bool attempt_should_stop(struct attempt *attempt)
 static void settle(struct attempt *attempt, struct outcome *outcome)
 {
     enum stop stop = (enum stop)atomic_load(&attempt->stop);
-    if (outcome->kind != OUTCOME_FAILED || stop == STOP_NONE)
+    if (outcome->end != OUTCOME_FAILED || stop == STOP_NONE)
         return;
     if (stop == STOP_KILL && span_is(buf_span(&outcome->type), "timeout"))
         return;
-    outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    outcome->end = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
     outcome->result.len = outcome->type.len = outcome->error.len = 0;
 }
 
@@ -84,7 +84,7 @@ void attempt_start(struct attempt *attempt, struct outcome *outcome, attempt_end
         attempt->task->kind->start(attempt);
         return;
     }
-    outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    outcome->end = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
     attempt_end(attempt);
 }
 
@@ -114,7 +114,7 @@ static void add_type(struct buf *out, struct span type)
 
 void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail)
 {
-    outcome->kind = OUTCOME_FAILED;
+    outcome->end = OUTCOME_FAILED;
     outcome->retry = true;
     outcome->retry_after_ms = -1;
     outcome->drop_stdout = false;

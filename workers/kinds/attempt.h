@@ -80,7 +80,7 @@ struct attempt {
     int64_t pending_since_us;
 };
 
-enum outcome_kind {
+enum outcome_end {
     OUTCOME_SUCCEEDED,
     OUTCOME_FAILED,
     OUTCOME_CANCELLED, /* it ended because of STOP_CANCEL */
@@ -88,7 +88,7 @@ enum outcome_kind {
 };
 
 struct outcome {
-    enum outcome_kind kind;
+    enum outcome_end end;
     struct buf result;      /* JSON; empty is null */
     struct buf type;        /* of a failure */
     struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON */

@@ -131,7 +131,7 @@ static int host_result(struct errand_call *call, const char *json, size_t length
                  fault.offset);
         return refuse_result(outcome, message);
     }
-    outcome->kind = OUTCOME_SUCCEEDED;
+    outcome->end = OUTCOME_SUCCEEDED;
     outcome->type.len = outcome->error.len = 0;
     outcome->result.len = 0;
     buf_add(&outcome->result, json, length);

@@ -414,7 +414,7 @@ static void succeed(struct command *command)
     } else if (!take_json(command)) {
         return;
     }
-    outcome->kind = OUTCOME_SUCCEEDED;
+    outcome->end = OUTCOME_SUCCEEDED;
     attempt_drop_stdout(command->attempt);
 }
 
