@@ -15,6 +15,7 @@ BEGIN {
     below["workers/sdk"] = "workers/sdk"
     below["workers/tasks"] = "base workers/tasks"
     below["workers/kinds"] = "base workers/tasks workers/kinds workers/sdk workers/journal.h"
+    below["workers/queue"] = "base store workers/tasks workers/queue"
     below["workers"] = "base store workers"
     below["server"] = "base store workers server"
     # header: where alone it may be included, as an anchored pattern of files

@@ -1,126 +1,197 @@
 /* The dispatcher's thread: sleeps until the next due time or a wake-up, and
- * queues the upkeep that is due. It never touches the database itself. */
+ * does or queues what is due. It never touches the database itself.
+ *
+ * What stands in rows is due by the wall clock. A timer of the kernel's sleeps
+ * on that and also wakes when the clock is set (TFD_TIMER_CANCEL_ON_SET), so
+ * that nothing is late after a step forwards and nothing is stuck after one
+ * back. */
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
-#include <time.h>
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+#include <utlist.h>
 
-enum { FLUSH_MS = 200 };
-
-void dispatcher_due_locked(struct runner *runner, enum upkeep what, int64_t at)
+static void wake(struct runner *runner)
 {
-    struct upkeep_timer *timer = &runner->timers[what];
-    if (at >= timer->next_at)
-        return;
-    timer->next_at = at;
-    pthread_cond_signal(&runner->tick);
+    uint64_t one = 1;
+    if (runner->wake_fd >= 0 && write(runner->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        log_error("write", LOG_STR("error", strerror(errno))); /* EAGAIN: it is readable already */
 }
 
-void dispatcher_flush_locked(struct runner *runner)
+void dispatcher_set_locked(struct runner *runner, int timer, int64_t at)
 {
-    if (runner->flush_at != INT64_MAX)
-        return;
-    runner->flush_at = clock_now_ms() + FLUSH_MS;
-    pthread_cond_signal(&runner->tick);
+    if (timers_set(&runner->timers, timer, at))
+        wake(runner);
 }
 
-/* Commands are minded by their slots; a native body's thread is its own, so
- * what it said is sent on from here while it is busy with something else. */
-static void flush_locked(struct runner *runner, int64_t now)
-{
-    bool any = false;
-    for (int i = 0; i < runner->slot_count; i++)
-        any |= slot_flush_locked(&runner->slots[i]);
-    runner->flush_at = any ? now + FLUSH_MS : INT64_MAX;
-}
+/* --- what is due ------------------------------------------------------------------- */
 
 static void upkeep_done(struct op *op)
 {
-    struct upkeep_timer *timer = op->owner;
-    struct runner *runner = timer->runner;
+    struct upkeep_call *call = op->owner;
+    struct runner *runner = call->runner;
+    enum upkeep what = call->op.what;
     pthread_mutex_lock(&runner->lock);
-    timer->in_flight = false;
+    timers_done(&runner->timers, (int)what);
     if (op->err != OK)
-        dispatcher_due_locked(runner, timer->op.what, clock_now_ms() + FAILED_AGAIN_MS);
-    else if (timer->op.more)
-        dispatcher_due_locked(runner, timer->op.what, 1);
-    else if (timer->op.next_at)
-        dispatcher_due_locked(runner, timer->op.what, timer->op.next_at);
-    pthread_cond_signal(&runner->tick);
+        dispatcher_set_locked(runner, (int)what, clock_now_ms() + FAILED_AGAIN_MS);
+    else if (call->op.more)
+        dispatcher_set_locked(runner, (int)what, 0);
+    else if (call->op.next_at)
+        dispatcher_set_locked(runner, (int)what, call->op.next_at);
+    wake(runner); /* it may have been set while it was under way */
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
 }
 
-/* The timer that is due, or NULL with the time of the next one. */
-static struct upkeep_timer *due_locked(struct runner *runner, int64_t now, int64_t *next_at)
+static void begin_upkeep(struct runner *runner, enum upkeep what)
 {
-    *next_at = runner->flush_at < runner->refill_at ? runner->flush_at : runner->refill_at;
-    if (runner->rewrite_at < *next_at)
-        *next_at = runner->rewrite_at;
-    for (int i = 0; i < UPKEEPS; i++) {
-        struct upkeep_timer *timer = &runner->timers[i];
-        if (timer->in_flight)
+    struct upkeep_call *call = &runner->upkeeps[what];
+    op_upkeep_init(&call->op, what);
+    call->runner = runner;
+    call->op.op.owner = call;
+    call->op.op.done = upkeep_done;
+    store_queue(runner->store, &call->op.op);
+}
+
+/* A body in this process has its thread to itself, so what it said is sent on
+ * from here while it is busy with something else. */
+static void flush(struct runner *runner)
+{
+    bool any = false;
+    struct run *run;
+    pthread_mutex_lock(&runner->lock);
+    DL_FOREACH(runner->runs, run)
+    {
+        if (!run->grant.in_process)
             continue;
-        if (timer->next_at <= now)
-            return timer;
-        if (timer->next_at < *next_at)
-            *next_at = timer->next_at;
+        run_flush_locked(run);
+        any = true;
     }
-    return NULL;
+    if (any)
+        timers_set(&runner->timers, TIMER_FLUSH, clock_mono_us() + RUN_FLUSH_US);
+    pthread_mutex_unlock(&runner->lock);
 }
 
-/* Sleeps in steps of a minute at most, because the wall clock may be set. */
-static void sleep_until_locked(struct runner *runner, int64_t now, int64_t next_at)
+static void refill_all(struct runner *runner)
 {
-    static const int64_t step_ms = 60000;
-    if (next_at == INT64_MAX) {
-        pthread_cond_wait(&runner->tick, &runner->lock);
-        return;
+    pthread_mutex_lock(&runner->lock);
+    int count = runner->queue.window.lane_count;
+    pthread_mutex_unlock(&runner->lock);
+    for (int task = 1; task < count; task++) {
+        pthread_mutex_lock(&runner->lock);
+        struct op_refill *refill = runner_refill_locked(runner, task);
+        pthread_mutex_unlock(&runner->lock);
+        if (refill)
+            store_queue(runner->store, &refill->op);
     }
-    int64_t delay = next_at - now < step_ms ? next_at - now : step_ms;
-    int64_t until_us = clock_mono_us() + delay * 1000;
-    struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
-    pthread_cond_timedwait(&runner->tick, &runner->lock, &until);
 }
 
-void *dispatcher_thread(void *arg)
+static void rewrite(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    struct run *runs = report_rewrites_locked(runner);
+    pthread_mutex_unlock(&runner->lock);
+    report_rewrite(runs);
+}
+
+static void act(struct runner *runner, int timer)
+{
+    switch (timer) {
+    case TIMER_FLUSH: flush(runner); break;
+    case TIMER_REFILL: refill_all(runner); break;
+    case TIMER_REWRITE: rewrite(runner); break;
+    default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
+    }
+    pthread_mutex_lock(&runner->lock);
+    timers_done(&runner->timers, timer);
+    pthread_mutex_unlock(&runner->lock);
+}
+
+/* --- the thread ------------------------------------------------------------------------ */
+
+static int timeout_ms(int64_t next_us, int64_t now_us)
+{
+    if (next_us == INT64_MAX)
+        return -1;
+    int64_t ms = (next_us - now_us + 999) / 1000;
+    return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static void set_alarm(struct runner *runner, int64_t wall_ms)
+{
+    struct itimerspec at = {0};
+    if (wall_ms != INT64_MAX)
+        at.it_value = (struct timespec){wall_ms / 1000, wall_ms % 1000 * 1000000};
+    if (wall_ms <= 0)
+        at.it_value = (struct timespec){0, 1}; /* zeros would disarm it */
+    if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) != 0)
+        log_error("the timer of due times", LOG_STR("error", strerror(errno)));
+}
+
+static void sleep_until(struct runner *runner, int64_t wall_ms, int64_t mono_us)
+{
+    uint64_t count;
+    struct pollfd fds[] = {{.fd = runner->wake_fd, .events = POLLIN}, {.fd = runner->clock_fd, .events = POLLIN}};
+    set_alarm(runner, wall_ms);
+    if (poll(fds, 2, timeout_ms(mono_us, clock_mono_us())) < 0 && errno != EINTR)
+        log_error("poll", LOG_STR("error", strerror(errno)));
+    if (read(runner->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        log_error("read", LOG_STR("error", strerror(errno)));
+    if (read(runner->clock_fd, &count, sizeof count) < 0 && errno == ECANCELED)
+        log_info("the clock was set");
+}
+
+static void *dispatcher_main(void *arg)
 {
     struct runner *runner = arg;
-    pthread_mutex_lock(&runner->lock);
-    runner->refill_at = 0; /* nothing is in memory yet */
-    while (!runner->ended) {
-        int64_t now = clock_now_ms(), next_at;
-        if (runner->refill_at <= now) {
-            runner->refill_at = INT64_MAX;
-            pthread_mutex_unlock(&runner->lock);
-            schedule_refill_all(runner);
-            pthread_mutex_lock(&runner->lock);
-            continue;
-        }
-        if (runner->rewrite_at <= now) {
-            struct run *runs = report_rewrites_locked(runner);
-            pthread_mutex_unlock(&runner->lock);
-            report_rewrite(runs);
-            pthread_mutex_lock(&runner->lock);
-            continue;
-        }
-        if (runner->flush_at <= now)
-            flush_locked(runner, now);
-        struct upkeep_timer *timer = due_locked(runner, now, &next_at);
-        if (!timer) {
-            sleep_until_locked(runner, now, next_at);
-            continue;
-        }
-        op_upkeep_init(&timer->op, (enum upkeep)(timer - runner->timers));
-        timer->op.op.owner = timer;
-        timer->op.op.done = upkeep_done;
-        timer->in_flight = true;
-        timer->next_at = INT64_MAX;
-        pthread_mutex_unlock(&runner->lock);
-        store_queue(runner->store, &timer->op.op);
+    for (;;) {
+        int64_t wall_ms, mono_us;
         pthread_mutex_lock(&runner->lock);
+        bool ended = runner->ended;
+        int due = ended ? TIMER_NEVER : timers_take(&runner->timers, clock_now_ms(), clock_mono_us());
+        timers_next(&runner->timers, &wall_ms, &mono_us);
+        pthread_mutex_unlock(&runner->lock);
+        if (ended)
+            return NULL;
+        if (due != TIMER_NEVER)
+            act(runner, due);
+        else
+            sleep_until(runner, wall_ms, mono_us);
     }
-    pthread_mutex_unlock(&runner->lock);
-    return NULL;
+}
+
+enum err dispatcher_start(struct runner *runner, struct reason *why)
+{
+    runner->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    runner->clock_fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    int code = runner->wake_fd < 0 || runner->clock_fd < 0
+                   ? errno
+                   : pthread_create(&runner->dispatcher, NULL, dispatcher_main, runner);
+    if (code != 0) {
+        reason_set(why, "no dispatcher: %s", strerror(code));
+        return ERR_IO;
+    }
+    pthread_setname_np(runner->dispatcher, "dispatcher");
+    runner->dispatcher_started = true;
+    return OK;
+}
+
+void dispatcher_end(struct runner *runner)
+{
+    if (runner->dispatcher_started) {
+        wake(runner);
+        pthread_join(runner->dispatcher, NULL);
+    }
+    if (runner->wake_fd >= 0)
+        close(runner->wake_fd);
+    if (runner->clock_fd >= 0)
+        close(runner->clock_fd);
 }

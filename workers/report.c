@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#include <stdlib.h>
+#include <utlist.h>
 
 enum {
     FAULTS_WHOLE = 3,       /* an end is tried as it is so often */
@@ -21,45 +21,15 @@ enum {
 #define NOT_WRITTEN \
     "{\"type\":\"internal\",\"message\":\"how it ended could not be written (see the server's log)\"}"
 
-struct log_chunk *log_chunks(const struct log_pending *pending)
-{
-    struct log_chunk *chunks = xmalloc((size_t)(pending->count + 1) * sizeof *chunks);
-    size_t at = 0;
-    for (int i = 0; i < pending->count; i++) {
-        chunks[i] =
-            (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
-        at += pending->pieces[i].len;
-    }
-    return chunks;
-}
-
-void log_pending_release(struct log_pending *pending)
-{
-    buf_release(&pending->bytes);
-    free(pending->pieces);
-    *pending = (struct log_pending){0};
-}
-
-void run_free(struct run *run)
-{
-    outcome_release(&run->outcome);
-    log_pending_release(&run->log);
-    registry_unref(run->registry);
-    free(run->chunks);
-    free(run->again);
-    free(run->job);
-    free(run);
-}
-
 /* --- faults ------------------------------------------------------------------------ */
 
 static void log_fault(const struct run *run, const char *report, enum err err)
 {
     char id[ID_TEXT_LEN + 1] = "";
-    id_format(run->turn.id, id);
+    id_format(run->grant.turn.id, id);
     log_error("a report of a turn was not written", LOG_STR("report", report), LOG_STR("id", id),
-              LOG_STR("task", store_task_name(run->runner->store, run->turn.task)),
-              LOG_INT("attempt", run->turn.attempt), LOG_STR("error", err_name(err)),
+              LOG_STR("task", store_task_name(run->runner->store, run->grant.turn.task)),
+              LOG_INT("attempt", run->grant.turn.attempt), LOG_STR("error", err_name(err)),
               LOG_INT("times", run->faults));
 }
 
@@ -67,13 +37,8 @@ static void rewrite_later_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     int64_t delay = run->faults < 6 ? FAILED_AGAIN_MS << (run->faults - 1) : REWRITE_MAX_MS;
-    int64_t at = clock_now_ms() + delay;
-    run->rewrite_next = runner->rewrites;
-    runner->rewrites = run;
-    if (at < runner->rewrite_at) {
-        runner->rewrite_at = at;
-        pthread_cond_signal(&runner->tick);
-    }
+    LL_PREPEND2(runner->rewrites, run, rewrite_next);
+    dispatcher_set_locked(runner, TIMER_REWRITE, clock_mono_us() + delay * 1000);
 }
 
 /* What is tried together may be tried too soon, but never too late. */
@@ -81,9 +46,9 @@ struct run *report_rewrites_locked(struct runner *runner)
 {
     struct run *runs = runner->rewrites;
     runner->rewrites = NULL;
-    runner->rewrite_at = INT64_MAX;
-    for (struct run *run = runs; run; run = run->rewrite_next)
-        run->finish_queued = run->ended;
+    struct run *run;
+    LL_FOREACH2(runs, run, rewrite_next)
+    run->finish_queued = run->ended;
     return runs;
 }
 
@@ -118,6 +83,12 @@ void report_rewrite(struct run *runs)
 
 /* --- what the store answers ------------------------------------------------------------ */
 
+static void settle_locked(struct run *run, enum err err)
+{
+    if (queue_settle(&run->runner->queue, &run->grant, err))
+        threads_wake_locked(run->runner);
+}
+
 static void claimed(struct op *op)
 {
     struct run *run = op->owner;
@@ -133,13 +104,12 @@ static void claimed(struct op *op)
         else if (!run->finish_queued)
             rewrite_later_locked(run);
     } else {
-        schedule_settle_locked(runner, run, op->err);
+        settle_locked(run, op->err);
         end = run->ended && !run->finish_queued;
         run->finish_queued |= end;
     }
-    for (int i = 0; op->err == ERR_CONFLICT && i < runner->slot_count; i++)
-        if (runner->slots[i].run == run)
-            attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
+    if (op->err == ERR_CONFLICT && !run->ended)
+        attempt_stop(&run->attempt, STOP_CANCEL);
     pthread_mutex_unlock(&runner->lock);
     if (end)
         report_finish(run);
@@ -161,8 +131,8 @@ static void finished(struct op *op)
     if (again) {
         rewrite_later_locked(run);
     } else {
-        schedule_settle_locked(runner, run, op->err); /* a claim that the stopping store did not take */
-        if (--runner->finishing == 0)
+        settle_locked(run, op->err); /* a claim that the stopping store did not take */
+        if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
     }
     pthread_mutex_unlock(&runner->lock);
@@ -174,8 +144,8 @@ static void finished(struct op *op)
 
 void report_init(struct run *run)
 {
-    op_claim_init(&run->claim, &run->turn);
-    op_finish_init(&run->finish, &run->turn);
+    op_claim_init(&run->claim, &run->grant.turn);
+    op_finish_init(&run->finish, &run->grant.turn);
     run->claim.turn.op.owner = run->finish.turn.op.owner = run;
     run->claim.turn.op.done = claimed;
     run->finish.turn.op.done = finished;

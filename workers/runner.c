@@ -2,45 +2,46 @@
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
+#include <utlist.h>
 
 /* --- what the store reports ------------------------------------------------------- */
 
 static void stop_running(struct runner *runner, int64_t id)
 {
-    for (int i = 0; i < runner->slot_count; i++)
-        if (runner->slots[i].run && runner->slots[i].run->turn.id == id)
-            attempt_stop(&runner->slots[i].attempt, STOP_CANCEL);
+    struct run *run;
+    DL_FOREACH(runner->runs, run)
+    if (run->grant.turn.id == id)
+        attempt_stop(&run->attempt, STOP_CANCEL);
 }
 
 static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
     if (change->refill) {
-        schedule_refilled_locked(runner, change->refill, now_us);
+        queue_refilled(&runner->queue, change->refill, (struct window_now){now_us, clock_now_ms()});
         return; /* refill_done() looks whether that was enough */
     }
-    if (change->withdrawn)
-        schedule_withdraw_locked(runner, change);
+    if (change->withdrawn) {
+        queue_withdraw(&runner->queue, change);
+        runner_look_locked(runner, change->task);
+    }
     if (change->cancel)
         stop_running(runner, change->id);
     if (change->to == STATUS_QUEUED)
-        schedule_offer_locked(runner, change, now_us);
+        queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
-        dispatcher_due_locked(runner, UPKEEP_FOLLOW_UP, 1);
+        dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);
     if (change->due_at)
-        dispatcher_due_locked(runner, UPKEEP_PROMOTE, change->due_at);
+        dispatcher_set_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)
-        dispatcher_due_locked(runner, UPKEEP_EXPIRE, change->expires_at);
+        dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
-        dispatcher_due_locked(runner, UPKEEP_PRUNE, change->prune_at);
+        dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
 }
 
 static void on_committed(void *context, const struct change *changes, int count)
@@ -50,7 +51,7 @@ static void on_committed(void *context, const struct change *changes, int count)
     pthread_mutex_lock(&runner->lock);
     for (int i = 0; i < count; i++)
         take_change(runner, &changes[i], now_us);
-    schedule_wake_locked(runner);
+    threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
 }
 
@@ -59,11 +60,54 @@ static void on_health(void *context, bool healthy)
     struct runner *runner = context;
     pthread_mutex_lock(&runner->lock);
     runner->healthy = healthy;
+    runner_gate_locked(runner);
     if (healthy)
-        runner->refill_at = 0; /* those that failed are asked for again */
-    pthread_cond_broadcast(&runner->work);
-    pthread_cond_signal(&runner->tick);
+        dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
     pthread_mutex_unlock(&runner->lock);
+}
+
+void runner_gate_locked(struct runner *runner)
+{
+    bool closing = runner->closing && runner->policy != CLOSE_JOIN;
+    runner->queue.closed = !runner->healthy || runner->paused || closing;
+    threads_wake_locked(runner);
+}
+
+/* --- refills ------------------------------------------------------------------------------ */
+
+void runner_look_locked(struct runner *runner, int task)
+{
+    if (queue_is_low(&runner->queue, task))
+        dispatcher_set_locked(runner, TIMER_REFILL, 0);
+}
+
+static void refill_done(struct op *op)
+{
+    struct runner *runner = op->owner;
+    struct op_refill *refill = (struct op_refill *)op;
+    pthread_mutex_lock(&runner->lock);
+    queue_refill_done(&runner->queue, refill->task);
+    if (op->err == OK)
+        runner_look_locked(runner, refill->task);
+    else /* at once again, it would fail again */
+        dispatcher_set_locked(runner, TIMER_REFILL, clock_mono_us() + FAILED_AGAIN_MS * 1000);
+    threads_wake_locked(runner);
+    pthread_cond_broadcast(&runner->quiet);
+    pthread_mutex_unlock(&runner->lock);
+    op_refill_release(refill);
+    free(refill);
+}
+
+struct op_refill *runner_refill_locked(struct runner *runner, int task)
+{
+    if (!runner->healthy || !queue_is_low(&runner->queue, task))
+        return NULL;
+    struct op_refill *refill = xmalloc(sizeof *refill);
+    op_refill_init(refill);
+    queue_wants_refill(&runner->queue, task, refill);
+    refill->op.owner = runner;
+    refill->op.done = refill_done;
+    return refill;
 }
 
 /* --- the tasks that may run ------------------------------------------------------------ */
@@ -80,20 +124,18 @@ static enum err adopt_registry(struct runner *runner, struct registry *registry)
             return err;
     }
     pthread_mutex_lock(&runner->lock);
-    for (int i = 0; i < runner->window.lane_count; i++)
-        if (runner->window.lanes[i])
-            window_set(&runner->window, runner->window.lanes[i], NULL, false);
+    queue_tasks_begin(&runner->queue);
     for (int i = 0; i < count; i++) {
         struct task *task = registry_at(registry, i);
         bool paused = false;
         int64_t counts[STATUS_SLOTS];
         store_task_counts(runner->store, task->id, &paused, counts);
-        window_set(&runner->window, window_lane(&runner->window, task->id), task, paused);
+        queue_task_set(&runner->queue, task, task->kind->in_process, paused);
     }
-    schedule_release_alone_locked(runner);
+    queue_tasks_end(&runner->queue);
     struct registry *old = runner->registry;
     runner->registry = registry_ref(registry);
-    schedule_wake_locked(runner);
+    threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
     registry_unref(old);
     return OK;
@@ -106,8 +148,8 @@ enum err runner_set_registry(struct runner *runner, struct registry *registry, c
         return err;
     pthread_mutex_lock(&runner->lock);
     runner->limits = *limits;
+    dispatcher_set_locked(runner, TIMER_REFILL, 0);
     pthread_mutex_unlock(&runner->lock);
-    schedule_refill_all(runner);
     return OK;
 }
 
@@ -126,14 +168,11 @@ static void pause_done(struct op *op)
     if (op->err == OK) {
         struct runner *runner = call.runner;
         pthread_mutex_lock(&runner->lock);
-        if (pause->task == 0) {
+        if (pause->task == 0)
             runner->paused = pause->paused;
-        } else {
-            struct lane *lane = window_lane(&runner->window, pause->task);
-            window_set(&runner->window, lane, lane->task, pause->paused);
-            schedule_release_alone_locked(runner);
-        }
-        schedule_wake_locked(runner);
+        else
+            queue_task_pause(&runner->queue, pause->task, pause->paused);
+        runner_gate_locked(runner);
         pthread_mutex_unlock(&runner->lock);
     }
     call.done(op);
@@ -159,37 +198,38 @@ static int recoveries_of(void *context, int task)
     return 3; /* a task that left the configuration */
 }
 
-/* Loads the jobs that are to run alone; those that cannot run now stay in the
- * queue like any other. */
-static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
+static struct ready ready_of(const struct invocation *row)
+{
+    return (struct ready){
+        .id = row->id,
+        .task = row->task,
+        .priority = row->priority,
+        .attempt = row->attempt,
+        .failures = row->failures,
+        .max_retries = row->max_retries,
+        .timeout_ms = row->timeout_ms,
+        .retention_ms = row->retention_ms,
+        .expires_at = row->expires_at,
+        .args = row->args.p ? row->args : SPAN(""),
+    };
+}
+
+/* Hands over the jobs that are to run with no other body in the process. */
+static enum err load_suspects(struct runner *runner, const int64_t *ids, int count)
 {
     struct reader *reader = NULL;
     if (!count)
         return OK;
     enum err err = reader_open(runner->store, &reader, NULL);
-    runner->alone = xcalloc((size_t)count, sizeof *runner->alone);
     for (int i = 0; i < count && err == OK; i++) {
         struct invocation row;
         err = reader_get(reader, ids[i], VIEW_FULL, &row);
         if (err != OK || row.status != STATUS_QUEUED)
             continue;
-        struct lane *lane = window_lane(&runner->window, row.task);
-        if (!lane->task || lane->paused)
-            continue;
-        struct ready ready = {
-            .id = row.id,
-            .task = row.task,
-            .priority = row.priority,
-            .attempt = row.attempt,
-            .failures = row.failures,
-            .max_retries = row.max_retries,
-            .timeout_ms = row.timeout_ms,
-            .retention_ms = row.retention_ms,
-            .expires_at = row.expires_at,
-            .args = row.args.p ? row.args : SPAN(""),
-        };
-        runner->alone[runner->alone_count++] = job_new(&ready, clock_mono_us());
-        log_warn("runs alone after unexplained deaths", LOG_STR("task", store_task_name(runner->store, row.task)));
+        struct ready ready = ready_of(&row);
+        if (queue_suspect(&runner->queue, &ready, clock_mono_us()))
+            log_warn("runs with no other native task beside it after unexplained deaths",
+                     LOG_STR("task", store_task_name(runner->store, row.task)));
     }
     reader_close(reader);
     return err;
@@ -198,8 +238,8 @@ static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
 static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
 {
     struct journal_entry *left;
-    int left_count, alone_count;
-    int64_t *alone;
+    int left_count, suspect_count;
+    int64_t *suspects;
     enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, &left_count, why);
     if (err != OK)
         return err;
@@ -214,13 +254,14 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
             continue;
         casualties[count++] = (struct casualty){left[i].id, left[i].lease, left[i].marked || left[i].alone};
     }
-    err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &alone, &alone_count);
+    err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &suspects,
+                        &suspect_count);
     if (err == OK)
-        err = load_alone(runner, alone, alone_count);
+        err = load_suspects(runner, suspects, suspect_count);
     if (err != OK)
         reason_set(why, "recovery failed (see the log)");
     free(casualties);
-    free(alone);
+    free(suspects);
     free(left);
     return err;
 }
@@ -229,15 +270,12 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
 
 static void init_slots(struct runner *runner)
 {
+    runner->slots_free = runner->slot_count;
     runner->slots = xcalloc((size_t)runner->slot_count, sizeof *runner->slots);
+    runner->free_slots = xcalloc((size_t)runner->slot_count, sizeof *runner->free_slots);
     for (int i = 0; i < runner->slot_count; i++) {
-        struct slot *slot = &runner->slots[i];
-        slot->runner = runner;
-        slot->index = i;
-        slot->attempt.wake_fd = -1;
-        random_bytes(&slot->random, sizeof slot->random);
-        slot->random |= 1; /* xorshift must not start at 0 */
-        snprintf(slot->name, sizeof slot->name, "slot-%d", i + 1);
+        snprintf(runner->slots[i].name, sizeof runner->slots[i].name, "slot-%d", i + 1);
+        runner->free_slots[i] = runner->slot_count - 1 - i; /* the first is taken first */
     }
 }
 
@@ -247,20 +285,19 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->store = options->store;
     runner->limits = options->limits;
     runner->slot_count = options->slots;
+    runner->wake_fd = runner->clock_fd = -1;
     runner->healthy = true;
-    runner->flush_at = runner->refill_at = runner->rewrite_at = INT64_MAX;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&runner->work, &attr);
-    pthread_cond_init(&runner->tick, &attr);
     pthread_cond_init(&runner->quiet, &attr);
     pthread_condattr_destroy(&attr);
     init_slots(runner);
-    for (int i = 0; i < UPKEEPS; i++)
-        runner->timers[i] = (struct upkeep_timer){.runner = runner}; /* each is due once at the start */
+    queue_init(&runner->queue);
+    timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
+    runner_gate_locked(runner);
 
     enum err err = adopt_registry(runner, options->registry);
     if (err != OK)
@@ -276,39 +313,16 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     return OK;
 }
 
-static int start_thread(pthread_t *thread, void *(*body)(void *), void *arg, const char *name)
-{
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 1 << 20);
-    int code = pthread_create(thread, &attr, body, arg);
-    pthread_attr_destroy(&attr);
-    if (code == 0)
-        pthread_setname_np(*thread, name);
-    return code;
-}
-
 enum err runner_start(struct runner *runner, struct reason *why)
 {
-    int code = start_thread(&runner->dispatcher, dispatcher_thread, runner, "dispatcher");
-    runner->dispatcher_started = code == 0;
-    for (int i = 0; i < runner->slot_count && code == 0; i++) {
-        struct slot *slot = &runner->slots[i];
-        slot->attempt.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        code = slot->attempt.wake_fd < 0 ? errno : start_thread(&slot->thread, slot_thread, slot, slot->name);
-        slot->started = code == 0;
-    }
-    if (code != 0) {
-        reason_set(why, "no thread for a slot: %s", strerror(code));
-        return ERR_IO;
-    }
-    return OK;
+    enum err err = dispatcher_start(runner, why);
+    return err == OK ? threads_start(runner, why) : err;
 }
 
 void runner_prune(struct runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
-    dispatcher_due_locked(runner, UPKEEP_PRUNE, 1);
+    dispatcher_set_locked(runner, UPKEEP_PRUNE, 0);
     pthread_mutex_unlock(&runner->lock);
 }
 
@@ -318,21 +332,20 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
     if (!runner->closing || policy > runner->policy)
         runner->policy = policy;
     runner->closing = true;
+    struct run *run;
+    DL_FOREACH(runner->runs, run)
     if (runner->policy == CLOSE_KILL)
-        for (int i = 0; i < runner->slot_count; i++)
-            if (runner->slots[i].run)
-                attempt_stop(&runner->slots[i].attempt, STOP_KILL);
-    pthread_cond_broadcast(&runner->work);
+        attempt_stop(&run->attempt, STOP_KILL);
+    runner_gate_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
 }
 
 static bool is_quiet_locked(const struct runner *runner)
 {
-    if (runner->running || runner->finishing)
+    if (runner->unfinished)
         return false;
-    bool drained = runner->policy != CLOSE_JOIN || runner->paused ||
-                   (runner->alone_count == 0 && window_is_drained(&runner->window));
+    bool drained = runner->policy != CLOSE_JOIN || runner->paused || queue_is_drained(&runner->queue);
     return runner->closing && drained;
 }
 
@@ -345,8 +358,10 @@ bool runner_wait(struct runner *runner, int64_t timeout_ms)
     while (!(quiet = is_quiet_locked(runner)))
         if (pthread_cond_timedwait(&runner->quiet, &runner->lock, &until) == ETIMEDOUT)
             break;
-    if (quiet && runner->policy == CLOSE_JOIN)
+    if (quiet && runner->policy == CLOSE_JOIN) {
         runner->policy = CLOSE_CANCEL; /* what becomes due from now on stays on disk */
+        runner_gate_locked(runner);
+    }
     pthread_mutex_unlock(&runner->lock);
     return quiet;
 }
@@ -362,31 +377,15 @@ void runner_free(struct runner *runner)
         return;
     pthread_mutex_lock(&runner->lock);
     runner->ended = true;
-    pthread_cond_broadcast(&runner->work);
-    pthread_cond_broadcast(&runner->tick);
     pthread_mutex_unlock(&runner->lock);
-    if (runner->dispatcher_started)
-        pthread_join(runner->dispatcher, NULL);
-    for (int i = 0; i < runner->slot_count; i++) {
-        struct slot *slot = &runner->slots[i];
-        if (slot->started)
-            pthread_join(slot->thread, NULL);
-        if (slot->attempt.wake_fd >= 0)
-            close(slot->attempt.wake_fd);
-        reader_close(slot->reader);
-        buf_release(&slot->bound);
-        buf_release(&slot->progress_note);
-    }
-    for (int i = 0; i < runner->alone_count; i++)
-        free(runner->alone[i]);
-    free(runner->alone);
+    dispatcher_end(runner);
+    threads_end(runner);
     free(runner->slots);
-    window_release(&runner->window);
+    free(runner->free_slots);
+    queue_release(&runner->queue);
     registry_unref(runner->registry);
     journal_close(runner->journal);
     pthread_mutex_destroy(&runner->lock);
-    pthread_cond_destroy(&runner->work);
-    pthread_cond_destroy(&runner->tick);
     pthread_cond_destroy(&runner->quiet);
     free(runner);
 }
@@ -399,8 +398,8 @@ struct slot_view *runner_slots(struct runner *runner, int *count)
     *count = runner->slot_count;
     struct slot_view *out = xcalloc((size_t)runner->slot_count + 1, sizeof *out);
     for (int i = 0; i < runner->slot_count; i++) {
-        const struct slot *slot = &runner->slots[i];
-        out[i] = (struct slot_view){i + 1, slot->run ? slot->run->turn.id : 0, slot->run ? slot->since : 0};
+        const struct run *run = runner->slots[i].run;
+        out[i] = (struct slot_view){i + 1, run ? run->grant.turn.id : 0, run ? run->claim.started_at : 0};
     }
     pthread_mutex_unlock(&runner->lock);
     return out;

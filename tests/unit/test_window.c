@@ -1,11 +1,12 @@
 #include "base/id.h"
-#include "workers/window.h"
+#include "workers/queue/window.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
 /* Only compared with NULL. */
 static const struct task some_task = {.name = "some"};
+static struct consumer consumer;
 static const struct window_now at_0 = {0, 0};
 
 static struct ready row(int task, int priority, int64_t id)
@@ -21,7 +22,7 @@ static void offer(struct window *window, int task, int priority, int64_t id)
 
 static int64_t take(struct window *window)
 {
-    struct job *job = window_take(window);
+    struct job *job = window_take(window, &consumer);
     int64_t id = job ? job->ready.id : 0;
     free(job);
     return id;
@@ -32,7 +33,7 @@ static struct lane *open_lane(struct window *window, int task)
 {
     struct lane *lane = window_lane(window, task);
     struct op_refill nothing = {.task = task, .after_priority = lane->limit_priority, .limit = 1};
-    window_set(window, lane, &some_task, false);
+    window_set(window, lane, &some_task, &consumer, false);
     window_refilled(window, &nothing, at_0, NULL, NULL);
     return lane;
 }
@@ -50,6 +51,7 @@ Test(window, the_lowest_number_comes_first_and_then_the_oldest_over_all_tasks)
     for (int i = 0; i < 5; i++)
         cr_expect_eq(take(&window), order[i], "%d", i);
     window_release(&window);
+    consumer_release(&consumer);
 }
 
 Test(window, what_is_paused_or_not_configured_holds_up_nobody)
@@ -59,17 +61,18 @@ Test(window, what_is_paused_or_not_configured_holds_up_nobody)
     open_lane(&window, 3);
     for (int task = 1; task <= 3; task++)
         offer(&window, task, task, task);
-    window_set(&window, paused, &some_task, true);
-    window_set(&window, gone, NULL, false);
+    window_set(&window, paused, &some_task, &consumer, true);
+    window_set(&window, gone, NULL, NULL, false);
     cr_expect_eq(take(&window), 3);
     cr_expect_eq(take(&window), 0);
     cr_expect(window_is_drained(&window));
-    window_set(&window, gone, &some_task, false);
-    window_set(&window, paused, &some_task, false);
+    window_set(&window, gone, &some_task, &consumer, false);
+    window_set(&window, paused, &some_task, &consumer, false);
     cr_expect_not(window_is_drained(&window));
     cr_expect_eq(take(&window), 1);
     cr_expect_eq(take(&window), 2);
     window_release(&window);
+    consumer_release(&consumer);
 }
 
 Test(window, a_lane_that_was_never_filled_leaves_everything_on_disk)
@@ -77,12 +80,13 @@ Test(window, a_lane_that_was_never_filled_leaves_everything_on_disk)
     struct window window = {0};
     struct lane *lane = window_lane(&window, 1);
     cr_expect_not(lane_is_low(&window, lane), "nobody can run it");
-    window_set(&window, lane, &some_task, false);
+    window_set(&window, lane, &some_task, &consumer, false);
     offer(&window, 1, 0, 1);
-    cr_expect_not(window_has_work(&window));
+    cr_expect_not(consumer_has_work(&consumer));
     cr_expect_not(window_is_drained(&window));
     cr_expect(lane_is_low(&window, lane));
     window_release(&window);
+    consumer_release(&consumer);
 }
 
 /* A burst of urgent ones trimmed the lane while a refill was on its way; what
@@ -93,7 +97,7 @@ Test(window, a_refill_from_beyond_a_limit_that_a_trim_took_back_loses_nothing)
     struct window window = {0};
     struct lane *lane = window_lane(&window, 1);
     struct ready late = row(1, 7, 900000);
-    window_set(&window, lane, &some_task, false);
+    window_set(&window, lane, &some_task, &consumer, false);
 
     struct op_refill first = {.task = 1, .after_priority = -1, .limit = 1, .count = 1};
     struct ready early = row(1, 5, 1);
@@ -110,6 +114,7 @@ Test(window, a_refill_from_beyond_a_limit_that_a_trim_took_back_loses_nothing)
     cr_expect(lane->more);
     cr_expect_eq(lane->limit_priority, 0);
     window_release(&window);
+    consumer_release(&consumer);
 }
 
 /* After a backlog on disk, and after a restart, it read as if nothing had waited. */
@@ -134,13 +139,14 @@ Test(window, what_comes_from_disk_has_waited_since_it_was_eligible)
         struct ready ready = row(1, 0, id_next(&ids, now.wall_ms - rows[i].age_ms));
         ready.attempt = rows[i].attempt;
         ready.run_at = rows[i].run_at;
-        window_set(&window, window_lane(&window, 1), &some_task, false);
+        window_set(&window, window_lane(&window, 1), &some_task, &consumer, false);
         struct op_refill refill = {.task = 1, .after_priority = -1, .limit = 64, .count = 1, .items = &ready};
         window_refilled(&window, &refill, now, NULL, NULL);
-        struct job *job = window_take(&window);
+        struct job *job = window_take(&window, &consumer);
         cr_expect_eq(job->offered_us, rows[i].wanted_us, "row %zu: %lld", i, (long long)job->offered_us);
         free(job);
         window_release(&window);
+        consumer_release(&consumer);
     }
 }
 
@@ -258,7 +264,7 @@ static void change_one(struct model *m, bool cancel)
 
 static void take_one(struct model *m)
 {
-    struct job *job = window_take(&m->window);
+    struct job *job = window_take(&m->window, &consumer);
     if (!job)
         return;
     struct fact *fact = &m->facts[job->ready.id - 1];
@@ -293,8 +299,10 @@ static void step(struct model *m)
     case 5: write_claims(m); return;
     case 6:
         m->runs[task] = !m->runs[task];
-        window_set(&m->window, window_lane(&m->window, task), m->runs[task] || below(m, 2) ? &some_task : NULL,
-                   !m->runs[task]);
+        if (m->runs[task] || below(m, 2))
+            window_set(&m->window, window_lane(&m->window, task), &some_task, &consumer, !m->runs[task]);
+        else
+            window_set(&m->window, window_lane(&m->window, task), NULL, NULL, true);
         return;
     case 7:
     case 8: end_refill(m, task); return;
@@ -342,12 +350,12 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
         struct model m = {.facts = calloc(ROWS, sizeof(struct fact)), .random = seed};
         for (int task = 1; task < TASKS; task++) {
             m.runs[task] = true;
-            window_set(&m.window, window_lane(&m.window, task), &some_task, false);
+            window_set(&m.window, window_lane(&m.window, task), &some_task, &consumer, false);
         }
         for (int task = TASKS; task < TASKS + OTHER_LANES; task++) {
             struct lane *lane = open_lane(&m.window, task);
             offer(&m.window, task, 0, 1);
-            window_set(&m.window, lane, NULL, false);
+            window_set(&m.window, lane, NULL, NULL, false);
         }
         for (int i = 0; i < STEPS; i++) {
             step(&m);
@@ -356,7 +364,7 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
         }
         for (int task = 1; task < TASKS; task++) {
             m.runs[task] = true;
-            window_set(&m.window, window_lane(&m.window, task), &some_task, false);
+            window_set(&m.window, window_lane(&m.window, task), &some_task, &consumer, false);
         }
         for (int rounds = 0; !window_is_drained(&m.window); rounds++) {
             cr_assert_lt(rounds, ROWS, "it does not drain");
@@ -371,6 +379,7 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
         for (int i = 0; i < m.count; i++)
             cr_assert_not(m.facts[i].queued && !m.facts[i].claiming, "%d was forgotten", i + 1);
         window_release(&m.window);
+        consumer_release(&consumer);
         free(m.facts);
     }
 }

@@ -1,7 +1,5 @@
 #include "workers/queue/queue.h"
 
-#include "workers/kinds/kind.h"
-
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -34,9 +32,9 @@ void queue_tasks_begin(struct queue *queue)
             window_set(&queue->window, queue->window.lanes[i], NULL, NULL, false);
 }
 
-void queue_task_set(struct queue *queue, const struct task *task, bool paused)
+void queue_task_set(struct queue *queue, const struct task *task, bool in_process, bool paused)
 {
-    struct consumer *consumer = task->kind->in_process ? &queue->in_process : &queue->apart;
+    struct consumer *consumer = in_process ? &queue->in_process : &queue->apart;
     window_set(&queue->window, lane_of(queue, task->id), task, consumer, paused);
 }
 
@@ -158,7 +156,8 @@ static bool is_taken(void *context, const struct ready *ready)
 static bool may_be_taken(const struct queue *queue, const struct op_refill *refill)
 {
     const struct grant *grant;
-    DL_FOREACH (queue->claiming, grant) {
+    DL_FOREACH(queue->claiming, grant)
+    {
         const struct ready *ready = &grant->job->ready;
         if (grant->anew || ready->priority > refill->after_priority ||
             (ready->priority == refill->after_priority && ready->id > refill->after_id))
@@ -172,12 +171,13 @@ void queue_refilled(struct queue *queue, const struct op_refill *refill, struct 
     window_refilled(&queue->window, refill, now, may_be_taken(queue, refill) ? is_taken : NULL, queue);
 }
 
-void queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us)
+bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us)
 {
     if (!may_run(queue, ready->task) || lane_of(queue, ready->task)->consumer != &queue->in_process)
-        return; /* it waits on disk like any other */
+        return false;
     queue->suspects = xrealloc(queue->suspects, (size_t)(queue->suspect_count + 1) * sizeof *queue->suspects);
     queue->suspects[queue->suspect_count++] = job_new(ready, now_us);
+    return true;
 }
 
 /* --- giving out -------------------------------------------------------------------------- */

@@ -46,10 +46,10 @@ void queue_release(struct queue *queue);
 
 /* --- the tasks that may run ------------------------------------------------- */
 
-/* Begin: all lanes are nobody's. Then each configured task; then end: suspects
- * that may not run any more wait like any other. */
+/* Begin: all lanes are nobody's. Then each configured task, with where its
+ * bodies run; then end: suspects that may not run any more wait like any other. */
 void queue_tasks_begin(struct queue *queue);
-void queue_task_set(struct queue *queue, const struct task *task, bool paused);
+void queue_task_set(struct queue *queue, const struct task *task, bool in_process, bool paused);
 void queue_tasks_end(struct queue *queue);
 void queue_task_pause(struct queue *queue, int task, bool paused);
 
@@ -62,8 +62,9 @@ void queue_offer(struct queue *queue, const struct change *change, int64_t now_u
 void queue_withdraw(struct queue *queue, const struct change *change);
 void queue_refilled(struct queue *queue, const struct op_refill *refill, struct window_now now);
 
-/* A job that is to run with no other body in the process. */
-void queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us);
+/* A job that is to run with no other body in the process. False: it is none
+ * that runs in the process, or may not run now; it waits on disk like any other. */
+bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us);
 
 /* --- giving out ------------------------------------------------------------------ */
 

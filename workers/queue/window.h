@@ -38,7 +38,7 @@ struct consumer {
 };
 
 struct lane {
-    int id;                  /* of the task */
+    int id;                    /* of the task */
     const struct task *task;   /* NULL: it is not configured (any more) */
     struct consumer *consumer; /* NULL: nobody's, like every lane without a task */
     bool paused;

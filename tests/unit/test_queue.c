@@ -1,0 +1,324 @@
+#include "workers/runner_internal.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+/* Two tasks, one whose bodies run in this process and one whose bodies do not. */
+static const struct task native = {.name = "native", .id = 1}, command = {.name = "command", .id = 2};
+static struct queue queue;
+
+static void make_queue(void)
+{
+    queue_init(&queue);
+    queue_task_set(&queue, &native, true, false);
+    queue_task_set(&queue, &command, false, false);
+    for (int task = 1; task <= 2; task++)
+        window_lane(&queue.window, task)->more = false;
+}
+
+static void release_queue(void)
+{
+    queue_release(&queue);
+}
+
+TestSuite(queue, .init = make_queue, .fini = release_queue);
+
+/* The lease of the n-th start; a row bears that of its last. */
+static int64_t lease_of(int attempt)
+{
+    return attempt ? 100 + attempt : 0;
+}
+
+static struct change queued(enum status from, int64_t id, int attempt)
+{
+    return (struct change){
+        .id = id,
+        .task = 1,
+        .from = from,
+        .to = STATUS_QUEUED,
+        .ready = {.id = id, .task = 1, .attempt = attempt, .lease = lease_of(attempt), .args = SPAN("")},
+    };
+}
+
+static void offer(enum status from, int64_t id, int attempt)
+{
+    struct change change = queued(from, id, attempt);
+    queue_offer(&queue, &change, 0);
+}
+
+static void withdraw(int64_t id)
+{
+    struct change change = {.id = id, .task = 1, .from = STATUS_QUEUED, .withdrawn = true};
+    queue_withdraw(&queue, &change);
+}
+
+static void offer_command(int64_t id, int priority)
+{
+    struct change change = queued(0, id, 0);
+    change.task = change.ready.task = 2;
+    change.ready.priority = priority;
+    queue_offer(&queue, &change, 0);
+}
+
+/* The id of the job that comes next, 0 if none may start. */
+static int64_t take(struct grant *grant)
+{
+    if (!queue_take(&queue, 0, grant))
+        return 0;
+    grant->turn.lease = lease_of(grant->turn.attempt);
+    queue_claiming(&queue, grant);
+    return grant->turn.id;
+}
+
+static void settle(struct grant *grant, enum err err)
+{
+    queue_settle(&queue, grant, err);
+    free(grant->job);
+    grant->job = NULL;
+}
+
+/* Its claim is written and its body has ended. */
+static void done(struct grant *grant)
+{
+    settle(grant, OK);
+    queue_left(&queue, grant);
+}
+
+static bool suspect(int64_t id)
+{
+    struct ready ready = queued(0, id, 1).ready;
+    return queue_suspect(&queue, &ready, 0);
+}
+
+/* --- claims on their way -------------------------------------------------------- */
+
+/* A PATCH of the priority was committed just before the claim: the job came into
+ * the window again, and a second slot ran it beside the first. */
+Test(queue, what_changes_between_taking_and_claim_is_not_given_out_twice)
+{
+    struct grant run, other;
+    offer(0, 7, 0);
+    cr_assert_eq(take(&run), 7);
+    withdraw(7);
+    offer(STATUS_QUEUED, 7, 0);
+    cr_expect_eq(take(&other), 0);
+    settle(&run, OK);
+    cr_expect_eq(take(&other), 0, "its claim was written");
+}
+
+/* Cancelled and retried before its claim, it would otherwise wait for the next
+ * start of the server. */
+Test(queue, what_came_anew_while_its_claim_was_refused_is_given_out)
+{
+    static const enum status from[] = {STATUS_CANCELLED, STATUS_SCHEDULED, STATUS_QUEUED};
+    struct grant run;
+    for (int i = 0; i < 3; i++) {
+        offer(0, 7 + i, 0);
+        cr_assert_eq(take(&run), 7 + i);
+        withdraw(7 + i);
+        offer(from[i], 7 + i, 0);
+        settle(&run, ERR_CONFLICT);
+        cr_assert_eq(take(&run), 7 + i);
+        settle(&run, OK);
+    }
+}
+
+Test(queue, what_was_withdrawn_while_its_claim_was_refused_is_not)
+{
+    struct grant run;
+    offer(0, 7, 0);
+    cr_assert_eq(take(&run), 7);
+    offer(STATUS_QUEUED, 7, 0);
+    withdraw(7);
+    settle(&run, ERR_CONFLICT);
+    cr_expect_eq(take(&run), 0);
+}
+
+/* Written together with its claim, a failure that is retried at once comes back before
+ * the claim is settled. */
+Test(queue, the_next_attempt_need_not_wait_for_the_claim_of_the_last)
+{
+    struct grant run, next;
+    offer(0, 7, 0);
+    cr_assert_eq(take(&run), 7);
+    offer(STATUS_QUEUED, 7, 1);
+    settle(&run, OK);
+    cr_expect_eq(take(&next), 7);
+    cr_expect_eq(next.turn.attempt, 2);
+    settle(&next, OK);
+}
+
+static void refill(struct ready *items, int count)
+{
+    struct lane *lane = window_lane(&queue.window, 1);
+    lane->more = true;
+    lane->limit_priority = -1;
+    lane->limit_id = 0;
+    struct op_refill op = {.task = 1, .after_priority = -1, .limit = count + 1, .items = items, .count = count};
+    queue_refilled(&queue, &op, (struct window_now){0, 0});
+}
+
+Test(queue, a_refill_leaves_out_claims_on_their_way_and_takes_later_attempts)
+{
+    struct grant first, second, next;
+    offer(0, 7, 0);
+    offer(0, 8, 0);
+    cr_assert_eq(take(&first), 7);
+    cr_assert_eq(take(&second), 8);
+    struct ready items[] = {queued(0, 7, 0).ready, queued(0, 8, 1).ready};
+    refill(items, 2);
+    cr_expect_eq(take(&next), 8);
+    settle(&first, OK);
+    settle(&second, OK);
+    settle(&next, OK);
+    cr_expect_eq(take(&next), 0);
+}
+
+/* The body of a refused claim may go on for minutes: what came anew under its
+ * id was left out of refills as long, and forgotten. */
+Test(queue, a_refill_takes_what_a_refused_body_still_runs)
+{
+    struct grant refused, next;
+    offer(0, 7, 0);
+    cr_assert_eq(take(&refused), 7);
+    settle(&refused, ERR_CONFLICT);
+    struct ready again = queued(0, 7, 0).ready;
+    refill(&again, 1);
+    cr_expect_eq(take(&next), 7);
+    settle(&next, OK);
+}
+
+/* --- suspects ------------------------------------------------------------------------ */
+
+/* What was free took the next jobs as soon as the last of those that are to run
+ * alone had been taken. */
+Test(queue, a_suspect_has_no_other_body_in_the_process_beside_it)
+{
+    struct grant alone, beside;
+    offer(0, 7, 0);
+    cr_assert(suspect(3));
+    cr_expect_eq(take(&alone), 3);
+    cr_expect(alone.suspect);
+    cr_expect_not(queue_has_work(&queue));
+    cr_expect_eq(take(&beside), 0);
+    settle(&alone, OK);
+    cr_expect_eq(take(&beside), 0, "its body runs still");
+    queue_left(&queue, &alone);
+    cr_expect_eq(take(&beside), 7);
+    cr_expect_not(beside.suspect);
+    done(&beside);
+}
+
+Test(queue, a_suspect_waits_until_no_body_runs_in_the_process_and_no_other_starts)
+{
+    struct grant first, next;
+    offer(0, 7, 0);
+    offer(0, 8, 0);
+    cr_assert_eq(take(&first), 7);
+    cr_assert(suspect(3));
+    cr_expect_eq(take(&next), 0);
+    done(&first);
+    cr_expect_eq(take(&next), 3);
+    done(&next);
+    cr_expect_eq(take(&next), 8);
+    done(&next);
+}
+
+/* A long command that ran at two unexplained deaths stopped everything else. */
+Test(queue, what_runs_in_children_is_no_suspect_and_goes_on_beside_one)
+{
+    struct grant alone, beside, next;
+    struct ready ready = queued(0, 3, 1).ready;
+    ready.task = 2;
+    cr_assert_not(queue_suspect(&queue, &ready, 0));
+    cr_assert(suspect(4));
+    offer_command(7, 1);
+    offer_command(8, 1);
+    cr_assert_eq(take(&alone), 4);
+    cr_expect_eq(take(&beside), 7);
+    done(&beside);
+    done(&alone);
+    cr_assert(suspect(5));
+    cr_expect_eq(take(&beside), 5);
+    cr_expect_eq(take(&next), 8);
+    done(&beside);
+    done(&next);
+}
+
+/* A reload that took the task away while one of it was to run alone ended the
+ * server: it was started without a task. */
+Test(queue, a_suspect_that_may_not_run_waits_like_any_other)
+{
+    struct grant grant;
+    cr_assert(suspect(3));
+    queue_tasks_begin(&queue);
+    queue_tasks_end(&queue);
+    cr_expect_eq(queue.suspect_count, 0);
+    cr_expect_eq(take(&grant), 0);
+    queue_task_set(&queue, &native, true, false);
+    cr_expect_eq(take(&grant), 3);
+    done(&grant);
+    cr_assert(suspect(4));
+    queue_task_pause(&queue, 1, true);
+    cr_expect_eq(take(&grant), 0);
+    queue_task_pause(&queue, 1, false);
+    cr_expect_eq(take(&grant), 4);
+    cr_expect_not(grant.suspect);
+    done(&grant);
+}
+
+/* --- order over consumers --------------------------------------------------------------- */
+
+Test(queue, one_order_holds_over_all_that_take)
+{
+    static const int64_t expected[] = {6, 2, 3, 4, 5};
+    struct grant grant;
+    offer(0, 2, 0);
+    offer_command(3, 0);
+    offer(0, 4, 0);
+    offer_command(5, 1);
+    offer_command(6, -1);
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        int64_t id = take(&grant);
+        cr_expect_eq(id, expected[i], "%zu: %lld", i, (long long)id);
+        done(&grant);
+    }
+    cr_expect_eq(take(&grant), 0);
+}
+
+Test(queue, nothing_starts_while_it_is_closed)
+{
+    struct grant grant;
+    offer(0, 7, 0);
+    suspect(3);
+    queue.closed = true;
+    cr_expect_not(queue_has_work(&queue));
+    cr_expect_eq(take(&grant), 0);
+    queue.closed = false;
+    cr_expect_eq(take(&grant), 3);
+    done(&grant);
+}
+
+/* --- whether anything starts -------------------------------------------------------- */
+
+Test(queue, it_is_closed_while_paused_unhealthy_or_closing)
+{
+    static const struct {
+        bool paused, healthy, closing;
+        enum close_policy policy;
+        bool starts;
+    } rows[] = {
+        {false, true, false, CLOSE_JOIN, true},   {true, true, false, CLOSE_JOIN, false},
+        {false, false, false, CLOSE_JOIN, false}, {false, true, true, CLOSE_JOIN, true},
+        {false, true, true, CLOSE_CANCEL, false}, {false, true, true, CLOSE_KILL, false},
+        {true, true, true, CLOSE_JOIN, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct runner runner = {.paused = rows[i].paused,
+                                .healthy = rows[i].healthy,
+                                .closing = rows[i].closing,
+                                .policy = rows[i].policy};
+        runner_gate_locked(&runner);
+        cr_expect_eq(!runner.queue.closed, rows[i].starts, "row %zu", i);
+    }
+}

@@ -1,0 +1,332 @@
+/* One turn: from the job to its body, what the body says meanwhile, and what
+ * becomes of the invocation. The start is not waited for. */
+#include "workers/runner_internal.h"
+
+#include "base/clock.h"
+
+#include <stdlib.h>
+#include <utlist.h>
+
+enum { PROGRESS_EVERY_US = 100000 };
+
+/* --- logs and progress on their way to disk -------------------------------------- */
+
+struct log_write {
+    struct op_log op;
+    struct log_pending pending;
+    struct log_chunk *chunks;
+};
+
+struct progress_write {
+    struct op_progress op;
+    char note[];
+};
+
+static struct run *run_of(struct attempt *attempt)
+{
+    return (struct run *)((char *)attempt - offsetof(struct run, attempt));
+}
+
+static struct log_chunk *log_chunks(const struct log_pending *pending)
+{
+    struct log_chunk *chunks = xmalloc((size_t)(pending->count + 1) * sizeof *chunks);
+    size_t at = 0;
+    for (int i = 0; i < pending->count; i++) {
+        chunks[i] =
+            (struct log_chunk){pending->pieces[i].stream, {pending->bytes.data + at, pending->pieces[i].len}};
+        at += pending->pieces[i].len;
+    }
+    return chunks;
+}
+
+static void log_pending_release(struct log_pending *pending)
+{
+    buf_release(&pending->bytes);
+    free(pending->pieces);
+    *pending = (struct log_pending){0};
+}
+
+static void log_written(struct op *op)
+{
+    struct log_write *write = (struct log_write *)op;
+    log_pending_release(&write->pending);
+    free(write->chunks);
+    free(write);
+}
+
+static void sink_log(struct attempt *attempt, struct log_pending *pending)
+{
+    struct run *run = run_of(attempt);
+    struct log_write *write = xmalloc(sizeof *write);
+    op_log_init(&write->op, &run->grant.turn);
+    write->pending = *pending;
+    *pending = (struct log_pending){0};
+    write->chunks = log_chunks(&write->pending);
+    write->op.chunks = write->chunks;
+    write->op.count = write->pending.count;
+    write->op.from = run->pieces;
+    write->op.turn.op.done = log_written;
+    run->pieces += write->op.count;
+    store_queue(run->runner->store, &write->op.turn.op);
+}
+
+static void progress_written(struct op *op)
+{
+    free(op);
+}
+
+static void write_progress(struct run *run, double value, struct span note)
+{
+    struct progress_write *write = xmalloc(sizeof *write + note.len);
+    op_progress_init(&write->op, &run->grant.turn);
+    if (note.p) {
+        memcpy(write->note, note.p, note.len);
+        write->op.note = (struct span){write->note, note.len};
+    }
+    write->op.value = value;
+    write->op.turn.op.done = progress_written;
+    run->progress_held = false;
+    run->progress_us = clock_mono_us();
+    store_queue(run->runner->store, &write->op.turn.op);
+}
+
+/* At most ten writes a second; what comes sooner is held back, and the last of
+ * it is written at the end. */
+static void sink_progress(struct attempt *attempt, double value, struct span note)
+{
+    struct run *run = run_of(attempt);
+    if (clock_mono_us() - run->progress_us >= PROGRESS_EVERY_US) {
+        write_progress(run, value, note);
+        return;
+    }
+    run->progress_held = true;
+    run->progress_value = value;
+    run->progress_note.len = 0;
+    buf_add_span(&run->progress_note, note);
+}
+
+void run_flush_locked(struct run *run)
+{
+    attempt_log_tick(&run->attempt);
+    pthread_mutex_lock(&run->attempt.lock);
+    if (run->progress_held)
+        write_progress(run, run->progress_value, buf_span(&run->progress_note));
+    pthread_mutex_unlock(&run->attempt.lock);
+}
+
+static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progress};
+
+/* --- the end --------------------------------------------------------------------------- */
+
+/* A turn's lease is random, and spent by now. */
+static double random_of(const struct run *run)
+{
+    return (double)((uint64_t)run->grant.turn.lease >> 11) / (double)(UINT64_C(1) << 53);
+}
+
+/* Decides what becomes of the invocation. */
+static void decide(struct run *run)
+{
+    struct op_finish *op = &run->finish;
+    const struct outcome *outcome = &run->outcome;
+    const struct ready *ready = &run->grant.job->ready;
+    const struct retry_policy *policy = &run->task->options.retry;
+    struct span type = buf_span(&outcome->type);
+    op->next = FINISH_FINAL;
+    op->finished_at = clock_now_ms();
+    switch (outcome->end) {
+    case OUTCOME_SUCCEEDED:
+        op->status = STATUS_SUCCEEDED;
+        op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};
+        return;
+    case OUTCOME_CANCELLED: op->status = STATUS_CANCELLED; return;
+    case OUTCOME_STOPPED:
+        op->next = FINISH_REQUEUE;
+        op->status = STATUS_QUEUED;
+        return;
+    case OUTCOME_FAILED: break;
+    }
+    op->status = STATUS_FAILED;
+    op->error = buf_span(&outcome->error);
+    op->error_type = type;
+    if (!outcome->retry || ready->failures >= ready->max_retries || !retry_allows(policy, type))
+        return;
+    int64_t delay = outcome->retry_after_ms >= 0
+                        ? outcome->retry_after_ms
+                        : retry_delay_ms(&policy->backoff, ready->failures + 1, random_of(run));
+    op->next = FINISH_RETRY;
+    op->run_at = delay > 0 ? op->finished_at + delay : 0;
+}
+
+/* What was logged or reported and is not on its way yet. */
+static void take_rest(struct run *run)
+{
+    pthread_mutex_lock(&run->attempt.lock);
+    if (run->progress_held)
+        write_progress(run, run->progress_value, buf_span(&run->progress_note));
+    run->log = run->attempt.pending;
+    run->attempt.pending = (struct log_pending){0};
+    pthread_mutex_unlock(&run->attempt.lock);
+    if (!run->log.count)
+        return;
+    run->chunks = log_chunks(&run->log);
+    run->finish.log = run->chunks;
+    run->finish.log_count = run->log.count;
+    run->finish.log_from = run->pieces;
+}
+
+/* The body no longer runs: its slot is free. */
+static void leave_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    DL_DELETE(runner->runs, run);
+    runner->slots[run->slot].run = NULL;
+    runner->free_slots[runner->slots_free++] = run->slot;
+    queue_left(&runner->queue, &run->grant);
+    if (!runner->runs)
+        pthread_cond_broadcast(&runner->quiet);
+}
+
+static void run_ended(struct attempt *attempt, void *context)
+{
+    struct run *run = context;
+    struct runner *runner = run->runner;
+    journal_leave(runner->journal, run->slot);
+    take_rest(run);
+    run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0;
+    decide(run);
+    pthread_mutex_lock(&runner->lock);
+    leave_locked(run);
+    histogram_add(&runner->run, clock_mono_us() - run->began_us);
+    bool finish = report_end_locked(run);
+    threads_freed_locked(runner);
+    pthread_mutex_unlock(&runner->lock);
+    if (finish)
+        report_finish(run); /* it is no longer ours */
+}
+
+/* --- the start --------------------------------------------------------------------------- */
+
+/* Arguments as the body gets them: fetched if they stand outside the row,
+ * bound if the task has parameters. False with the outcome filled otherwise. */
+static bool prepare_args(struct run *run, struct thread *thread)
+{
+    struct buf outside = {0};
+    struct reason why;
+    struct span sent = run->grant.job->ready.args;
+    bool ok = true;
+    if (!sent.p) {
+        enum err err = thread->reader ? OK : reader_open(run->runner->store, &thread->reader, &why);
+        if (err == OK)
+            err = reader_payload(thread->reader, run->grant.turn.id, 1, &outside);
+        if (err != OK) {
+            outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"),
+                         (struct span){0});
+            return false;
+        }
+        sent = (struct span){buf_cstr(&outside), outside.len};
+    }
+    if (run->task->params) {
+        struct faults faults = {0};
+        struct span none = {NULL, 0};
+        if (params_bind(run->task->params, sent.len ? sent : none, "/args", &run->bound, &faults) != OK) {
+            struct span detail = span_of(faults.count ? faults.items[0].detail : "they do not fit the parameters");
+            outcome_fail(&run->outcome, SPAN("bad_args"), detail, (struct span){0});
+            run->outcome.retry = false;
+            ok = false;
+        }
+        faults_release(&faults);
+    } else {
+        buf_add_span(&run->bound, sent.len ? sent : SPAN("null"));
+    }
+    buf_release(&outside);
+    run->attempt.args.len = run->bound.len;
+    run->attempt.args.p = buf_cstr(&run->bound);
+    return ok;
+}
+
+void run_body(struct run *run, struct thread *thread)
+{
+    run->attempt.wake_fd = thread->wake_fd;
+    journal_enter(run->runner->journal, run->slot, &run->grant.turn, run->grant.suspect);
+    report_claim(run);
+    if (prepare_args(run, thread))
+        attempt_start(&run->attempt, &run->outcome, run_ended, run);
+    else
+        run_ended(&run->attempt, run);
+}
+
+static struct run *run_new(struct runner *runner, const struct grant *grant, int slot)
+{
+    struct run *run = xcalloc(1, sizeof *run);
+    const struct ready *ready = &grant->job->ready;
+    run->grant = *grant;
+    run->runner = runner;
+    run->task = queue_task(&runner->queue, ready->task);
+    run->registry = registry_ref(runner->registry);
+    run->slot = slot;
+    run->limits = runner->limits;
+    report_init(run);
+    run->claim.failures = ready->failures;
+    run->claim.worker = span_of(runner->slots[slot].name);
+    run->claim.started_at = clock_now_ms();
+    run->finish.retention_ms = ready->retention_ms;
+    run->attempt = (struct attempt){
+        .task = run->task,
+        .id = grant->turn.id,
+        .number = grant->turn.attempt,
+        .timeout_ms = ready->timeout_ms,
+        .limits = &run->limits,
+        .sink = &sink,
+        .journal = runner->journal,
+        .slot = slot,
+        .wake_fd = -1,
+    };
+    attempt_init(&run->attempt);
+    return run;
+}
+
+void run_free(struct run *run)
+{
+    attempt_release(&run->attempt);
+    outcome_release(&run->outcome);
+    log_pending_release(&run->log);
+    registry_unref(run->registry);
+    buf_release(&run->bound);
+    buf_release(&run->progress_note);
+    free(run->chunks);
+    free(run->grant.job);
+    free(run);
+}
+
+/* One that should have started earlier does not start; the dispatcher, which
+ * knows its time, fails it as expired. */
+static bool is_expired(const struct grant *grant, int64_t now)
+{
+    int64_t expires_at = grant->job->ready.expires_at;
+    return expires_at && expires_at <= now;
+}
+
+struct run *run_take_locked(struct runner *runner)
+{
+    struct grant grant;
+    for (;;) {
+        if (!queue_take(&runner->queue, lease_new(), &grant))
+            return NULL;
+        if (!is_expired(&grant, clock_now_ms()))
+            break;
+        queue_left(&runner->queue, &grant);
+        free(grant.job);
+    }
+    int slot = runner->free_slots[--runner->slots_free];
+    struct run *run = run_new(runner, &grant, slot);
+    queue_claiming(&runner->queue, &run->grant);
+    DL_APPEND(runner->runs, run);
+    runner->slots[slot].run = run;
+    runner->unfinished++;
+    run->began_us = clock_mono_us();
+    histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
+    if (run->grant.in_process)
+        dispatcher_set_locked(runner, TIMER_FLUSH, run->began_us + RUN_FLUSH_US);
+    return run;
+}
