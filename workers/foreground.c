@@ -194,7 +194,7 @@ static int run_all(struct foreground *foreground)
     for (int failures = 1;; failures++) {
         struct outcome outcome = {0};
         run_once(foreground, &outcome);
-        int64_t delay_ms = interrupted ? -1 : next_delay_ms(task, &outcome, failures);
+        int64_t delay_ms = next_delay_ms(task, &outcome, failures);
         if (delay_ms < 0) {
             int status = show_outcome(&outcome);
             outcome_release(&outcome);

@@ -613,7 +613,9 @@ static void *run_many(void *argument)
         run_init(&r, &task, "[1, 2]");
         run(&r);
         cr_expect_str_eq(buf_cstr(&r.outcome.result), "[1, 2]");
-        cr_expect_str_eq(buf_cstr(&r.rest), "2:err\n");
+        char *log = run_log(&r); /* on a busy machine some of it was flushed before the end */
+        cr_expect(strstr(log, "2:err\n"), "%s", log);
+        free(log);
         run_release(&r);
     }
     return NULL;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -158,6 +159,35 @@ Test(foreground, a_signal_cancels_it)
         cr_expect_str_eq(content("stdout"), "");
         cr_expect(strstr(content("stderr"), "cancelled"), "row %zu: %s", i, content("stderr"));
     }
+}
+
+/* The attempt had failed and its log was being shown when the signal came: the
+ * failure was the last word, although a retry was to come. */
+Test(foreground, a_signal_after_a_failed_attempt_cancels_the_next)
+{
+    char page[4096] = {0}, text[4097] = {0};
+    cr_assert_eq(mkfifo(path_of("stderr"), 0600), 0);
+    int fifo = open(path_of("stderr"), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    cr_assert_geq(fifo, 0);
+    cr_assert_eq(fcntl(fifo, F_SETPIPE_SZ, sizeof page), sizeof page);
+    cr_assert_eq(write(fifo, page, sizeof page), sizeof page); /* what is shown has to wait */
+    pid_t pid =
+        start("t: {" SHELL(
+                  "echo up >&2; echo $$ >self.new; mv self.new self; exit 1") ", max_retries: 1,"
+                                                                              " backoff: {initial: 1m, max: 1m}}",
+              "{}");
+    cr_assert(eventually(file_exists, path_of("self")));
+    FILE *file = fopen(path_of("self"), "r");
+    pid_t shell;
+    cr_assert_eq(fscanf(file, "%d", &shell), 1);
+    fclose(file);
+    cr_assert(eventually(process_is_gone, &shell));
+    kill(pid, SIGINT);
+    cr_assert_eq(read(fifo, page, sizeof page), sizeof page);
+    cr_expect_eq(status_of(pid), 130);
+    cr_expect_gt(read(fifo, text, sizeof text - 1), 0);
+    cr_expect(strstr(text, "cancelled"), "%s", text);
+    close(fifo);
 }
 
 Test(foreground, a_second_signal_ends_it)
