@@ -1,14 +1,14 @@
 /* Every route there is; openapi.yaml has the same, and a test compares them. */
-#include "server/alter.h"
-#include "server/alter_bulk.h"
-#include "server/http.h"
-#include "server/invocation.h"
-#include "server/invocations.h"
-#include "server/logs.h"
-#include "server/service.h"
-#include "server/stats.h"
-#include "server/submit.h"
-#include "server/tasks.h"
+#include "server/resources/alter.h"
+#include "server/resources/alter_bulk.h"
+#include "server/http/http.h"
+#include "server/resources/invocation.h"
+#include "server/resources/invocations.h"
+#include "server/resources/logs.h"
+#include "server/resources/service.h"
+#include "server/resources/stats.h"
+#include "server/resources/submit.h"
+#include "server/resources/tasks.h"
 
 const struct route routes[] = {
     {METHOD_POST, "/tasks", SCOPE_SUBMIT, BODY_SUBMIT, submit_one},

@@ -6,11 +6,11 @@
  * second is `kill`. One thread, the closer, waits for the runner and then stops
  * the loop. Bodies that do not return from `kill` are left behind: their
  * invocations stay `running` on disk and are queued again by the next start. */
-#include "server/cli.h"
-#include "server/gate.h"
+#include "server/cli/cli.h"
+#include "server/http/gate.h"
 #include "server/server.h"
-#include "server/statistics.h"
-#include "server/cache.h"
+#include "server/resources/statistics.h"
+#include "server/http/cache.h"
 
 #include "base/clock.h"
 #include "base/json.h"

@@ -2,9 +2,9 @@
  * handler as rq->server. */
 #pragma once
 
-#include "server/config.h"
-#include "server/http.h"
-#include "server/waits.h"
+#include "server/config/config.h"
+#include "server/http/http.h"
+#include "server/http/topics.h"
 #include "store/store.h"
 #include "workers/runner.h"
 

@@ -17,13 +17,13 @@ BEGIN {
     # header: where alone it may be included, as an anchored pattern of files
     home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
     home["store/reader.h"] = "(tests/)?store/.*"
-    library["microhttpd.h"] = "server/http[a-z_]*[.][ch]"
+    library["microhttpd.h"] = "server/http/[a-z_]*[.][ch]"
     library["sqlite3.h"] = "store/db_sqlite[.]c"
     library["libpq-fe.h"] = "store/db_postgres[.]c"
     library["yaml.h"] = "base/yaml[.]c"
     library["nettle/"] = "base/digest[.]c"
     library["dlfcn.h"] = "workers/native[.]c"
-    library["curl/"] = "workers/http[a-z_]*[.]c|server/client[a-z_]*[.]c"
+    library["curl/"] = "workers/http[a-z_]*[.]c|server/cli/client[a-z_]*[.]c"
 }
 function fault(text) {
     print place ": " text

@@ -1,9 +1,9 @@
 /* The `filter` of a body, and the same as a query: they are refused with faults,
  * or they become SQL that a database takes. */
 #include "base/json.h"
-#include "server/fields.h"
-#include "server/query.h"
-#include "server/selection.h"
+#include "server/http/fields.h"
+#include "server/http/query.h"
+#include "server/resources/selection.h"
 
 #include <assert.h>
 #include <stdlib.h>

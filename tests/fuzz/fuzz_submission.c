@@ -1,8 +1,8 @@
 /* Whatever JSON a client submits: it is refused with faults that say where, or
  * it is a submission within its limits that can be shown again. */
 #include "base/json.h"
-#include "server/submission.h"
-#include "server/view.h"
+#include "server/resources/submission.h"
+#include "server/resources/view.h"
 
 #include <assert.h>
 #include <stdlib.h>

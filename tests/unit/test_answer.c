@@ -1,8 +1,8 @@
-#include "server/cache.h"
-#include "server/etag.h"
-#include "server/http.h"
-#include "server/problem.h"
-#include "server/statistics.h"
+#include "server/http/cache.h"
+#include "server/http/freshness.h"
+#include "server/http/http.h"
+#include "server/http/problem.h"
+#include "server/resources/statistics.h"
 
 #include "base/json.h"
 #include <criterion/criterion.h>

@@ -1,4 +1,4 @@
-#include "server/fields.h"
+#include "server/http/fields.h"
 
 #include <criterion/criterion.h>
 #include <inttypes.h>

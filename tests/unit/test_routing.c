@@ -1,4 +1,4 @@
-#include "server/routing.h"
+#include "server/http/routing.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

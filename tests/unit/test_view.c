@@ -1,4 +1,4 @@
-#include "server/view.h"
+#include "server/resources/view.h"
 
 #include "base/id.h"
 #include "base/json.h"

@@ -1,4 +1,4 @@
-#include "server/waits.h"
+#include "server/http/topics.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,0 +1,125 @@
+#include "server/resources/invocation.h"
+
+#include "server/resources/await.h"
+#include "server/resources/resource.h"
+#include "server/server.h"
+#include "server/resources/view.h"
+
+#include <stdlib.h>
+
+/* One that may wait until it is final, and is then shown. */
+struct getting {
+    struct await await;
+    int64_t id;
+    enum view view;
+    enum next (*show)(struct request *rq, const struct getting *getting);
+};
+
+static void getting_free(void *state)
+{
+    struct getting *getting = state;
+    await_release(&getting->await);
+    free(getting);
+}
+
+/* After a wait it may still be what the client has. */
+static enum next show(struct request *rq)
+{
+    struct getting *getting = rq->state;
+    return answer_if_unchanged(rq) ? NEXT_ANSWER : getting->show(rq, getting);
+}
+
+static enum next show_when_final(struct request *rq)
+{
+    struct getting *getting = rq->state;
+    return await_over(&getting->await, rq, getting->id) ? show(rq) : NEXT_PARK;
+}
+
+static enum next get(struct request *rq, const struct getting *wanted, int64_t wait_ms)
+{
+    struct getting *getting = xcalloc(1, sizeof *getting);
+    *getting = *wanted;
+    rq->state = getting;
+    rq->release = getting_free;
+    if (!wait_ms)
+        return show(rq);
+    if (!await_begin(rq, wait_ms))
+        return NEXT_ANSWER;
+    rq->resume = show_when_final;
+    return show_when_final(rq);
+}
+
+/* --- the whole ------------------------------------------------------------------- */
+
+static enum next show_invocation(struct request *rq, const struct getting *getting)
+{
+    return resource_show(rq, getting->id, getting->view);
+}
+
+enum next invocation_get(struct request *rq)
+{
+    static const char *const known[] = {"view", "wait", NULL};
+    struct faults faults = {0};
+    struct getting getting = {.show = show_invocation};
+    if (!request_id(rq, &getting.id))
+        return NEXT_ANSWER;
+    request_check_query(rq, known, NULL, &faults);
+    getting.view = resource_view(rq, VIEW_FULL, &faults);
+    int64_t wait_ms = resource_wait(rq, &faults);
+    return faults.total ? resource_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
+}
+
+/* --- its result -------------------------------------------------------------------- */
+
+static enum next show_result(struct request *rq, const struct getting *getting)
+{
+    struct invocation row;
+    struct buf body = {0};
+    enum err err = reader_get(rq->server->reader, getting->id, VIEW_FULL, &row);
+    if (err != OK)
+        return resource_unread(rq, err);
+    if (row.status != STATUS_SUCCEEDED)
+        return answer_problem(rq, 409, "conflict", "it is %s; a result is there once it is succeeded",
+                              status_name(row.status));
+    buf_add_span(&body, row.result.p ? row.result : SPAN("null"));
+    return answer_json(rq, 200, &body);
+}
+
+enum next invocation_result(struct request *rq)
+{
+    static const char *const known[] = {"wait", NULL};
+    struct faults faults = {0};
+    struct getting getting = {.show = show_result};
+    if (!request_id(rq, &getting.id))
+        return NEXT_ANSWER;
+    request_check_query(rq, known, NULL, &faults);
+    int64_t wait_ms = resource_wait(rq, &faults);
+    return faults.total ? resource_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
+}
+
+/* --- its attempts -------------------------------------------------------------------- */
+
+static void add_attempt(void *context, const struct attempt_row *row)
+{
+    struct buf *body = context;
+    if (body->data[body->len - 1] == '}')
+        buf_addc(body, ',');
+    view_attempt(body, row);
+}
+
+enum next invocation_attempts(struct request *rq)
+{
+    static const char *const none[] = {NULL};
+    struct buf body = {0};
+    int64_t id;
+    if (!request_id(rq, &id) || !resource_query_is(rq, none) || answer_if_unchanged(rq))
+        return NEXT_ANSWER;
+    buf_addl(&body, "{\"items\":[");
+    enum err err = reader_attempts(rq->server->reader, id, add_attempt, &body);
+    if (err != OK) {
+        buf_release(&body);
+        return resource_unread(rq, err);
+    }
+    buf_addl(&body, "],\"next\":null}");
+    return answer_json(rq, 200, &body);
+}

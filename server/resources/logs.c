@@ -1,0 +1,184 @@
+/* A small log is read at once on a reader thread and sent with its length. A
+ * large one, and one that is followed, is read a piece at a time while it is
+ * sent; no read transaction stays open between two pieces. */
+#include "server/resources/logs.h"
+
+#include "base/clock.h"
+#include "server/resources/await.h"
+#include "server/http/range.h"
+#include "server/resources/resource.h"
+#include "server/server.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    WHOLE_BYTES_MAX = 1 << 20, /* more is sent in pieces */
+    PIECE_BYTES = 256 << 10,
+    FOLLOW_BYTES = 64 << 10,
+    FOLLOW_WAKE_US = 15 * 1000000, /* a follower that hears nothing is looked after this often */
+};
+
+static const char text_type[] = "text/plain; charset=utf-8";
+
+struct log_state {
+    struct request *rq;
+    int64_t id;
+    int attempt;    /* 0: all */
+    int64_t at, to; /* of bytes, `to` not included: what is still to be sent */
+    int64_t seq;    /* followed: the last piece that was sent */
+    bool listed;    /* in the table of waits */
+};
+
+static void stop_waiting(struct log_state *log)
+{
+    if (log->listed)
+        waits_remove(log->rq->server->waits, log->rq, log->id);
+    log->listed = false;
+}
+
+static void log_state_free(void *state)
+{
+    stop_waiting(state);
+    free(state);
+}
+
+/* --- what is there ------------------------------------------------------------------ */
+
+static enum pull pull_piece(struct request *rq, struct buf *out)
+{
+    struct log_state *log = rq->state;
+    int64_t left = log->to - log->at, total;
+    size_t before = out->len;
+    if (left <= 0 || rq->gone)
+        return PULL_END;
+    enum err err = reader_log(rq->server->reader, log->id, log->attempt, log->at,
+                              left < PIECE_BYTES ? left : PIECE_BYTES, out, &total);
+    log->at += (int64_t)(out->len - before);
+    return err == OK && out->len > before ? PULL_MORE : PULL_END;
+}
+
+/* Says which part is sent; false with 416 answered if there is no such part. */
+static bool settle_range(struct request *rq, struct log_state *log, int64_t total)
+{
+    char text[80];
+    int64_t from, to;
+    /* Our tags are weak, so that an If-Range never holds: then the whole is due. */
+    struct span header = request_header(rq, "If-Range").p ? (struct span){NULL, 0} : request_header(rq, "Range");
+    enum range range = range_parse(header, total, &from, &to);
+    rq->answer.status = range == RANGE_PART ? 206 : 200;
+    log->at = 0;
+    log->to = total;
+    if (range == RANGE_ALL)
+        return true;
+    if (range == RANGE_PART) {
+        snprintf(text, sizeof text, "bytes %" PRId64 "-%" PRId64 "/%" PRId64, from, to, total);
+        answer_header(rq, "Content-Range", text);
+        log->at = from;
+        log->to = to + 1;
+        return true;
+    }
+    snprintf(text, sizeof text, "bytes */%" PRId64, total);
+    answer_header(rq, "Content-Range", text);
+    answer_problem(rq, 416, "range-not-satisfiable", "the log has %" PRId64 " bytes", total);
+    return false;
+}
+
+/* On a reader thread. */
+static void read_log(struct request *rq, struct reader *reader)
+{
+    struct log_state *log = rq->state;
+    struct invocation row;
+    int64_t total = 0;
+    enum err err = reader_get(reader, log->id, VIEW_BASIC, &row);
+    if (err == OK)
+        err = reader_log(reader, log->id, log->attempt, 0, 0, &rq->answer.body, &total);
+    if (err != OK) {
+        resource_unread(rq, err);
+        return;
+    }
+    if (!settle_range(rq, log, total))
+        return;
+    rq->answer.content_type = text_type;
+    if (log->to - log->at > WHOLE_BYTES_MAX)
+        rq->answer.pull = pull_piece;
+    else if (reader_log(reader, log->id, log->attempt, log->at, log->to - log->at, &rq->answer.body, &total) != OK)
+        answer_fault(rq, ERR_DB);
+}
+
+/* --- as it comes ---------------------------------------------------------------------- */
+
+/* Appends what was written since. The status is read first: if it is final, the
+ * log that is read after it is whole. */
+static enum pull read_new(struct log_state *log, struct buf *out)
+{
+    struct reader *reader = log->rq->server->reader;
+    struct invocation row;
+    size_t before = out->len;
+    bool over = reader_get(reader, log->id, VIEW_BASIC, &row) != OK || status_is_final(row.status) ||
+                (log->attempt && row.attempt > log->attempt);
+    if (reader_log_after(reader, log->id, log->attempt, &log->seq, FOLLOW_BYTES, out) != OK)
+        return PULL_END;
+    if (out->len > before)
+        return PULL_MORE;
+    return over ? PULL_END : PULL_WAIT;
+}
+
+static enum pull pull_new(struct request *rq, struct buf *out)
+{
+    struct log_state *log = rq->state;
+    stop_waiting(log);
+    if (rq->closing || rq->gone)
+        return PULL_END;
+    enum pull pull = read_new(log, out);
+    if (pull != PULL_WAIT)
+        return pull;
+    waits_add(rq->server->waits, rq, log->id, true);
+    log->listed = true;
+    pull = read_new(log, out); /* what came just before it was listed */
+    if (pull != PULL_WAIT)
+        stop_waiting(log);
+    rq->deadline_us = clock_mono_us() + FOLLOW_WAKE_US;
+    return pull;
+}
+
+static enum next follow(struct request *rq, struct log_state *log)
+{
+    struct invocation row;
+    enum err err = reader_get(rq->server->reader, log->id, VIEW_BASIC, &row);
+    if (err != OK)
+        return resource_unread(rq, err);
+    if (!await_may_park(rq))
+        return NEXT_ANSWER;
+    answer_header(rq, "Cache-Control", "no-store");
+    rq->answer.status = 200;
+    rq->answer.content_type = text_type;
+    rq->answer.pull = pull_new;
+    return NEXT_ANSWER;
+}
+
+enum next logs_get(struct request *rq)
+{
+    static const char *const known[] = {"attempt", "follow", NULL};
+    static const char *const truths[] = {"false", "true", NULL};
+    struct faults faults = {0};
+    struct log_state *log = xcalloc(1, sizeof *log);
+    rq->state = log;
+    rq->release = log_state_free;
+    log->rq = rq;
+    if (!request_id(rq, &log->id))
+        return NEXT_ANSWER;
+    request_check_query(rq, known, NULL, &faults);
+    log->attempt = (int)resource_int(rq, "attempt", 1, INT32_MAX, 0, &faults);
+    bool followed = resource_word(rq, "follow", truths, 0, &faults) == 1;
+    if (faults.total)
+        return resource_bad_query(rq, &faults);
+    if (followed)
+        return follow(rq, log);
+    if (answer_if_unchanged(rq))
+        return NEXT_ANSWER;
+    answer_header(rq, "Accept-Ranges", "bytes");
+    rq->work = read_log;
+    return NEXT_WORK;
+}
