@@ -3,7 +3,7 @@
 
 #include "base/digest.h"
 #include "base/json.h"
-#include "server/http/gate.h"
+#include "server/http/http.h"
 #include "server/resources/version.h"
 #include "store/db.h"
 #include "workers/attempt.h"

@@ -10,6 +10,9 @@
 
 enum scope { SCOPE_READ = 1, SCOPE_SUBMIT = 2, SCOPE_WORK = 4, SCOPE_ADMIN = 8, SCOPE_ALL = 15 };
 
+/* "read", "submit", "work", "admin". */
+const char *scope_name(unsigned scope);
+
 struct token {
     char *name;
     uint8_t sha256[32];

@@ -111,3 +111,8 @@ void config_read_tokens(const struct keys_input *in, const cJSON *item, const ch
         buf_release(&place);
     }
 }
+
+const char *scope_name(unsigned scope)
+{
+    return scope & SCOPE_READ ? "read" : scope & SCOPE_SUBMIT ? "submit" : scope & SCOPE_WORK ? "work" : "admin";
+}

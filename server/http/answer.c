@@ -1,9 +1,7 @@
-#include "server/http/http.h"
+#include "server/http/answer.h"
 
 #include "base/utf8.h"
-#include "server/http/cache.h"
-#include "server/http/freshness.h"
-#include "server/server.h"
+#include "server/http/problem.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,7 +20,7 @@ void answer_header(struct request *rq, const char *name, const char *value)
     answer->headers[answer->header_count++].value = xstrdup(value);
 }
 
-static const char *find_header(const struct request *rq, const char *name)
+const char *answer_find_header(const struct request *rq, const char *name)
 {
     for (int i = 0; i < rq->answer.header_count; i++)
         if (strcmp(rq->answer.headers[i].name, name) == 0)
@@ -32,19 +30,19 @@ static const char *find_header(const struct request *rq, const char *name)
 
 static void drop_header(struct answer *answer, const char *name)
 {
-    int kept = 0;
+    int left = 0;
     for (int i = 0; i < answer->header_count; i++) {
         if (strcmp(answer->headers[i].name, name) == 0)
             free(answer->headers[i].value);
         else
-            answer->headers[kept++] = answer->headers[i];
+            answer->headers[left++] = answer->headers[i];
     }
-    answer->header_count = kept;
+    answer->header_count = left;
 }
 
 /* --- bodies ------------------------------------------------------------------------ */
 
-static enum next answer_body(struct request *rq, int status, const char *content_type, struct buf *body)
+enum next answer_body(struct request *rq, int status, const char *content_type, struct buf *body)
 {
     struct answer *answer = &rq->answer;
     buf_release(&answer->body);
@@ -103,6 +101,24 @@ enum next answer_faults(struct request *rq, int status, const char *type, const 
     return NEXT_ANSWER;
 }
 
+static enum next answer_counted(struct request *rq, int status, const char *type, const char *what,
+                                struct faults *faults)
+{
+    char detail[80];
+    snprintf(detail, sizeof detail, "%s has %d fault%s", what, faults->total, faults->total == 1 ? "" : "s");
+    return answer_faults(rq, status, type, detail, faults);
+}
+
+enum next answer_bad_query(struct request *rq, struct faults *faults)
+{
+    return answer_counted(rq, 400, "invalid-query", "the query", faults);
+}
+
+enum next answer_bad_body(struct request *rq, struct faults *faults)
+{
+    return answer_counted(rq, 422, "invalid-request", "the body", faults);
+}
+
 enum next answer_not_found(struct request *rq, const char *what)
 {
     return answer_problem(rq, 404, "not-found", "%s", what);
@@ -120,42 +136,4 @@ enum next answer_fault(struct request *rq, enum err err)
     if (err == ERR_UNAVAILABLE)
         return answer_unavailable(rq);
     return answer_problem(rq, 500, "internal", "the server failed; its log has more");
-}
-
-/* --- what the client has, and what was rendered before --------------------------------- */
-
-bool answer_if_unchanged(struct request *rq)
-{
-    return etag_unchanged(rq, 0);
-}
-
-bool answer_kept(struct request *rq)
-{
-    struct buf key = {0};
-    struct cache_page page;
-    const char *tag = find_header(rq, "ETag");
-    etag_key(&key, rq);
-    bool found = tag && !rq->between && cache_find(rq->server->cache, buf_span(&key), span_of(tag), &page);
-    if (found) {
-        struct buf body = {0};
-        buf_add_span(&body, page.body);
-        if (page.link)
-            answer_header(rq, "Link", page.link);
-        answer_body(rq, 200, page.content_type, &body);
-    }
-    buf_release(&key);
-    return found;
-}
-
-void answer_keep(struct request *rq)
-{
-    struct buf key = {0};
-    const struct answer *answer = &rq->answer;
-    const char *tag = find_header(rq, "ETag");
-    if (!tag || rq->between || answer->status != 200 || answer->pull)
-        return;
-    etag_key(&key, rq);
-    cache_put(rq->server->cache, buf_span(&key), span_of(tag),
-              &(struct cache_page){answer->content_type, buf_span(&answer->body), find_header(rq, "Link")});
-    buf_release(&key);
 }

@@ -173,8 +173,3 @@ int64_t gate_prefer_wait(struct span prefer)
     }
     return -1;
 }
-
-const char *scope_name(unsigned scope)
-{
-    return scope & SCOPE_READ ? "read" : scope & SCOPE_SUBMIT ? "submit" : scope & SCOPE_WORK ? "work" : "admin";
-}

@@ -6,7 +6,6 @@
 #pragma once
 
 #include "server/config/config.h"
-#include "server/http/http.h"
 
 /* The request headers that the server itself looks at. */
 struct headers {
@@ -43,6 +42,3 @@ enum media gate_media(struct span content_type);
 /* Seconds of `wait=` in a Prefer header (RFC 7240), as milliseconds; -1 if
  * there is none. */
 int64_t gate_prefer_wait(struct span prefer);
-
-/* "read", "submit", "work", "admin". */
-const char *scope_name(unsigned scope);

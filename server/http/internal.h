@@ -1,11 +1,11 @@
-/* Inside the HTTP glue (http*.c): what the loop, the parsing and the sending of
- * requests share. The home of microhttpd.h. */
+/* What the loop, the parsing and the sending of requests share. The home of
+ * microhttpd.h; not for other rooms. */
 #pragma once
 
-#include "server/resources/bulk.h"
+#include "server/http/deadlines.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"
-#include "server/server.h"
+#include "server/http/readers.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -22,12 +22,13 @@ enum phase {
 
 /* A client's connection, for the time limits on sending requests. */
 struct connection {
-    struct connection *previous, *next;
+    struct connection *prev, *next;
     int fd;
     int64_t deadline_us; /* the next request must have come by then; 0: none */
 };
 
-struct http_request {
+/* A request and its answer on a connection. */
+struct exchange {
     struct http *http;
     struct MHD_Connection *connection;
     struct connection *peer;
@@ -35,6 +36,7 @@ struct http_request {
     enum phase phase;
     bool refused; /* rq.answer was filled before the body came */
     bool suspended;
+    bool working;      /* a reader thread has it: no wake-up concerns it until that is back */
     bool streaming;    /* answer.pull is being called */
     bool waked;        /* guarded by http->lock: someone has woken it */
     bool orphan;       /* the client left while it was parked */
@@ -45,24 +47,24 @@ struct http_request {
     struct buf segment; /* the decoded segment of the path */
     struct buf pulled;  /* bytes of answer.pull not yet sent */
     size_t pulled_at;
-    struct bulk *bulk; /* NDJSON that is read as it arrives */
+    const struct body_sink *sink; /* takes the body as it arrives; NULL: it is gathered in rq.body */
     struct headers headers;
-    struct http_request *woken_next;
-    struct http_request *parked_previous, *parked_next;
-    struct request rq; /* last: it ends with an array that is not cleared */
+    struct deadline deadline; /* while it is parked */
+    struct http_job job;      /* its work */
+    struct exchange *woken_next;
+    struct exchange *next, *prev; /* of those that are parked, or to be used anew */
+    struct request rq;            /* last: it ends with an array that is not cleared */
 };
-
-struct worker {
-    struct http *http;
-    pthread_t thread;
-    bool started;
-    struct reader *reader;
-};
-
-enum { WORKERS = 2 };
 
 struct http {
-    struct server *server;
+    const struct route *routes;
+    struct context *context;
+    struct config *config; /* referenced */
+    uint64_t generation;   /* how many configurations there were before it */
+    struct store *store;
+    struct reader *reader; /* the HTTP thread's own */
+    struct readers *readers;
+    struct pages *pages;
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int event_fd; /* the loop is wanted */
@@ -72,52 +74,44 @@ struct http {
         void *context;
     } watched;
     bool progress;     /* something happened in this pass: run another */
-    bool restless;     /* the last pass was cut short: no sleep before the next */
+    bool cut_short;    /* the last pass was: no sleep before the next */
     int awaiting;      /* requests in PHASE_COMMIT */
     int open_requests; /* begun and not completed */
-    struct http_request *parked;
-    int parked_count;
-    int64_t next_deadline_us; /* of the parked ones; INT64_MAX: none */
+    struct exchange *parked;
+    int parked_count;           /* those whose work is under way are not among them */
+    struct deadlines deadlines; /* of the parked ones */
     struct connection *connections;
     int connection_count;
     int64_t next_sweep_us;
     struct op *ops, **ops_tail; /* of this pass, for the committer */
     int op_count;
-    struct http_request *spare; /* completed ones, to be used again */
+    struct exchange *spare; /* completed ones, to be used anew */
     int spare_count;
-    bool stopping;
 
     pthread_mutex_t lock; /* guards what follows */
-    struct http_request *woken;
-    bool signalled; /* event_fd was written and not yet read */
+    struct exchange *woken;
+    struct job *finished; /* run by a reader thread, to be finished here */
+    bool signalled;       /* event_fd was written and not yet read */
     bool stop_asked;
-
-    pthread_mutex_t work_lock; /* guards the queue of work */
-    pthread_cond_t work_wake;
-    struct http_request *work, **work_tail; /* linked by woken_next */
-    bool work_ended;
-    struct worker workers[WORKERS];
 };
 
-/* http_request.c */
+/* receive.c */
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                             const char *version, const char *data, size_t *size, void **context);
 void http_complete(void *cls, struct MHD_Connection *connection, void **context,
                    enum MHD_RequestTerminationCode code);
-void http_free_request(struct http_request *glue);
-void http_resume(struct http_request *glue); /* after a wake-up */
+void http_free_exchange(struct exchange *exchange);
 
-/* http_send.c */
-enum MHD_Result http_send(struct http_request *glue);
+/* send.c */
+enum MHD_Result http_send(struct exchange *exchange);
 
-/* http_park.c */
-enum MHD_Result http_next(struct http_request *glue, enum next next);
-void http_park(struct http_request *glue, enum phase phase);
-void http_unpark(struct http_request *glue);
-void http_forget_wake(struct http_request *glue);
-struct http_request *http_take_woken(struct http *http);
+/* park.c */
+enum MHD_Result http_next(struct exchange *exchange, enum next next);
+void http_park(struct exchange *exchange, enum phase phase);
+void http_park_for_work(struct exchange *exchange);
+void http_unpark(struct exchange *exchange);
+void http_forget_wake(struct exchange *exchange);
+bool http_resume_woken(struct http *http); /* were there any? */
 void http_check_deadlines(struct http *http, int64_t now_us);
 void http_wake_all(struct http *http);
-enum err http_workers_start(struct http *http, struct reason *why);
-void http_workers_stop(struct http *http);

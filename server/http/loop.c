@@ -12,10 +12,10 @@
  * not asked then (it would spin). Clients that never pause would keep a pass
  * going for ever, and with it everybody's commits, deadlines and signals: a
  * pass ends after PASS_US, and the next follows without sleeping. */
-#include "server/http/internal.h"
-
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/http/freshness.h"
+#include "server/http/internal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +26,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 enum {
     TICK_MS = 1000,
@@ -40,11 +41,8 @@ static void connection_opened(struct http *http, struct MHD_Connection *handle, 
 {
     struct connection *c = xcalloc(1, sizeof *c);
     c->fd = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    c->deadline_us = clock_mono_us() + http->server->config->limits.request_timeout_ms * 1000;
-    c->next = http->connections;
-    if (c->next)
-        c->next->previous = c;
-    http->connections = c;
+    c->deadline_us = clock_mono_us() + http->config->limits.request_timeout_ms * 1000;
+    DL_PREPEND(http->connections, c);
     http->connection_count++;
     *context = c;
 }
@@ -52,12 +50,7 @@ static void connection_opened(struct http *http, struct MHD_Connection *handle, 
 static void connection_closed(struct http *http, void **context)
 {
     struct connection *c = *context;
-    if (c->previous)
-        c->previous->next = c->next;
-    else
-        http->connections = c->next;
-    if (c->next)
-        c->next->previous = c->previous;
+    DL_DELETE(http->connections, c);
     http->connection_count--;
     free(c);
     *context = NULL;
@@ -89,11 +82,12 @@ static void sweep_connections(struct http *http, int64_t now_us)
     if (now_us < http->next_sweep_us)
         return;
     http->next_sweep_us = now_us + TICK_MS * 1000;
-    for (struct connection *c = http->connections; c; c = c->next)
-        if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
-            shutdown(c->fd, SHUT_RDWR);
-            c->deadline_us = 0;
-        }
+    struct connection *c;
+    DL_FOREACH(http->connections, c)
+    if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
+        shutdown(c->fd, SHUT_RDWR);
+        c->deadline_us = 0;
+    }
 }
 
 /* --- a pass ----------------------------------------------------------------------- */
@@ -107,7 +101,7 @@ static void run_daemon(struct http *http)
         MHD_run(http->daemon);
         quiet = http->progress ? 0 : quiet + 1;
     } while (quiet == 1 || (quiet == 0 && clock_mono_us() < until_us));
-    http->restless = quiet == 0;
+    http->cut_short = quiet == 0;
 }
 
 /* What the handlers of this pass have for the committer, in one go. */
@@ -120,20 +114,9 @@ static void hand_over(struct http *http)
     http->ops_tail = &http->ops;
     http->op_count = 0;
     if (count == 1)
-        store_queue_alone(http->server->store, first);
+        store_queue_alone(http->store, first);
     else if (count)
-        store_queue_list(http->server->store, first, last, count);
-}
-
-static bool resume_woken(struct http *http)
-{
-    struct http_request *list = http_take_woken(http);
-    bool any = list != NULL;
-    for (struct http_request *next; list; list = next) {
-        next = list->woken_next;
-        http_resume(list);
-    }
-    return any;
+        store_queue_list(http->store, first, last, count);
 }
 
 static void work_through(struct http *http)
@@ -142,21 +125,22 @@ static void work_through(struct http *http)
     do {
         run_daemon(http);
         hand_over(http);
-    } while (resume_woken(http) && clock_mono_us() < until_us);
+    } while (http_resume_woken(http) && clock_mono_us() < until_us);
     /* Those resumed last are taken up by the next pass. */
-    http->restless |= http->progress;
+    http->cut_short |= http->progress;
 }
 
 static int timeout_ms(struct http *http, int64_t now_us)
 {
     int64_t ms = http->connection_count ? TICK_MS : -1;
     MHD_UNSIGNED_LONG_LONG wanted;
-    if (http->restless)
+    if (http->cut_short)
         return 0;
     if (http->awaiting == 0 && MHD_get_timeout(http->daemon, &wanted) == MHD_YES && wanted == 0)
         return 0; /* bytes are left in a buffer of libmicrohttpd's or of TLS */
-    if (http->next_deadline_us != INT64_MAX) {
-        int64_t left = http->next_deadline_us > now_us ? (http->next_deadline_us - now_us) / 1000 + 1 : 0;
+    const struct deadline *first = deadlines_first(&http->deadlines);
+    if (first) {
+        int64_t left = first->at_us > now_us ? (first->at_us - now_us) / 1000 + 1 : 0;
         ms = ms < 0 || left < ms ? left : ms;
     }
     return (int)ms;
@@ -195,11 +179,11 @@ static void drain(struct http *http)
         close(listener);
     while (http->open_requests > 0 && clock_mono_us() < until_us) {
         http_wake_all(http);
-        resume_woken(http);
+        http_resume_woken(http);
         work_through(http);
         struct pollfd fds[] = {{.fd = http->epoll_fd, .events = POLLIN}, {.fd = http->event_fd, .events = POLLIN}};
         uint64_t count;
-        if (poll(fds, 2, http->restless ? 0 : 20) > 0 && fds[1].revents &&
+        if (poll(fds, 2, http->cut_short ? 0 : 20) > 0 && fds[1].revents &&
             read(http->event_fd, &count, sizeof count) < 0)
             break;
     }
@@ -209,12 +193,12 @@ void http_run(struct http *http)
 {
     while (!stop_was_asked(http)) {
         wait_for_events(http);
-        resume_woken(http);
+        http_resume_woken(http);
         work_through(http);
         int64_t now_us = clock_mono_us();
         http_check_deadlines(http, now_us);
         sweep_connections(http, now_us);
-        if (resume_woken(http))
+        if (http_resume_woken(http))
             work_through(http);
     }
     drain(http);
@@ -307,7 +291,7 @@ static char *read_file(const char *path, struct reason *why)
 
 static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason *why)
 {
-    const struct config *config = http->server->config;
+    const struct config *config = http->config;
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     char *certificate = NULL, *key = NULL;
     struct MHD_Daemon *daemon = NULL;
@@ -318,7 +302,7 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     OPTION(MHD_OPTION_CONNECTION_LIMIT, config->limits.connections, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, config->limits.idle_timeout_ms / 1000, NULL);
     OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes + HEADER_ROOM, NULL);
-    /* At 1 it answers a missing Host itself, with the answer's head twice (0.9.75): http_request.c does. */
+    /* At 1 it answers a missing Host itself, with the answer's head twice (0.9.75): receive.c does. */
     OPTION(MHD_OPTION_STRICT_FOR_CLIENT, 0, NULL);
     if (config->limits.connections_per_address)
         OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, config->limits.connections_per_address, NULL);
@@ -349,29 +333,55 @@ out:
     return daemon;
 }
 
-enum err http_open(struct server *server, struct http **out, int *port, struct reason *why)
+static struct http *http_new(const struct http_options *options)
 {
     struct http *http = xcalloc(1, sizeof *http);
-    http->server = server;
+    http->routes = options->routes;
+    http->context = options->context;
+    http->config = config_ref(options->config);
+    http->store = options->store;
+    http->pages = pages_new();
     http->watched.fd = -1;
-    http->next_deadline_us = INT64_MAX;
     http->ops_tail = &http->ops;
-    http->work_tail = &http->work;
     pthread_mutex_init(&http->lock, NULL);
-    pthread_mutex_init(&http->work_lock, NULL);
-    pthread_cond_init(&http->work_wake, NULL);
     http->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int fd = listen_on(server->config, port, why);
-    http->daemon = fd >= 0 ? start_daemon(http, fd, why) : NULL;
+    return http;
+}
+
+static enum err listen_and_start(struct http *http, int *port, struct reason *why)
+{
+    int fd = listen_on(http->config, port, why);
+    if (fd < 0)
+        return ERR_IO;
+    http->daemon = start_daemon(http, fd, why);
     if (!http->daemon) {
-        if (fd >= 0)
-            close(fd);
-        http_close(http);
+        close(fd);
         return ERR_IO;
     }
     http->epoll_fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    *out = http;
-    return http_workers_start(http, why);
+    return OK;
+}
+
+enum err http_open(const struct http_options *options, struct http **out, int *port, struct reason *why)
+{
+    struct http *http = http_new(options);
+    enum err err = reader_open(http->store, &http->reader, why);
+    if (err == OK)
+        err = listen_and_start(http, port, why);
+    if (err == OK)
+        err = readers_open(http->store, &http->readers, why);
+    if (err == OK)
+        *out = http;
+    else
+        http_close(http);
+    return err;
+}
+
+void http_set_config(struct http *http, struct config *config)
+{
+    config_unref(http->config);
+    http->config = config_ref(config);
+    http->generation++;
 }
 
 void http_watch(struct http *http, int fd, void (*ready)(void *), void *context)
@@ -381,32 +391,39 @@ void http_watch(struct http *http, int fd, void (*ready)(void *), void *context)
     http->watched.context = context;
 }
 
+static void free_spares(struct http *http)
+{
+    while (http->spare) {
+        struct exchange *spare = http->spare;
+        LL_DELETE(http->spare, spare);
+        buf_release(&spare->arena);
+        buf_release(&spare->segment);
+        buf_release(&spare->pulled);
+        free(spare);
+    }
+}
+
 void http_close(struct http *http)
 {
     if (!http)
         return;
-    http_workers_stop(http);
+    readers_close(http->readers);
     if (http->daemon) {
-        resume_woken(http);
+        http_resume_woken(http);
         while (http->parked) { /* MHD_stop_daemon aborts while any is suspended */
             request_wake_later(&http->parked->rq);
-            resume_woken(http);
+            http_resume_woken(http);
         }
         MHD_stop_daemon(http->daemon);
     }
-    resume_woken(http);
-    while (http->spare) {
-        struct http_request *next = http->spare->woken_next;
-        buf_release(&http->spare->arena);
-        buf_release(&http->spare->segment);
-        buf_release(&http->spare->pulled);
-        free(http->spare);
-        http->spare = next;
-    }
+    http_resume_woken(http);
+    free_spares(http);
+    reader_close(http->reader);
+    pages_free(http->pages);
+    deadlines_release(&http->deadlines);
+    config_unref(http->config);
     close(http->event_fd);
     pthread_mutex_destroy(&http->lock);
-    pthread_mutex_destroy(&http->work_lock);
-    pthread_cond_destroy(&http->work_wake);
     free(http);
 }
 
@@ -421,17 +438,17 @@ struct span request_header(const struct request *rq, const char *name)
 {
     const char *value = NULL;
     size_t len = 0;
-    if (rq->glue->connection)
-        MHD_lookup_connection_value_n(rq->glue->connection, MHD_HEADER_KIND, name, strlen(name), &value, &len);
+    if (rq->exchange->connection)
+        MHD_lookup_connection_value_n(rq->exchange->connection, MHD_HEADER_KIND, name, strlen(name), &value, &len);
     return (struct span){value, len};
 }
 
 struct span request_key(const struct request *rq)
 {
-    return rq->glue->headers.key;
+    return rq->exchange->headers.key;
 }
 
 struct span request_prefer(const struct request *rq)
 {
-    return rq->glue->headers.prefer;
+    return rq->exchange->headers.prefer;
 }

@@ -1,7 +1,6 @@
 #include "server/http/problem.h"
 
 #include "base/json.h"
-#include "server/http/http.h"
 
 static const struct {
     const char *type, *title;

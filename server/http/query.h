@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/faults.h"
-#include "server/http/http.h"
+#include "server/http/request.h"
 #include "store/store.h"
 
 /* Splits and decodes a raw query ("a=1&b=%20x+y") into at most

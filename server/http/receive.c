@@ -1,69 +1,67 @@
 /* One request from its first line to its end: the gate, the body, the handler. */
-#include "server/http/internal.h"
-
 #include "base/clock.h"
 #include "base/json.h"
-#include "base/log.h"
+#include "server/http/answer.h"
+#include "server/http/internal.h"
+#include "server/http/parameters.h"
 #include "server/http/query.h"
-#include "server/resources/resource.h"
 #include "server/http/routing.h"
 
 #include <stdlib.h>
 #include <strings.h>
+#include <utlist.h>
 
 enum { DROP_MAX_BYTES = 8 << 20, DROP_MAX_MS = 5000, SPARES_MAX = 256, BODY_BYTES_PER_MS = 50 };
 
 /* How long the client may take for what it has yet to send; 0: no limit, it is our turn. */
-static void set_deadline(struct http_request *glue, int64_t ms)
+static void set_deadline(struct exchange *exchange, int64_t ms)
 {
-    if (glue->peer)
-        glue->peer->deadline_us = ms ? clock_mono_us() + ms * 1000 : 0;
+    if (exchange->peer)
+        exchange->peer->deadline_us = ms ? clock_mono_us() + ms * 1000 : 0;
 }
 
 /* --- life ---------------------------------------------------------------------- */
 
-static struct http_request *request_new(struct http *http)
+static struct exchange *exchange_new(struct http *http)
 {
-    struct http_request *glue = http->spare;
-    if (glue) {
-        http->spare = glue->woken_next;
+    struct exchange *exchange = http->spare;
+    if (exchange) {
+        LL_DELETE(http->spare, exchange);
         http->spare_count--;
     } else {
-        glue = xmalloc(sizeof *glue);
-        glue->arena = glue->segment = glue->pulled = (struct buf){0};
+        exchange = xmalloc(sizeof *exchange);
+        exchange->arena = exchange->segment = exchange->pulled = (struct buf){0};
     }
-    struct buf arena = glue->arena, segment = glue->segment, pulled = glue->pulled;
-    memset(glue, 0, offsetof(struct http_request, rq) + offsetof(struct request, query));
-    glue->arena = arena;
-    glue->segment = segment;
-    glue->pulled = pulled;
-    glue->arena.len = glue->segment.len = glue->pulled.len = 0;
-    return glue;
+    struct buf arena = exchange->arena, segment = exchange->segment, pulled = exchange->pulled;
+    memset(exchange, 0, offsetof(struct exchange, rq) + offsetof(struct request, query));
+    exchange->arena = arena;
+    exchange->segment = segment;
+    exchange->pulled = pulled;
+    exchange->arena.len = exchange->segment.len = exchange->pulled.len = 0;
+    return exchange;
 }
 
-void http_free_request(struct http_request *glue)
+void http_free_exchange(struct exchange *exchange)
 {
-    struct http *http = glue->http;
-    struct request *rq = &glue->rq;
+    struct http *http = exchange->http;
+    struct request *rq = &exchange->rq;
     if (rq->release)
         rq->release(rq->state);
-    http_forget_wake(glue); /* only now can nobody wake it any more */
-    bulk_free(glue->bulk);
+    http_forget_wake(exchange); /* only now can nobody wake it any more */
     for (int i = 0; i < rq->answer.header_count; i++)
         free(rq->answer.headers[i].value);
     buf_release(&rq->answer.body);
     buf_release(&rq->body);
     config_unref(rq->config);
-    free(glue->uri);
-    if (http->spare_count < SPARES_MAX && glue->arena.cap < 65536 && glue->pulled.cap < 65536) {
-        glue->woken_next = http->spare;
-        http->spare = glue;
+    free(exchange->uri);
+    if (http->spare_count < SPARES_MAX && exchange->arena.cap < 65536 && exchange->pulled.cap < 65536) {
+        LL_PREPEND(http->spare, exchange);
         http->spare_count++;
     } else {
-        buf_release(&glue->arena);
-        buf_release(&glue->segment);
-        buf_release(&glue->pulled);
-        free(glue);
+        buf_release(&exchange->arena);
+        buf_release(&exchange->segment);
+        buf_release(&exchange->pulled);
+        free(exchange);
     }
 }
 
@@ -71,40 +69,44 @@ void http_free_request(struct http_request *glue)
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
 {
     struct http *http = cls;
-    struct http_request *glue = request_new(http);
-    glue->http = http;
-    glue->connection = connection;
-    glue->uri = xstrdup(uri);
-    glue->rq.server = http->server;
-    glue->rq.glue = glue;
-    glue->rq.config = config_ref(http->server->config);
+    struct exchange *exchange = exchange_new(http);
+    exchange->http = http;
+    exchange->connection = connection;
+    exchange->uri = xstrdup(uri);
+    exchange->rq.http = http;
+    exchange->rq.context = http->context;
+    exchange->rq.exchange = exchange;
+    exchange->rq.config = config_ref(http->config);
+    exchange->rq.generation = http->generation;
+    exchange->rq.reader = http->reader;
     http->open_requests++;
     http->progress = true;
-    return glue;
+    return exchange;
 }
 
 void http_complete(void *cls, struct MHD_Connection *connection, void **context,
                    enum MHD_RequestTerminationCode code)
 {
     (void)cls, (void)connection, (void)code;
-    struct http_request *glue = *context;
+    struct exchange *exchange = *context;
     *context = NULL;
-    if (!glue)
+    if (!exchange)
         return;
-    struct http *http = glue->http;
+    struct http *http = exchange->http;
     http->open_requests--;
     http->progress = true;
-    set_deadline(glue, glue->rq.config->limits.idle_timeout_ms);
-    if (glue->phase == PHASE_WOKEN)
-        http_unpark(glue); /* the next batch that comes back must be able to wake it */
-    if (glue->phase == PHASE_COMMIT || glue->phase == PHASE_PARKED || (glue->bulk && bulk_busy(glue->bulk))) {
+    set_deadline(exchange, exchange->rq.config->limits.idle_timeout_ms);
+    if (exchange->phase == PHASE_WOKEN)
+        http_unpark(exchange); /* the next batch that comes back must be able to wake it */
+    if (exchange->phase == PHASE_COMMIT || exchange->phase == PHASE_PARKED ||
+        (exchange->sink && exchange->sink->busy(&exchange->rq))) {
         /* The client left. What it asked for goes on; the wake-up will free it. */
-        glue->orphan = true;
-        glue->rq.gone = true;
-        glue->connection = NULL;
+        exchange->orphan = true;
+        exchange->rq.gone = true;
+        exchange->connection = NULL;
         return;
     }
-    http_free_request(glue);
+    http_free_exchange(exchange);
 }
 
 /* --- the gate -------------------------------------------------------------------- */
@@ -179,58 +181,55 @@ static bool admit_token(struct request *rq, const struct headers *h)
     return false;
 }
 
-static bool admit_body(struct http_request *glue)
+/* What the headers say of the body; false with the refusal answered. */
+static bool admit_media(struct exchange *exchange, int64_t length)
 {
-    struct request *rq = &glue->rq;
-    const struct headers *h = &glue->headers;
-    enum media media = gate_media(h->content_type);
-    enum body_rule rule = rq->route->body;
-    int64_t length = announced_length(h);
-    rq->has_body = length != 0;
-    glue->body_max = rq->config->limits.body_bytes;
-    if (rule == BODY_SUBMIT && !resource_query_is(rq, (const char *const[]){NULL}))
-        return false; /* before a line of it is read */
-    if (rule == BODY_NONE && media == MEDIA_OTHER && length == 0)
+    struct request *rq = &exchange->rq;
+    const struct route *route = rq->route;
+    enum media media = gate_media(exchange->headers.content_type);
+    if (route->body == BODY_NONE && media == MEDIA_OTHER && length == 0)
         media = MEDIA_NONE;
-    if (rule == BODY_SUBMIT && media == MEDIA_NDJSON) {
-        glue->body_max = rq->config->limits.bulk_body_bytes;
-        if (h->key.p) {
-            answer_problem(rq, 400, "invalid-header",
-                           "Idempotency-Key does not fit many submissions; give each line its own \"key\"");
-            return false;
-        }
-        if (atomic_load_explicit(&rq->server->closing, memory_order_relaxed)) {
-            answer_header(rq, "Retry-After", "5");
-            answer_problem(rq, 503, "closing", "the service is closing; try again soon");
-            return false;
-        }
-        glue->bulk = bulk_new(rq);
-    } else if (media == MEDIA_OTHER || media == MEDIA_NDJSON || (media == MEDIA_NONE && length != 0)) {
-        answer_problem(rq, 415, "unsupported-media-type",
-                       "the body must be application/json%s (with curl: curl --json)",
-                       rule == BODY_SUBMIT ? " or application/x-ndjson" : "");
-        return false;
+    if (route->lines && media == MEDIA_NDJSON) {
+        exchange->body_max = rq->config->limits.bulk_body_bytes;
+        exchange->sink = route->lines->open(rq) ? route->lines : NULL;
+        return exchange->sink != NULL;
     }
-    if (length > glue->body_max) {
+    if (media == MEDIA_JSON || (media == MEDIA_NONE && length == 0))
+        return true;
+    answer_problem(rq, 415, "unsupported-media-type",
+                   "the body must be application/json%s (with curl: curl --json)",
+                   route->lines ? " or application/x-ndjson" : "");
+    return false;
+}
+
+static bool admit_body(struct exchange *exchange)
+{
+    struct request *rq = &exchange->rq;
+    int64_t length = announced_length(&exchange->headers);
+    exchange->body_max = rq->config->limits.body_bytes;
+    if ((rq->route->no_query && !parameters_are_none(rq)) || !admit_media(exchange, length))
+        return false;
+    if (length > exchange->body_max) {
         answer_problem(rq, 413, "payload-too-large", "the body has %lld bytes, the limit is %lld",
-                       (long long)length, (long long)glue->body_max);
+                       (long long)length, (long long)exchange->body_max);
         return false;
     }
-    glue->body_left = length;
-    if (length > 0 && !glue->bulk)
+    exchange->body_left = length;
+    if (length > 0 && !exchange->sink)
         buf_reserve(&rq->body, (size_t)length + 1);
     return true;
 }
 
-static bool read_target(struct http_request *glue)
+static bool read_target(struct exchange *exchange)
 {
-    struct request *rq = &glue->rq;
+    struct request *rq = &exchange->rq;
     struct reason why;
-    const char *question = strchr(glue->uri, '?');
-    size_t path_len = question ? (size_t)(question - glue->uri) : strlen(glue->uri);
-    rq->path = (struct span){glue->uri, path_len};
+    const char *question = strchr(exchange->uri, '?');
+    size_t path_len = question ? (size_t)(question - exchange->uri) : strlen(exchange->uri);
+    rq->path = (struct span){exchange->uri, path_len};
     rq->raw_query = question ? span_of(question + 1) : SPAN("");
-    if (rq->raw_query.len && query_parse(rq->raw_query, &glue->arena, rq->query, &rq->query_count, &why) != OK) {
+    if (rq->raw_query.len &&
+        query_parse(rq->raw_query, &exchange->arena, rq->query, &rq->query_count, &why) != OK) {
         answer_problem(rq, 400, "invalid-query", "%s", why.text);
         return false;
     }
@@ -244,25 +243,25 @@ static bool is_changing(enum method method)
 
 /* libmicrohttpd has room for a little more than the limit, so that what is
  * over it gets a clear answer; what is far over it gets libmicrohttpd's. */
-static bool sizes_are_fair(struct http_request *glue)
+static bool sizes_are_fair(struct exchange *exchange)
 {
-    struct request *rq = &glue->rq;
-    size_t limit = (size_t)rq->config->limits.header_bytes, address = strlen(glue->uri);
+    struct request *rq = &exchange->rq;
+    size_t limit = (size_t)rq->config->limits.header_bytes, address = strlen(exchange->uri);
     if (address > limit)
         answer_problem(rq, 414, "uri-too-long", "the address has %zu bytes, the limit is %zu", address, limit);
-    else if (address + glue->headers.bytes > limit)
+    else if (address + exchange->headers.bytes > limit)
         answer_problem(rq, 431, "header-too-large", "the header has %zu bytes, the limit is %zu",
-                       address + glue->headers.bytes, limit);
-    return address + glue->headers.bytes <= limit;
+                       address + exchange->headers.bytes, limit);
+    return address + exchange->headers.bytes <= limit;
 }
 
 /* All checks before the body; false with the answer filled. */
-static bool admit(struct http_request *glue, const char *method, bool needs_host)
+static bool admit(struct exchange *exchange, const char *method, bool needs_host)
 {
-    struct request *rq = &glue->rq;
-    const struct headers *h = &glue->headers;
+    struct request *rq = &exchange->rq;
+    const struct headers *h = &exchange->headers;
     rq->method = method_of(method, &rq->head);
-    if (!sizes_are_fair(glue) || !read_target(glue))
+    if (!sizes_are_fair(exchange) || !read_target(exchange))
         return false;
     if (!framing_is_clear(h)) {
         answer_header(rq, "Connection", "close"); /* where the next request would begin is as unclear */
@@ -287,49 +286,49 @@ static bool admit(struct http_request *glue, const char *method, bool needs_host
         answer_problem(rq, 403, "forbidden-origin", "a changing request from another site is refused");
         return false;
     }
-    if (!routing_find(rq, &glue->segment, h->preflight_method.p != NULL && h->origin.p != NULL))
+    if (!routing_find(exchange->http->routes, rq, &exchange->segment,
+                      h->preflight_method.p != NULL && h->origin.p != NULL))
         return false;
-    return admit_token(rq, h) && admit_body(glue);
+    return admit_token(rq, h) && admit_body(exchange);
 }
 
 /* --- the body -------------------------------------------------------------------------- */
 
-static void refuse_body(struct http_request *glue)
+static void refuse_body(struct exchange *exchange)
 {
-    struct request *rq = &glue->rq;
+    struct request *rq = &exchange->rq;
     answer_problem(rq, 413, "payload-too-large", "the body is larger than the limit of %lld bytes",
-                   (long long)glue->body_max);
-    glue->refused = true;
-    glue->phase = PHASE_DROP;
-    set_deadline(glue, DROP_MAX_MS);
+                   (long long)exchange->body_max);
+    exchange->refused = true;
+    exchange->phase = PHASE_DROP;
+    set_deadline(exchange, DROP_MAX_MS);
     buf_release(&rq->body);
 }
 
-static enum MHD_Result take_body(struct http_request *glue, const char *data, size_t *size)
+static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t *size)
 {
-    struct request *rq = &glue->rq;
-    if (glue->phase == PHASE_DROP) {
-        glue->dropped += (int64_t)*size;
+    struct request *rq = &exchange->rq;
+    if (exchange->phase == PHASE_DROP) {
+        exchange->dropped += (int64_t)*size;
         *size = 0;
-        return glue->dropped > DROP_MAX_BYTES ? MHD_NO : MHD_YES;
+        return exchange->dropped > DROP_MAX_BYTES ? MHD_NO : MHD_YES;
     }
-    if (glue->bulk) {
-        size_t taken = bulk_feed(glue->bulk, data, *size);
+    if (exchange->sink) {
+        size_t taken = exchange->sink->feed(rq, data, *size);
         *size -= taken;
-        glue->dropped += (int64_t)taken; /* only a body in chunks can be over the limit */
-        if (glue->dropped > glue->body_max + DROP_MAX_BYTES)
+        exchange->dropped += (int64_t)taken; /* only a body in chunks can be over the limit */
+        if (exchange->dropped > exchange->body_max + DROP_MAX_BYTES)
             return MHD_NO;
         if (*size) /* enough is on its way: the rest waits in the socket */
-            http_park(glue, PHASE_PARKED);
+            http_park(exchange, PHASE_PARKED);
         else if (rq->answer.status)
-            glue->phase = PHASE_DROP, glue->refused = true;
+            exchange->phase = PHASE_DROP, exchange->refused = true;
         return MHD_YES;
     }
-    if ((int64_t)(rq->body.len + *size) > glue->body_max) {
-        refuse_body(glue);
+    if ((int64_t)(rq->body.len + *size) > exchange->body_max) {
+        refuse_body(exchange);
     } else {
         buf_add(&rq->body, data, *size);
-        rq->has_body = true;
     }
     *size = 0;
     return MHD_YES;
@@ -339,8 +338,7 @@ static bool check_json(struct request *rq)
 {
     struct json_fault fault;
     if (!rq->body.len) {
-        rq->has_body = false;
-        if (rq->route->body != BODY_JSON && rq->route->body != BODY_SUBMIT)
+        if (rq->route->body == BODY_NONE)
             return true;
         answer_problem(rq, 400, "invalid-json", "a JSON body is needed");
         return false;
@@ -357,11 +355,11 @@ static bool check_json(struct request *rq)
     return false;
 }
 
-static enum next handle(struct http_request *glue)
+static enum next handle(struct exchange *exchange)
 {
-    struct request *rq = &glue->rq;
-    if (glue->bulk)
-        return bulk_end(glue->bulk);
+    struct request *rq = &exchange->rq;
+    if (exchange->sink)
+        return exchange->sink->end(rq);
     if (!check_json(rq))
         return NEXT_ANSWER;
     return rq->route->handler(rq);
@@ -369,26 +367,28 @@ static enum next handle(struct http_request *glue)
 
 /* --- libmicrohttpd's calls ----------------------------------------------------------------- */
 
-static enum MHD_Result first_call(struct http_request *glue, const char *method, const char *version)
+static enum MHD_Result first_call(struct exchange *exchange, const char *method, const char *version)
 {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(glue->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    glue->peer = info ? info->socket_context : NULL;
-    MHD_get_connection_values_n(glue->connection, MHD_HEADER_KIND, note_header, &glue->headers);
-    if (admit(glue, method, strcmp(version, MHD_HTTP_VERSION_1_1) == 0)) {
-        glue->phase = PHASE_BODY;
-        const struct config *config = glue->rq.config;
-        int64_t bytes = glue->body_left > 0 ? glue->body_left : glue->body_left < 0 ? glue->body_max : 0;
-        set_deadline(glue, bytes ? config->limits.request_timeout_ms + bytes / BODY_BYTES_PER_MS : 0);
+        MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    exchange->peer = info ? info->socket_context : NULL;
+    MHD_get_connection_values_n(exchange->connection, MHD_HEADER_KIND, note_header, &exchange->headers);
+    if (admit(exchange, method, strcmp(version, MHD_HTTP_VERSION_1_1) == 0)) {
+        exchange->phase = PHASE_BODY;
+        const struct config *config = exchange->rq.config;
+        int64_t bytes = exchange->body_left > 0   ? exchange->body_left
+                        : exchange->body_left < 0 ? exchange->body_max
+                                                  : 0;
+        set_deadline(exchange, bytes ? config->limits.request_timeout_ms + bytes / BODY_BYTES_PER_MS : 0);
         return MHD_YES;
     }
-    glue->refused = true;
-    glue->phase = PHASE_DROP;
-    int64_t length = announced_length(&glue->headers);
-    set_deadline(glue, DROP_MAX_MS);
-    if (length > DROP_MAX_BYTES || glue->headers.expect.p || !framing_is_clear(&glue->headers)) {
-        glue->phase = PHASE_SENT;
-        return http_send(glue); /* too much to read, without an end, or not sent yet: the connection closes */
+    exchange->refused = true;
+    exchange->phase = PHASE_DROP;
+    int64_t length = announced_length(&exchange->headers);
+    set_deadline(exchange, DROP_MAX_MS);
+    if (length > DROP_MAX_BYTES || exchange->headers.expect.p || !framing_is_clear(&exchange->headers)) {
+        exchange->phase = PHASE_SENT;
+        return http_send(exchange); /* too much to read, without an end, or not sent yet: the connection closes */
     }
     return MHD_YES;
 }
@@ -398,28 +398,28 @@ enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const 
 {
     (void)connection, (void)url;
     struct http *http = cls;
-    struct http_request *glue = *context;
-    switch (glue->phase) {
-    case PHASE_NEW: http->progress = true; return first_call(glue, method, version);
+    struct exchange *exchange = *context;
+    switch (exchange->phase) {
+    case PHASE_NEW: http->progress = true; return first_call(exchange, method, version);
     case PHASE_COMMIT:
     case PHASE_PARKED: return MHD_YES; /* not yet */
     case PHASE_SENT: return MHD_NO;
     case PHASE_WOKEN:
         http->progress = true;
-        http_unpark(glue);
-        if (glue->bulk && glue->rq.resume == NULL) {
-            glue->phase = PHASE_BODY; /* it was suspended in the middle of its body */
+        http_unpark(exchange);
+        if (exchange->sink && exchange->rq.resume == NULL) {
+            exchange->phase = PHASE_BODY; /* it was suspended in the middle of its body */
             break;
         }
-        return http_next(glue, glue->rq.resume ? glue->rq.resume(&glue->rq) : NEXT_ANSWER);
+        return http_next(exchange, exchange->rq.resume ? exchange->rq.resume(&exchange->rq) : NEXT_ANSWER);
     case PHASE_BODY:
     case PHASE_DROP: break;
     }
     http->progress = true;
     if (*size)
-        return take_body(glue, data, size);
-    set_deadline(glue, 0);
-    if (glue->refused || glue->rq.answer.status)
-        return http_next(glue, NEXT_ANSWER);
-    return http_next(glue, handle(glue));
+        return take_body(exchange, data, size);
+    set_deadline(exchange, 0);
+    if (exchange->refused || exchange->rq.answer.status)
+        return http_next(exchange, NEXT_ANSWER);
+    return http_next(exchange, handle(exchange));
 }

@@ -1,5 +1,6 @@
 #include "server/http/routing.h"
 
+#include "server/http/answer.h"
 #include "server/http/query.h"
 
 #include <stdlib.h>
@@ -30,7 +31,7 @@ static bool fits(const char *pattern, struct span path, struct span *segment)
     return p == end;
 }
 
-static void add_allow(struct request *rq)
+static void add_allow(const struct route *routes, struct request *rq)
 {
     struct buf allow = {0};
     struct span segment;
@@ -46,12 +47,12 @@ static void add_allow(struct request *rq)
     buf_release(&allow);
 }
 
-static void answer_options(struct request *rq, bool preflight)
+static void answer_options(const struct route *routes, struct request *rq, bool preflight)
 {
     bool cors = false;
     for (int i = 0; i < rq->answer.header_count; i++)
         cors |= strcmp(rq->answer.headers[i].name, "Access-Control-Allow-Origin") == 0;
-    add_allow(rq);
+    add_allow(routes, rq);
     if (preflight && cors) {
         answer_header(rq, "Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
         answer_header(rq, "Access-Control-Allow-Headers",
@@ -61,7 +62,7 @@ static void answer_options(struct request *rq, bool preflight)
     answer_empty(rq, 204);
 }
 
-bool routing_find(struct request *rq, struct buf *segment, bool preflight)
+bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight)
 {
     bool known = false;
     struct span raw;
@@ -83,9 +84,9 @@ bool routing_find(struct request *rq, struct buf *segment, bool preflight)
     if (!known)
         answer_problem(rq, 404, "not-found", "there is no such route; GET /openapi.yaml names them all");
     else if (rq->method == METHOD_OPTIONS)
-        answer_options(rq, preflight);
+        answer_options(routes, rq, preflight);
     else {
-        add_allow(rq);
+        add_allow(routes, rq);
         answer_problem(rq, 405, "method-not-allowed", "the path does not know this method");
     }
     return false;

@@ -6,7 +6,7 @@
 /* Finds the route, sets rq->route and rq->segment (decoded into `segment`).
  * Otherwise answers and returns false: 404, 405 with Allow, OPTIONS (204 with
  * Allow, and for a CORS preflight what is allowed). */
-bool routing_find(struct request *rq, struct buf *segment, bool preflight);
+bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight);
 
 /* Adds the CORS headers of an allowed origin to whatever will be answered. */
 void routing_cors(struct request *rq, struct span origin);

@@ -1,135 +1,135 @@
 #include "server/http/topics.h"
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 #include <assert.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #define uthash_malloc(size) xmalloc(size)
 #include <uthash.h>
+#include <utlist.h>
 
-struct waiter {
-    struct waiter *next;
-    struct request *rq;
-    bool any_change;
+/* A topic as it is hashed: without padding. */
+struct key {
+    int64_t kind, id;
 };
 
-/* All who wait for one invocation; gone when the last one is. */
-struct awaited {
-    int64_t id;
-    struct waiter *waiters;
+/* All who listen to one topic; gone when the last one is. */
+struct hearing {
+    struct key key;
+    struct listener *listeners;
     UT_hash_handle hh;
 };
 
-struct waits {
-    atomic_int count;     /* of waiters: nobody waits, nothing is locked */
+struct topics {
+    atomic_int count;     /* of listeners: nobody waits, nothing is locked */
     pthread_mutex_t lock; /* guards what follows, and is held while they are woken */
-    struct awaited *by_id;
+    struct hearing *hearings;
 };
 
-struct waits *waits_new(void)
+struct topics *topics_new(void)
 {
-    struct waits *waits = xcalloc(1, sizeof *waits);
-    pthread_mutex_init(&waits->lock, NULL);
-    return waits;
+    struct topics *topics = xcalloc(1, sizeof *topics);
+    pthread_mutex_init(&topics->lock, NULL);
+    return topics;
 }
 
-void waits_free(struct waits *waits)
+void topics_free(struct topics *topics)
 {
-    if (!waits)
+    if (!topics)
         return;
-    assert(!waits->by_id);
-    pthread_mutex_destroy(&waits->lock);
-    free(waits);
+    assert(!topics->hearings);
+    pthread_mutex_destroy(&topics->lock);
+    free(topics);
 }
 
-static struct awaited *find_locked(struct waits *waits, int64_t id)
+static struct key key_of(struct topic topic)
 {
-    struct awaited *awaited;
-    HASH_FIND(hh, waits->by_id, &id, sizeof id, awaited);
-    return awaited;
+    return (struct key){topic.kind, topic.id};
 }
 
-static void drop_if_empty_locked(struct waits *waits, struct awaited *awaited)
+static struct hearing *find_locked(struct topics *topics, struct key key)
 {
-    if (awaited->waiters)
-        return;
-    HASH_DEL(waits->by_id, awaited);
-    free(awaited);
+    struct hearing *hearing;
+    HASH_FIND(hh, topics->hearings, &key, sizeof key, hearing);
+    return hearing;
 }
 
-void waits_add(struct waits *waits, struct request *rq, int64_t id, bool any_change)
+static struct hearing *find_or_add_locked(struct topics *topics, struct key key)
 {
-    struct waiter *waiter = xmalloc(sizeof *waiter);
-    pthread_mutex_lock(&waits->lock);
-    struct awaited *awaited = find_locked(waits, id);
-    if (!awaited) {
-        awaited = xcalloc(1, sizeof *awaited);
-        awaited->id = id;
-        HASH_ADD(hh, waits->by_id, id, sizeof awaited->id, awaited);
-    }
-    *waiter = (struct waiter){awaited->waiters, rq, any_change};
-    awaited->waiters = waiter;
+    struct hearing *hearing = find_locked(topics, key);
+    if (hearing)
+        return hearing;
+    hearing = xcalloc(1, sizeof *hearing);
+    hearing->key = key;
+    HASH_ADD(hh, topics->hearings, key, sizeof hearing->key, hearing);
+    return hearing;
+}
+
+void topics_listen(struct topics *topics, struct listener *listener, struct request *rq, struct topic topic)
+{
+    assert(!listener->topics);
+    pthread_mutex_lock(&topics->lock);
+    listener->topics = topics;
+    listener->rq = rq;
+    listener->hearing = find_or_add_locked(topics, key_of(topic));
+    DL_PREPEND(listener->hearing->listeners, listener);
     /* Before the caller reads the row. A commit that the read does not see
      * looks at the count after it: sequentially consistent on both sides. */
-    atomic_fetch_add(&waits->count, 1);
-    pthread_mutex_unlock(&waits->lock);
+    atomic_fetch_add(&topics->count, 1);
+    pthread_mutex_unlock(&topics->lock);
 }
 
-static void take_off_locked(struct waits *waits, struct waiter **at)
+static void take_off_locked(struct topics *topics, struct listener *listener)
 {
-    struct waiter *waiter = *at;
-    *at = waiter->next;
-    free(waiter);
-    atomic_fetch_sub(&waits->count, 1);
+    struct hearing *hearing = listener->hearing;
+    DL_DELETE(hearing->listeners, listener);
+    listener->hearing = NULL;
+    atomic_fetch_sub(&topics->count, 1);
+    if (hearing->listeners)
+        return;
+    HASH_DEL(topics->hearings, hearing);
+    free(hearing);
 }
 
-bool waits_remove(struct waits *waits, struct request *rq, int64_t id)
+bool topics_leave(struct listener *listener)
 {
-    bool found = false;
-    pthread_mutex_lock(&waits->lock);
-    struct awaited *awaited = find_locked(waits, id);
-    if (awaited) {
-        struct waiter **at = &awaited->waiters;
-        while (*at && (*at)->rq != rq)
-            at = &(*at)->next;
-        found = *at != NULL;
-        if (found)
-            take_off_locked(waits, at);
-        drop_if_empty_locked(waits, awaited);
-    }
-    pthread_mutex_unlock(&waits->lock);
-    return found;
+    struct topics *topics = listener->topics;
+    if (!topics)
+        return false;
+    pthread_mutex_lock(&topics->lock);
+    bool listened = listener->hearing != NULL;
+    if (listened)
+        take_off_locked(topics, listener);
+    pthread_mutex_unlock(&topics->lock);
+    listener->topics = NULL;
+    return listened;
 }
 
-/* Under the lock, so that a request that was taken off by its own thread is
- * certainly not woken any more and may be freed. */
-static void wake_locked(struct waits *waits, struct awaited *awaited, bool is_final)
+bool topics_awaited(struct topics *topics)
 {
-    for (struct waiter **at = &awaited->waiters; *at;) {
-        if (!is_final && !(*at)->any_change) {
-            at = &(*at)->next;
-            continue;
-        }
-        struct request *rq = (*at)->rq;
-        take_off_locked(waits, at);
+    return atomic_load(&topics->count) != 0; /* as cheap as a relaxed load on x86-64 */
+}
+
+static void announce_locked(struct topics *topics, struct topic topic)
+{
+    struct hearing *hearing = find_locked(topics, key_of(topic));
+    struct listener *listener, *next;
+    if (!hearing)
+        return;
+    for (listener = hearing->listeners; listener; listener = next) {
+        struct request *rq = listener->rq;
+        next = listener->next;
+        take_off_locked(topics, listener); /* the last one takes the hearing with it */
         request_wake_later(rq);
     }
-    drop_if_empty_locked(waits, awaited);
 }
 
-void waits_changed(struct waits *waits, const struct change *changes, int count)
+void topics_announce(struct topics *topics, const struct topic *list, int count)
 {
-    if (atomic_load(&waits->count) == 0) /* as cheap as a relaxed load on x86-64 */
-        return;
-    pthread_mutex_lock(&waits->lock);
-    for (int i = 0; i < count && waits->by_id; i++) {
-        bool is_final = changes[i].to == 0 || status_is_final(changes[i].to);
-        struct awaited *awaited = find_locked(waits, changes[i].id);
-        if (awaited)
-            wake_locked(waits, awaited, is_final);
-    }
-    pthread_mutex_unlock(&waits->lock);
+    pthread_mutex_lock(&topics->lock);
+    for (int i = 0; i < count && topics->hearings; i++)
+        announce_locked(topics, list[i]);
+    pthread_mutex_unlock(&topics->lock);
 }

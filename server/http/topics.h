@@ -1,25 +1,47 @@
-/* Who waits for which invocation: long polls (until it is final) and followers
- * of logs (at every change).
+/* What requests wait for: a topic is a kind and an id, and whoever awaits it is
+ * woken once when it is announced.
  *
- * Threads: any. The store's listener reports changes from the committing
- * thread; a request that is found there is taken off and woken under no lock
- * but the table's own. */
+ * To miss nothing: listen first, then read the row, and leave again if it is
+ * already as wished. The committer commits first and announces after it.
+ *
+ * Threads: any. Requests are woken under the table's own lock, so that one that
+ * has left is certainly not woken any more and may be freed. */
 #pragma once
 
-#include "store/store.h"
+#include "base/buf.h"
 
 struct request;
-struct waits;
+struct topics;
 
-struct waits *waits_new(void);
-void waits_free(struct waits *waits); /* takes NULL; nobody may be waiting */
+enum topic_kind {
+    TOPIC_INVOCATION,       /* any change of an invocation */
+    TOPIC_INVOCATION_FINAL, /* it is final, or gone */
+};
 
-/* Puts the request on the list. To miss nothing: add first, then read the row,
- * and take it off again (waits_remove) if it is already as wished. */
-void waits_add(struct waits *waits, struct request *rq, int64_t id, bool any_change);
+struct topic {
+    enum topic_kind kind;
+    int64_t id;
+};
 
-/* Takes it off; true if it was still there (then nobody will wake it). */
-bool waits_remove(struct waits *waits, struct request *rq, int64_t id);
+/* One request that awaits one topic; embedded in its state, all zeros at first. */
+struct listener {
+    struct topics *topics; /* NULL: it has not listened since it left */
+    struct request *rq;
+    struct hearing *hearing; /* guarded by the table's lock; NULL: it has been woken */
+    struct listener *next, *prev;
+};
 
-/* The listener's: wakes (request_wake_later) those who wait for what changed. */
-void waits_changed(struct waits *waits, const struct change *changes, int count);
+struct topics *topics_new(void);
+void topics_free(struct topics *topics); /* takes NULL; nobody may be listening */
+
+void topics_listen(struct topics *topics, struct listener *listener, struct request *rq, struct topic topic);
+
+/* True if it still listened (then nobody will wake its request). */
+bool topics_leave(struct listener *listener);
+
+/* Does anybody listen to anything? Asked after a commit, before anything is
+ * made of it; as cheap as one load. */
+bool topics_awaited(struct topics *topics);
+
+/* Wakes (request_wake_later) all who listen to one of these. */
+void topics_announce(struct topics *topics, const struct topic *list, int count);

@@ -1,8 +1,10 @@
 #include "server/resources/alter.h"
 
+#include "server/http/answer.h"
 #include "server/http/fields.h"
+#include "server/http/parameters.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 
 #include <stdlib.h>
 
@@ -56,7 +58,7 @@ static enum next commit(struct request *rq, struct altering *altering)
 static enum next alter(struct request *rq, enum alter what)
 {
     int64_t id;
-    if (!request_id(rq, &id) || !resource_is_plain(rq))
+    if (!resource_id(rq, &id) || !resource_is_plain(rq))
         return NEXT_ANSWER;
     return commit(rq, begin(rq, what, id));
 }
@@ -103,16 +105,15 @@ static unsigned read_patch(struct request *rq, struct patch *patch)
     buf_release(&arena);
     if (!faults.total)
         return (unsigned)given;
-    resource_bad_body(rq, &faults);
+    answer_bad_body(rq, &faults);
     return 0;
 }
 
 enum next alter_patch(struct request *rq)
 {
-    static const char *const none[] = {NULL};
     struct patch patch = {0};
     int64_t id;
-    if (!request_id(rq, &id) || !resource_query_is(rq, none))
+    if (!resource_id(rq, &id) || !parameters_are_none(rq))
         return NEXT_ANSWER;
     unsigned given = read_patch(rq, &patch);
     if (!given)

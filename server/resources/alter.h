@@ -1,7 +1,7 @@
 /* POST /invocations/{id}/cancel and /retry, PATCH and DELETE of one. */
 #pragma once
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 handler_fn alter_cancel;
 handler_fn alter_retry;

@@ -9,10 +9,12 @@
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "server/http/answer.h"
 #include "server/http/fields.h"
+#include "server/http/parameters.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
 #include "server/resources/selection.h"
-#include "server/server.h"
 
 #include <stdlib.h>
 
@@ -96,7 +98,7 @@ static bool read_body(struct request *rq, struct bulk_alter *bulk)
         faults_add(&faults, 0, "", "needs ids or filter ({} is all of them)");
     if (!faults.total)
         return true;
-    resource_bad_body(rq, &faults);
+    answer_bad_body(rq, &faults);
     return false;
 }
 
@@ -192,12 +194,12 @@ static enum err try_id(struct bulk_alter *bulk, struct reader *reader, int index
 }
 
 /* On a reader thread: at most IDS_MAX rows by their key. */
-static void try_ids(struct request *rq, struct reader *reader)
+static void try_ids(struct request *rq)
 {
     struct bulk_alter *bulk = rq->state;
     enum err err = OK;
     for (int i = 0; i < bulk->count && err == OK; i++)
-        err = try_id(bulk, reader, i);
+        err = try_id(bulk, rq->reader, i);
     if (err == OK)
         answer_counts(rq);
     else
@@ -218,7 +220,7 @@ static bool take_row(void *context, const struct invocation *row)
 }
 
 /* On a reader thread. */
-static void read_page(struct request *rq, struct reader *reader)
+static void read_page(struct request *rq)
 {
     struct bulk_alter *bulk = rq->state;
     struct list_query query = {
@@ -230,7 +232,7 @@ static void read_page(struct request *rq, struct reader *reader)
         .scan_until_us = clock_mono_us() + STEP_US,
     };
     bulk->count = bulk->at = 0;
-    bulk->err = reader_list(reader, &query, take_row, bulk, &bulk->cursor);
+    bulk->err = reader_list(rq->reader, &query, take_row, bulk, &bulk->cursor);
 }
 
 static enum next next_page(struct request *rq)
@@ -283,13 +285,12 @@ static enum next begin_filter(struct request *rq)
 
 static enum next alter_many(struct request *rq, enum alter what)
 {
-    static const char *const none[] = {NULL};
     struct bulk_alter *bulk = xcalloc(1, sizeof *bulk);
     rq->state = bulk;
     rq->release = bulk_alter_free;
     bulk->what = what;
     selection_init(&bulk->selection, rq);
-    if (!resource_query_is(rq, none) || !read_body(rq, bulk))
+    if (!parameters_are_none(rq) || !read_body(rq, bulk))
         return NEXT_ANSWER;
     if (bulk->ids && bulk->dry_run) {
         rq->work = try_ids;

@@ -1,11 +1,15 @@
 #include "server/resources/await.h"
 
 #include "base/clock.h"
-#include "server/server.h"
+#include "server/http/answer.h"
+#include "server/http/http.h"
+#include "server/resources/context.h"
+
+enum { ANNOUNCED_AT_ONCE = 128 };
 
 bool await_may_park(struct request *rq)
 {
-    if (http_parked(rq->server->http) < rq->config->limits.streams)
+    if (http_parked(rq->http) < rq->config->limits.streams)
         return true;
     answer_header(rq, "Retry-After", "1");
     answer_problem(rq, 429, "too-many-streams", "%lld requests wait or follow already, which is the limit",
@@ -22,23 +26,34 @@ bool await_begin(struct request *rq, int64_t wait_ms)
     return true;
 }
 
-void await_release(struct await *await)
+bool await_over(struct listener *listener, struct request *rq, int64_t id)
 {
-    if (await->rq)
-        waits_remove(await->rq->server->waits, await->rq, await->id);
-    await->rq = NULL;
-}
-
-bool await_over(struct await *await, struct request *rq, int64_t id)
-{
+    struct topics *topics = rq->context->topics;
     struct invocation row;
-    await_release(await);
+    topics_leave(listener);
     if (rq->timed_out || rq->closing || rq->gone)
         return true;
-    waits_add(rq->server->waits, rq, id, false);
-    *await = (struct await){rq, id};
-    if (reader_get(rq->server->reader, id, VIEW_BASIC, &row) == OK && !status_is_final(row.status))
+    topics_listen(topics, listener, rq, (struct topic){TOPIC_INVOCATION_FINAL, id});
+    if (reader_get(rq->reader, id, VIEW_BASIC, &row) == OK && !status_is_final(row.status))
         return false;
-    await_release(await);
+    topics_leave(listener);
     return true;
+}
+
+void await_announce(struct topics *topics, const struct change *changes, int count)
+{
+    struct topic list[ANNOUNCED_AT_ONCE];
+    int n = 0;
+    if (!topics_awaited(topics))
+        return;
+    for (int i = 0; i < count; i++) {
+        if (n + 2 > ANNOUNCED_AT_ONCE) {
+            topics_announce(topics, list, n);
+            n = 0;
+        }
+        list[n++] = (struct topic){TOPIC_INVOCATION, changes[i].id};
+        if (changes[i].to == 0 || status_is_final(changes[i].to))
+            list[n++] = (struct topic){TOPIC_INVOCATION_FINAL, changes[i].id};
+    }
+    topics_announce(topics, list, n);
 }

@@ -3,7 +3,10 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/json.h"
-#include "server/server.h"
+#include "server/http/answer.h"
+#include "server/http/problem.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
 #include "server/resources/submission.h"
 
 #include <stdlib.h>
@@ -34,7 +37,7 @@ struct bulk {
     size_t last_line; /* where the last line in it begins */
     int lines;        /* whole ones in it */
     int64_t bytes;    /* of the body that were taken */
-    bool skipping;    /* the line is too long: up to its end nothing is kept */
+    bool skipping;    /* the line is too long: what comes up to its end is dropped */
     bool over;        /* past the limit of lines: nothing more is read */
     struct batch *batches[BATCHES_MAX];
     struct answer_line *answers;
@@ -42,13 +45,6 @@ struct bulk {
     int rendered;
     struct buf scratch;
 };
-
-struct bulk *bulk_new(struct request *rq)
-{
-    struct bulk *bulk = xcalloc(1, sizeof *bulk);
-    bulk->rq = rq;
-    return bulk;
-}
 
 static void batch_release_lines(struct batch *batch)
 {
@@ -60,10 +56,9 @@ static void batch_release_lines(struct batch *batch)
     batch->count = 0;
 }
 
-void bulk_free(struct bulk *bulk)
+static void bulk_free(void *state)
 {
-    if (!bulk)
-        return;
+    struct bulk *bulk = state;
     for (int i = 0; i < BATCHES_MAX; i++) {
         if (bulk->batches[i])
             batch_release_lines(bulk->batches[i]);
@@ -77,8 +72,10 @@ void bulk_free(struct bulk *bulk)
     free(bulk);
 }
 
-bool bulk_busy(const struct bulk *bulk)
+/* Is a batch still on its way? */
+static bool bulk_busy(const struct request *rq)
 {
+    const struct bulk *bulk = rq->state;
     for (int i = 0; i < BATCHES_MAX; i++)
         if (bulk->batches[i] && bulk->batches[i]->under_way && !atomic_load(&bulk->batches[i]->back))
             return true;
@@ -150,7 +147,7 @@ static void batch_done(struct op *op)
 }
 
 /* A key that had escapes stands in scratch: it must outlive the line. */
-static void keep_key(struct batch *batch, struct submission *s, struct buf *scratch)
+static void own_key(struct batch *batch, struct submission *s, struct buf *scratch)
 {
     if (!s->key.p || s->key.p != scratch->data)
         return;
@@ -177,7 +174,7 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
     } else if (submission_read(context, text, s, &key, &faults) != OK) {
         refuse(line, 422, "invalid-request", "the submission is not valid", &faults);
     } else {
-        keep_key(batch, s, &key);
+        own_key(batch, s, &key);
         batch->index[batch->count++] = bulk->count - 1;
     }
     faults_release(&faults);
@@ -240,13 +237,13 @@ static void send_batch(struct bulk *bulk, struct batch *batch, bool all)
     batch->op.op.done = batch_done;
     atomic_store(&batch->back, false);
     batch->under_way = true;
-    store_queue(bulk->rq->server->store, &batch->op.op);
+    store_queue(bulk->rq->context->store, &batch->op.op);
 }
 
 /* --- the body ------------------------------------------------------------------------- */
 
 /* Appends up to the end of a line or of the data. Of a line longer than a body
- * may be, just enough is kept for take_line() to see it. */
+ * may be, just enough is taken for take_line() to see it. */
 static size_t take_piece(struct bulk *bulk, const char *data, size_t size)
 {
     const char *newline = memchr(data, '\n', size);
@@ -278,8 +275,9 @@ static void check_size(struct bulk *bulk, size_t more)
            "the limit of bytes is reached: this line and those after it were not read", NULL);
 }
 
-size_t bulk_feed(struct bulk *bulk, const char *data, size_t size)
+static size_t bulk_feed(struct request *rq, const char *data, size_t size)
 {
+    struct bulk *bulk = rq->state;
     size_t taken = 0;
     collect(bulk);
     check_size(bulk, size);
@@ -323,23 +321,17 @@ static enum pull pull_lines(struct request *rq, struct buf *out)
     return bulk->rendered < bulk->count ? PULL_MORE : PULL_END;
 }
 
-static enum next come_back(struct request *rq)
+static enum next bulk_end(struct request *rq)
 {
-    return bulk_end(rq->state);
-}
-
-enum next bulk_end(struct bulk *bulk)
-{
-    struct request *rq = bulk->rq;
-    rq->state = bulk; /* freed by the glue */
+    struct bulk *bulk = rq->state;
     collect(bulk);
     if (bulk->text.len && !bulk->over) {
         struct batch *batch = free_batch(bulk);
         if (batch)
             send_batch(bulk, batch, true);
     }
-    if (bulk_busy(bulk) || (bulk->text.len && !bulk->over)) {
-        rq->resume = come_back;
+    if (bulk_busy(rq) || (bulk->text.len && !bulk->over)) {
+        rq->resume = bulk_end;
         return NEXT_PARK;
     }
     collect(bulk);
@@ -350,3 +342,23 @@ enum next bulk_end(struct bulk *bulk)
     rq->answer.pull = pull_lines;
     return NEXT_ANSWER;
 }
+
+/* --- the beginning --------------------------------------------------------------------- */
+
+static bool bulk_open(struct request *rq)
+{
+    if (request_key(rq).p) {
+        answer_problem(rq, 400, "invalid-header",
+                       "Idempotency-Key does not fit many submissions; give each line its own \"key\"");
+        return false;
+    }
+    if (resource_is_closing(rq))
+        return false;
+    struct bulk *bulk = xcalloc(1, sizeof *bulk);
+    bulk->rq = rq;
+    rq->state = bulk;
+    rq->release = bulk_free;
+    return true;
+}
+
+const struct body_sink bulk_sink = {bulk_open, bulk_feed, bulk_end, bulk_busy};

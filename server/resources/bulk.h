@@ -10,17 +10,4 @@
 
 #include "server/http/http.h"
 
-struct bulk;
-
-struct bulk *bulk_new(struct request *rq);
-void bulk_free(struct bulk *bulk); /* takes NULL; no batch may be under way */
-
-/* Takes bytes of the body. Returns how many it took: fewer than given means
- * that the request is to be suspended until it is woken. */
-size_t bulk_feed(struct bulk *bulk, const char *data, size_t size);
-
-/* The body is whole: what comes next (NEXT_PARK until all batches are back). */
-enum next bulk_end(struct bulk *bulk);
-
-/* Is a batch still on its way? */
-bool bulk_busy(const struct bulk *bulk);
+extern const struct body_sink bulk_sink;

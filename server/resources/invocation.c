@@ -1,15 +1,18 @@
 #include "server/resources/invocation.h"
 
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
 #include "server/resources/await.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 #include "server/resources/view.h"
 
 #include <stdlib.h>
 
 /* One that may wait until it is final, and is then shown. */
 struct getting {
-    struct await await;
+    struct listener listener;
     int64_t id;
     enum view view;
     enum next (*show)(struct request *rq, const struct getting *getting);
@@ -18,7 +21,7 @@ struct getting {
 static void getting_free(void *state)
 {
     struct getting *getting = state;
-    await_release(&getting->await);
+    topics_leave(&getting->listener);
     free(getting);
 }
 
@@ -26,13 +29,13 @@ static void getting_free(void *state)
 static enum next show(struct request *rq)
 {
     struct getting *getting = rq->state;
-    return answer_if_unchanged(rq) ? NEXT_ANSWER : getting->show(rq, getting);
+    return freshness_unchanged(rq, 0) ? NEXT_ANSWER : getting->show(rq, getting);
 }
 
 static enum next show_when_final(struct request *rq)
 {
     struct getting *getting = rq->state;
-    return await_over(&getting->await, rq, getting->id) ? show(rq) : NEXT_PARK;
+    return await_over(&getting->listener, rq, getting->id) ? show(rq) : NEXT_PARK;
 }
 
 static enum next get(struct request *rq, const struct getting *wanted, int64_t wait_ms)
@@ -61,12 +64,12 @@ enum next invocation_get(struct request *rq)
     static const char *const known[] = {"view", "wait", NULL};
     struct faults faults = {0};
     struct getting getting = {.show = show_invocation};
-    if (!request_id(rq, &getting.id))
+    if (!resource_id(rq, &getting.id))
         return NEXT_ANSWER;
-    request_check_query(rq, known, NULL, &faults);
+    parameters_check(rq, known, NULL, &faults);
     getting.view = resource_view(rq, VIEW_FULL, &faults);
-    int64_t wait_ms = resource_wait(rq, &faults);
-    return faults.total ? resource_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
+    int64_t wait_ms = parameters_wait(rq, &faults);
+    return faults.total ? answer_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
 }
 
 /* --- its result -------------------------------------------------------------------- */
@@ -75,7 +78,7 @@ static enum next show_result(struct request *rq, const struct getting *getting)
 {
     struct invocation row;
     struct buf body = {0};
-    enum err err = reader_get(rq->server->reader, getting->id, VIEW_FULL, &row);
+    enum err err = reader_get(rq->reader, getting->id, VIEW_FULL, &row);
     if (err != OK)
         return resource_unread(rq, err);
     if (row.status != STATUS_SUCCEEDED)
@@ -90,11 +93,11 @@ enum next invocation_result(struct request *rq)
     static const char *const known[] = {"wait", NULL};
     struct faults faults = {0};
     struct getting getting = {.show = show_result};
-    if (!request_id(rq, &getting.id))
+    if (!resource_id(rq, &getting.id))
         return NEXT_ANSWER;
-    request_check_query(rq, known, NULL, &faults);
-    int64_t wait_ms = resource_wait(rq, &faults);
-    return faults.total ? resource_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
+    parameters_check(rq, known, NULL, &faults);
+    int64_t wait_ms = parameters_wait(rq, &faults);
+    return faults.total ? answer_bad_query(rq, &faults) : get(rq, &getting, wait_ms);
 }
 
 /* --- its attempts -------------------------------------------------------------------- */
@@ -109,13 +112,12 @@ static void add_attempt(void *context, const struct attempt_row *row)
 
 enum next invocation_attempts(struct request *rq)
 {
-    static const char *const none[] = {NULL};
     struct buf body = {0};
     int64_t id;
-    if (!request_id(rq, &id) || !resource_query_is(rq, none) || answer_if_unchanged(rq))
+    if (!resource_id(rq, &id) || !parameters_are_none(rq) || freshness_unchanged(rq, 0))
         return NEXT_ANSWER;
     buf_addl(&body, "{\"items\":[");
-    enum err err = reader_attempts(rq->server->reader, id, add_attempt, &body);
+    enum err err = reader_attempts(rq->reader, id, add_attempt, &body);
     if (err != OK) {
         buf_release(&body);
         return resource_unread(rq, err);

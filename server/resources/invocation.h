@@ -1,7 +1,7 @@
 /* GET /invocations/{id} and what hangs on it. */
 #pragma once
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 handler_fn invocation_get;
 handler_fn invocation_result;

@@ -1,24 +1,27 @@
 #include "server/resources/invocations.h"
 
 #include "base/clock.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
 #include "server/http/query.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
 #include "server/resources/selection.h"
-#include "server/server.h"
 #include "server/resources/view.h"
 
 #include <stdlib.h>
 
 enum {
-    LIMIT_STANDARD = 50,
+    LIMIT_DEFAULT = 50,
     LIMIT_MAX = 1000,
     LIMIT_HERE = 100, /* rows that are read on the HTTP thread at most */
-    PAGE_BYTES_MAX = 8 << 20,
+    LISTING_BYTES_MAX = 8 << 20,
     SCAN_MAX_US = 50000,
     LINK_MAX = 4096, /* a longer one is left out: `next` says the same */
 };
 
-struct page {
+struct listing {
     struct request *rq;
     struct list_query query;
     struct buf body;
@@ -27,44 +30,44 @@ struct page {
     const char *task_name;
 };
 
-static void page_free(void *state)
+static void listing_free(void *state)
 {
-    struct page *page = state;
-    buf_release(&page->body);
-    free(page);
+    struct listing *listing = state;
+    buf_release(&listing->body);
+    free(listing);
 }
 
 /* --- what is asked -------------------------------------------------------------- */
 
 /* An empty one is the start: clients loop with it. */
-static void read_cursor(struct page *page, struct faults *faults)
+static void read_cursor(struct listing *listing, struct faults *faults)
 {
-    struct span cursor = request_query(page->rq, "cursor");
-    if (cursor.len && !cursor_parse(cursor, &page->query.cursor))
+    struct span cursor = parameters_get(listing->rq, "cursor");
+    if (cursor.len && !cursor_parse(cursor, &listing->query.cursor))
         faults_add(faults, 0, "cursor", "is none that this server gave");
 }
 
-static bool read_query(struct page *page)
+static bool read_query(struct listing *listing)
 {
     static const char *const known[] = {"status",        "task",           "worker", "error", "key",
                                         "created_after", "created_before", "order",  "view",  "limit",
                                         "cursor",        "label.",         NULL};
     static const char *const repeatable[] = {"status", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
-    struct request *rq = page->rq;
+    struct request *rq = listing->rq;
     struct faults faults = {0};
     struct selection selection;
     selection_init(&selection, rq);
-    request_check_query(rq, known, repeatable, &faults);
+    parameters_check(rq, known, repeatable, &faults);
     selection_read_query(&selection, rq, &faults);
-    page->query.filter = selection.filter;
-    page->query.oldest_first = resource_word(rq, "order", orders, 0, &faults) == 1;
-    page->query.view = resource_view(rq, VIEW_BASIC, &faults);
-    page->query.limit = (int)resource_int(rq, "limit", 1, LIMIT_MAX, LIMIT_STANDARD, &faults);
-    read_cursor(page, &faults);
+    listing->query.filter = selection.filter;
+    listing->query.oldest_first = parameters_word(rq, "order", orders, 0, &faults) == 1;
+    listing->query.view = resource_view(rq, VIEW_BASIC, &faults);
+    listing->query.limit = (int)parameters_int(rq, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &faults);
+    read_cursor(listing, &faults);
     if (!faults.total)
         return true;
-    resource_bad_query(rq, &faults);
+    answer_bad_query(rq, &faults);
     return false;
 }
 
@@ -72,20 +75,20 @@ static bool read_query(struct page *page)
 
 static bool add_row(void *context, const struct invocation *row)
 {
-    struct page *page = context;
-    size_t start = page->body.len;
-    if (row->task != page->task) {
-        page->task = row->task;
-        page->task_name = store_task_name(page->rq->server->store, row->task);
+    struct listing *listing = context;
+    size_t start = listing->body.len;
+    if (row->task != listing->task) {
+        listing->task = row->task;
+        listing->task_name = store_task_name(listing->rq->context->store, row->task);
     }
-    if (page->count)
-        buf_addc(&page->body, ',');
-    view_invocation(&page->body, row, page->task_name, page->query.view == VIEW_FULL);
-    if (page->body.len > PAGE_BYTES_MAX && page->count) {
-        page->body.len = start;
+    if (listing->count)
+        buf_addc(&listing->body, ',');
+    view_invocation(&listing->body, row, listing->task_name, listing->query.view == VIEW_FULL);
+    if (listing->body.len > LISTING_BYTES_MAX && listing->count) {
+        listing->body.len = start;
         return false;
     }
-    page->count++;
+    listing->count++;
     return true;
 }
 
@@ -125,38 +128,38 @@ static void add_link(struct request *rq, int64_t next)
     buf_release(&link);
 }
 
-static void read_page(struct request *rq, struct reader *reader)
+static void read_page(struct request *rq)
 {
-    struct page *page = rq->state;
+    struct listing *listing = rq->state;
     int64_t next;
-    buf_addl(&page->body, "{\"items\":[");
-    enum err err = reader_list(reader, &page->query, add_row, page, &next);
+    buf_addl(&listing->body, "{\"items\":[");
+    enum err err = reader_list(rq->reader, &listing->query, add_row, listing, &next);
     if (err != OK) {
         answer_fault(rq, err);
         return;
     }
     if (next) {
-        buf_addl(&page->body, "],\"next\":\"");
-        cursor_add(&page->body, next);
-        buf_addl(&page->body, "\"}");
+        buf_addl(&listing->body, "],\"next\":\"");
+        cursor_add(&listing->body, next);
+        buf_addl(&listing->body, "\"}");
         add_link(rq, next);
     } else {
-        buf_addl(&page->body, "],\"next\":null}");
+        buf_addl(&listing->body, "],\"next\":null}");
     }
-    answer_json(rq, 200, &page->body);
+    answer_json(rq, 200, &listing->body);
 }
 
 /* On a reader thread: rows that no index serves may take long. */
-static void read_long_page(struct request *rq, struct reader *reader)
+static void read_long_page(struct request *rq)
 {
-    struct page *page = rq->state;
-    page->query.scan_until_us = clock_mono_us() + SCAN_MAX_US;
-    read_page(rq, reader);
+    struct listing *listing = rq->state;
+    listing->query.scan_until_us = clock_mono_us() + SCAN_MAX_US;
+    read_page(rq);
 }
 
-static enum next keep(struct request *rq)
+static enum next offer(struct request *rq)
 {
-    answer_keep(rq);
+    freshness_offer(rq);
     return NEXT_ANSWER;
 }
 
@@ -167,17 +170,17 @@ static bool is_short(const struct list_query *query)
 
 enum next invocations_list(struct request *rq)
 {
-    struct page *page = xcalloc(1, sizeof *page);
-    rq->state = page;
-    rq->release = page_free;
-    page->rq = rq;
-    if (!read_query(page) || answer_if_unchanged(rq) || answer_kept(rq))
+    struct listing *listing = xcalloc(1, sizeof *listing);
+    rq->state = listing;
+    rq->release = listing_free;
+    listing->rq = rq;
+    if (!read_query(listing) || freshness_unchanged(rq, 0) || freshness_page(rq))
         return NEXT_ANSWER;
-    if (is_short(&page->query)) {
-        read_page(rq, rq->server->reader);
-        return keep(rq);
+    if (is_short(&listing->query)) {
+        read_page(rq);
+        return offer(rq);
     }
     rq->work = read_long_page;
-    rq->resume = keep;
+    rq->resume = offer;
     return NEXT_WORK;
 }

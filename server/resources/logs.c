@@ -4,10 +4,13 @@
 #include "server/resources/logs.h"
 
 #include "base/clock.h"
-#include "server/resources/await.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
 #include "server/http/range.h"
+#include "server/resources/await.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,20 +31,14 @@ struct log_state {
     int attempt;    /* 0: all */
     int64_t at, to; /* of bytes, `to` not included: what is still to be sent */
     int64_t seq;    /* followed: the last piece that was sent */
-    bool listed;    /* in the table of waits */
+    struct listener listener;
 };
-
-static void stop_waiting(struct log_state *log)
-{
-    if (log->listed)
-        waits_remove(log->rq->server->waits, log->rq, log->id);
-    log->listed = false;
-}
 
 static void log_state_free(void *state)
 {
-    stop_waiting(state);
-    free(state);
+    struct log_state *log = state;
+    topics_leave(&log->listener);
+    free(log);
 }
 
 /* --- what is there ------------------------------------------------------------------ */
@@ -53,8 +50,8 @@ static enum pull pull_piece(struct request *rq, struct buf *out)
     size_t before = out->len;
     if (left <= 0 || rq->gone)
         return PULL_END;
-    enum err err = reader_log(rq->server->reader, log->id, log->attempt, log->at,
-                              left < PIECE_BYTES ? left : PIECE_BYTES, out, &total);
+    enum err err = reader_log(rq->reader, log->id, log->attempt, log->at, left < PIECE_BYTES ? left : PIECE_BYTES,
+                              out, &total);
     log->at += (int64_t)(out->len - before);
     return err == OK && out->len > before ? PULL_MORE : PULL_END;
 }
@@ -86,9 +83,10 @@ static bool settle_range(struct request *rq, struct log_state *log, int64_t tota
 }
 
 /* On a reader thread. */
-static void read_log(struct request *rq, struct reader *reader)
+static void read_log(struct request *rq)
 {
     struct log_state *log = rq->state;
+    struct reader *reader = rq->reader;
     struct invocation row;
     int64_t total = 0;
     enum err err = reader_get(reader, log->id, VIEW_BASIC, &row);
@@ -113,7 +111,7 @@ static void read_log(struct request *rq, struct reader *reader)
  * log that is read after it is whole. */
 static enum pull read_new(struct log_state *log, struct buf *out)
 {
-    struct reader *reader = log->rq->server->reader;
+    struct reader *reader = log->rq->reader;
     struct invocation row;
     size_t before = out->len;
     bool over = reader_get(reader, log->id, VIEW_BASIC, &row) != OK || status_is_final(row.status) ||
@@ -128,17 +126,16 @@ static enum pull read_new(struct log_state *log, struct buf *out)
 static enum pull pull_new(struct request *rq, struct buf *out)
 {
     struct log_state *log = rq->state;
-    stop_waiting(log);
+    topics_leave(&log->listener);
     if (rq->closing || rq->gone)
         return PULL_END;
     enum pull pull = read_new(log, out);
     if (pull != PULL_WAIT)
         return pull;
-    waits_add(rq->server->waits, rq, log->id, true);
-    log->listed = true;
+    topics_listen(rq->context->topics, &log->listener, rq, (struct topic){TOPIC_INVOCATION, log->id});
     pull = read_new(log, out); /* what came just before it was listed */
     if (pull != PULL_WAIT)
-        stop_waiting(log);
+        topics_leave(&log->listener);
     rq->deadline_us = clock_mono_us() + FOLLOW_WAKE_US;
     return pull;
 }
@@ -146,7 +143,7 @@ static enum pull pull_new(struct request *rq, struct buf *out)
 static enum next follow(struct request *rq, struct log_state *log)
 {
     struct invocation row;
-    enum err err = reader_get(rq->server->reader, log->id, VIEW_BASIC, &row);
+    enum err err = reader_get(rq->reader, log->id, VIEW_BASIC, &row);
     if (err != OK)
         return resource_unread(rq, err);
     if (!await_may_park(rq))
@@ -167,16 +164,16 @@ enum next logs_get(struct request *rq)
     rq->state = log;
     rq->release = log_state_free;
     log->rq = rq;
-    if (!request_id(rq, &log->id))
+    if (!resource_id(rq, &log->id))
         return NEXT_ANSWER;
-    request_check_query(rq, known, NULL, &faults);
-    log->attempt = (int)resource_int(rq, "attempt", 1, INT32_MAX, 0, &faults);
-    bool followed = resource_word(rq, "follow", truths, 0, &faults) == 1;
+    parameters_check(rq, known, NULL, &faults);
+    log->attempt = (int)parameters_int(rq, "attempt", 1, INT32_MAX, 0, &faults);
+    bool followed = parameters_word(rq, "follow", truths, 0, &faults) == 1;
     if (faults.total)
-        return resource_bad_query(rq, &faults);
+        return answer_bad_query(rq, &faults);
     if (followed)
         return follow(rq, log);
-    if (answer_if_unchanged(rq))
+    if (freshness_unchanged(rq, 0))
         return NEXT_ANSWER;
     answer_header(rq, "Accept-Ranges", "bytes");
     rq->work = read_log;

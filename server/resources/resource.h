@@ -1,11 +1,13 @@
-/* What the resources share: parameters, faults, and showing an invocation.
+/* What the resources share: ids, faults, and showing an invocation.
  *
  * Threads: the HTTP thread's. */
 #pragma once
 
-#include "server/http/http.h"
+#include "base/faults.h"
+#include "server/http/request.h"
 
-/* --- what was asked -------------------------------------------------------------- */
+/* {id} of the path as an id; answers 404 and returns false if it is none. */
+bool resource_id(struct request *rq, int64_t *id);
 
 /* No parameters, and no body but {}: false with everything that is too much
  * answered. */
@@ -14,28 +16,11 @@ bool resource_is_plain(struct request *rq);
 /* No body but {}: false with 422 answered. */
 bool resource_body_is_empty(struct request *rq);
 
-/* `allowed` parameters only, each once: false with 400 answered. */
-bool resource_query_is(struct request *rq, const char *const *allowed);
-
-/* The parameter as an index of `words` (NULL-terminated), `standard` if it is
- * not there; a fault if it is none of them. */
-int resource_word(const struct request *rq, const char *name, const char *const *words, int standard,
-                  struct faults *faults);
+/* True with 503 answered: the service closes, and takes no submissions. */
+bool resource_is_closing(struct request *rq);
 
 /* The parameter `view`. */
-enum view resource_view(const struct request *rq, enum view standard, struct faults *faults);
-
-/* A parameter that is a whole number of min..max. */
-int64_t resource_int(const struct request *rq, const char *name, int64_t min, int64_t max, int64_t standard,
-                     struct faults *faults);
-
-/* The parameter `wait` in milliseconds, 0 if it is not there. */
-int64_t resource_wait(const struct request *rq, struct faults *faults);
-
-/* --- answers ----------------------------------------------------------------------- */
-
-enum next resource_bad_query(struct request *rq, struct faults *faults); /* 400; releases the faults */
-enum next resource_bad_body(struct request *rq, struct faults *faults);  /* 422; releases the faults */
+enum view resource_view(const struct request *rq, enum view absent, struct faults *faults);
 
 /* 404, 500 or 503: no row could be read. */
 enum next resource_unread(struct request *rq, enum err err);

@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/nearest.h"
 #include "server/http/fields.h"
-#include "server/server.h"
+#include "server/resources/context.h"
 
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ void selection_init(struct selection *selection, const struct request *rq)
 {
     *selection = (struct selection){
         .registry = rq->config->registry,
-        .store = rq->server->store,
+        .store = rq->context->store,
         .key_owner = rq->token ? span_of(rq->token->name) : SPAN(""),
     };
 }

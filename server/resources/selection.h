@@ -4,8 +4,7 @@
  * Threads: no shared state. Texts are borrowed. */
 #pragma once
 
-#include "server/http/http.h"
-#include "store/store.h"
+#include "server/http/request.h"
 
 struct selection {
     struct filter filter;

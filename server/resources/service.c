@@ -1,13 +1,15 @@
 #include "server/resources/service.h"
 
 #include "base/json.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/http.h"
+#include "server/http/parameters.h"
 #include "server/resources/assets.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 #include "server/resources/version.h"
 #include "store/db.h"
-
-static const char *const no_params[] = {NULL};
 
 /* --- health ------------------------------------------------------------------------ */
 
@@ -20,17 +22,17 @@ static enum next answer_text(struct request *rq, int status, const char *json)
 
 enum next service_health(struct request *rq)
 {
-    if (!resource_query_is(rq, no_params))
+    if (!parameters_are_none(rq))
         return NEXT_ANSWER;
     return answer_text(rq, 200, "{\"status\":\"ok\"}");
 }
 
 enum next service_ready(struct request *rq)
 {
-    if (!resource_query_is(rq, no_params))
+    if (!parameters_are_none(rq))
         return NEXT_ANSWER;
-    bool closing = atomic_load_explicit(&rq->server->closing, memory_order_relaxed);
-    if (!closing && store_healthy(rq->server->store))
+    bool closing = atomic_load_explicit(&rq->context->closing, memory_order_relaxed);
+    if (!closing && store_healthy(rq->context->store))
         return answer_text(rq, 200, "{\"status\":\"ok\"}");
     answer_header(rq, "Retry-After", "1");
     if (closing)
@@ -51,7 +53,7 @@ enum next service_version(struct request *rq)
         {"libmicrohttpd", http_library_version()},
     };
     struct buf body = {0};
-    if (!resource_query_is(rq, no_params))
+    if (!parameters_are_none(rq))
         return NEXT_ANSWER;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         buf_addf(&body, "%c\"%s\":", i ? ',' : '{', parts[i].name);
@@ -63,7 +65,7 @@ enum next service_version(struct request *rq)
 
 enum next service_openapi(struct request *rq)
 {
-    if (!resource_query_is(rq, no_params) || answer_if_unchanged(rq))
+    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0))
         return NEXT_ANSWER;
     rq->answer.status = 200;
     rq->answer.content_type = "application/yaml";
@@ -78,7 +80,7 @@ static enum next service_paused(struct request *rq)
     const struct op_pause *op = rq->state;
     if (op->op.err != OK)
         return answer_fault(rq, op->op.err);
-    return answer_text(rq, 200, store_paused(rq->server->store) ? "{\"paused\":true}" : "{\"paused\":false}");
+    return answer_text(rq, 200, store_paused(rq->context->store) ? "{\"paused\":true}" : "{\"paused\":false}");
 }
 
 enum next service_pause(struct request *rq)
@@ -98,13 +100,13 @@ enum next service_shutdown(struct request *rq)
         [CLOSE_JOIN] = "join", [CLOSE_CANCEL] = "cancel", [CLOSE_KILL] = "kill", NULL};
     struct faults faults = {0};
     struct buf body = {0};
-    request_check_query(rq, known, NULL, &faults);
-    int policy = resource_word(rq, "policy", policies, CLOSE_CANCEL, &faults);
+    parameters_check(rq, known, NULL, &faults);
+    int policy = parameters_word(rq, "policy", policies, CLOSE_CANCEL, &faults);
     if (faults.total)
-        return resource_bad_query(rq, &faults);
+        return answer_bad_query(rq, &faults);
     if (!resource_body_is_empty(rq))
         return NEXT_ANSWER;
-    server_shutdown(rq->server, (enum close_policy)policy);
+    rq->context->shutdown(rq->context, (enum close_policy)policy);
     buf_addf(&body, "{\"policy\":\"%s\"}", policies[policy]);
     return answer_json(rq, 202, &body);
 }

@@ -1,7 +1,7 @@
 /* The server itself: its health, its version; pausing and stopping it. */
 #pragma once
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 handler_fn service_health;
 handler_fn service_ready;

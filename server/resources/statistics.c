@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { RATE_SECONDS = 10, SLOTS = 16 /* at least as many */ };
+enum { RATE_SECONDS = 10, BUCKETS = 16 /* at least as many */ };
 
 struct tally {
     int64_t submitted, finished, failed;
@@ -15,7 +15,7 @@ struct statistics {
     struct {
         int64_t second; /* which one is counted here */
         struct tally tally;
-    } slots[SLOTS];
+    } buckets[BUCKETS];
 };
 
 struct statistics *statistics_new(void)
@@ -56,13 +56,13 @@ void statistics_changed(struct statistics *statistics, const struct change *chan
 {
     struct tally tally = tally_of(changes, count);
     int64_t second = now_ms / 1000;
-    int slot = (int)(second % SLOTS);
+    int bucket = (int)(second % BUCKETS);
     pthread_mutex_lock(&statistics->lock);
-    if (statistics->slots[slot].second != second) {
-        statistics->slots[slot].second = second;
-        statistics->slots[slot].tally = (struct tally){0};
+    if (statistics->buckets[bucket].second != second) {
+        statistics->buckets[bucket].second = second;
+        statistics->buckets[bucket].tally = (struct tally){0};
     }
-    add(&statistics->slots[slot].tally, &tally);
+    add(&statistics->buckets[bucket].tally, &tally);
     add(&statistics->total, &tally);
     pthread_mutex_unlock(&statistics->lock);
 }
@@ -72,9 +72,9 @@ void statistics_read(struct statistics *statistics, int64_t now_ms, struct stati
     struct tally late = {0};
     int64_t second = now_ms / 1000;
     pthread_mutex_lock(&statistics->lock);
-    for (int i = 0; i < SLOTS; i++)
-        if (statistics->slots[i].second <= second && statistics->slots[i].second > second - RATE_SECONDS)
-            add(&late, &statistics->slots[i].tally);
+    for (int i = 0; i < BUCKETS; i++)
+        if (statistics->buckets[i].second <= second && statistics->buckets[i].second > second - RATE_SECONDS)
+            add(&late, &statistics->buckets[i].tally);
     struct tally total = statistics->total;
     pthread_mutex_unlock(&statistics->lock);
     *out = (struct statistics_view){

@@ -1,11 +1,14 @@
-/* Everything here is a kept counter: asking costs the same at any volume. */
+/* Everything here is counted as it happens: asking costs the same at any volume. */
 #include "server/resources/stats.h"
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "server/http/answer.h"
 #include "server/http/freshness.h"
+#include "server/http/http.h"
+#include "server/http/parameters.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 #include "server/resources/statistics.h"
 #include "server/resources/view.h"
 
@@ -41,7 +44,7 @@ static void add_counts(struct buf *out, const struct request *rq)
     int count;
     bool first = true;
     int64_t sums[STATUS_SLOTS] = {0};
-    struct store_task *tasks = store_tasks(rq->server->store, &count);
+    struct store_task *tasks = store_tasks(rq->context->store, &count);
     for (int i = 0; i < count; i++)
         for (int s = 0; s < STATUS_SLOTS; s++)
             sums[s] += tasks[i].counts[s];
@@ -105,15 +108,15 @@ struct service_view {
     int parked; /* requests that wait or follow */
 };
 
-static struct service_view look_at(struct server *server)
+static struct service_view look_at(struct request *rq)
 {
     struct service_view view = {
-        .paused = store_paused(server->store),
-        .closing = atomic_load(&server->closing),
-        .healthy = store_healthy(server->store),
-        .parked = http_parked(server->http),
+        .paused = store_paused(rq->context->store),
+        .closing = atomic_load(&rq->context->closing),
+        .healthy = store_healthy(rq->context->store),
+        .parked = http_parked(rq->http),
     };
-    struct slot_view *slots = runner_slots(server->runner, &view.slots);
+    struct slot_view *slots = runner_slots(rq->context->runner, &view.slots);
     for (int i = 0; i < view.slots; i++)
         view.busy += slots[i].id != 0;
     free(slots);
@@ -144,20 +147,18 @@ static uint64_t salt(const struct service_view *view, const struct statistics_vi
 
 enum next stats_get(struct request *rq)
 {
-    static const char *const none[] = {NULL};
     struct statistics_view flow;
     struct buf body = {0};
     int64_t now_ms = clock_now_ms();
-    struct server *server = rq->server;
-    if (!resource_query_is(rq, none))
+    if (!parameters_are_none(rq))
         return NEXT_ANSWER;
-    statistics_read(server->statistics, now_ms, &flow);
-    struct service_view view = look_at(server);
-    if (etag_unchanged(rq, salt(&view, &flow, now_ms)))
+    statistics_read(rq->context->statistics, now_ms, &flow);
+    struct service_view view = look_at(rq);
+    if (freshness_unchanged(rq, salt(&view, &flow, now_ms)))
         return NEXT_ANSWER;
     add_counts(&body, rq);
     add_flow(&body, &flow);
-    add_latency(&body, server->runner);
-    add_service(&body, &view, server->started_at);
+    add_latency(&body, rq->context->runner);
+    add_service(&body, &view, rq->context->started_at);
     return answer_json(rq, 200, &body);
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/faults.h"
-#include "server/http/http.h"
+#include "server/http/request.h"
 #include "store/store.h"
 
 /* What surrounds a submission. */

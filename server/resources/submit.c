@@ -3,9 +3,12 @@
 
 #include "base/clock.h"
 #include "base/id.h"
-#include "server/resources/await.h"
+#include "server/http/answer.h"
 #include "server/http/gate.h"
-#include "server/server.h"
+#include "server/http/http.h"
+#include "server/resources/await.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
 #include "server/resources/submission.h"
 #include "server/resources/view.h"
 
@@ -17,13 +20,13 @@ struct submitting {
     struct buf key;
     struct buf header_key;
     int64_t wait_ms; /* of Prefer: wait; -1: none */
-    struct await await;
+    struct listener listener;
 };
 
 static void submitting_free(void *state)
 {
     struct submitting *s = state;
-    await_release(&s->await);
+    topics_leave(&s->listener);
     buf_release(&s->key);
     buf_release(&s->header_key);
     free(s);
@@ -31,7 +34,7 @@ static void submitting_free(void *state)
 
 static const char *task_name(const struct request *rq, int task)
 {
-    return store_task_name(rq->server->store, task);
+    return store_task_name(rq->context->store, task);
 }
 
 static enum next answer_row(struct request *rq, int status, const struct invocation *row)
@@ -60,7 +63,7 @@ static enum next answer_from_disk(struct request *rq, int status)
 {
     struct submitting *s = rq->state;
     struct invocation row;
-    enum err err = reader_get(rq->server->reader, s->submission.id, VIEW_FULL, &row);
+    enum err err = reader_get(rq->reader, s->submission.id, VIEW_FULL, &row);
     if (err == ERR_NOT_FOUND)
         return answer_not_found(rq, "the invocation was pruned meanwhile");
     if (err != OK)
@@ -72,7 +75,7 @@ static enum next answer_from_disk(struct request *rq, int status)
 static enum next wait_for_end(struct request *rq)
 {
     struct submitting *s = rq->state;
-    if (!await_over(&s->await, rq, s->submission.id)) {
+    if (!await_over(&s->listener, rq, s->submission.id)) {
         rq->resume = wait_for_end;
         return NEXT_PARK;
     }
@@ -108,17 +111,15 @@ enum next submit_one(struct request *rq)
 {
     static struct buf scratch; /* the HTTP thread's */
     struct faults faults = {0};
-    if (atomic_load_explicit(&rq->server->closing, memory_order_relaxed)) {
-        answer_header(rq, "Retry-After", "5");
-        return answer_problem(rq, 503, "closing", "the service is closing; try again soon");
-    }
+    if (resource_is_closing(rq))
+        return NEXT_ANSWER;
     struct submitting *s = xcalloc(1, sizeof *s);
     rq->state = s;
     rq->release = submitting_free;
     s->wait_ms = gate_prefer_wait(request_prefer(rq));
     if (s->wait_ms > AWAIT_MAX_MS)
         s->wait_ms = AWAIT_MAX_MS;
-    if (s->wait_ms > 0 && http_parked(rq->server->http) >= rq->config->limits.streams)
+    if (s->wait_ms > 0 && http_parked(rq->http) >= rq->config->limits.streams)
         s->wait_ms = -1; /* a preference, and not one that can be met now */
     struct span key = request_key(rq);
     buf_add_span(&s->header_key, key); /* if the client leaves, its headers go before the commit */

@@ -1,6 +1,6 @@
 /* POST /tasks with one submission as JSON. */
 #pragma once
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 handler_fn submit_one;

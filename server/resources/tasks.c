@@ -4,13 +4,14 @@
 
 #include "base/id.h"
 #include "base/json.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
+#include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/server.h"
 #include "server/resources/view.h"
 
 #include <stdlib.h>
-
-static const char *const no_params[] = {NULL};
 
 /* --- the shape -------------------------------------------------------------------- */
 
@@ -110,9 +111,9 @@ static enum err add_configured(struct buf *out, struct request *rq)
     enum err err = OK;
     for (int i = 0; i < registry_count(registry) && err == OK; i++) {
         const struct task *task = registry_at(registry, i);
-        struct store_task known = state_of(rq->server->store, task);
+        struct store_task known = state_of(rq->context->store, task);
         add_comma(out);
-        err = add_task(out, rq->server->reader, task, &known);
+        err = add_task(out, rq->reader, task, &known);
     }
     return err;
 }
@@ -121,12 +122,12 @@ static enum err add_gone(struct buf *out, struct request *rq)
 {
     int count;
     enum err err = OK;
-    struct store_task *all = store_tasks(rq->server->store, &count);
+    struct store_task *all = store_tasks(rq->context->store, &count);
     for (int i = 0; i < count && err == OK; i++) {
         if (registry_find(rq->config->registry, span_of(all[i].name)) || !has_any(&all[i]))
             continue;
         add_comma(out);
-        err = add_task(out, rq->server->reader, NULL, &all[i]);
+        err = add_task(out, rq->reader, NULL, &all[i]);
     }
     store_tasks_free(all, count);
     return err;
@@ -135,7 +136,7 @@ static enum err add_gone(struct buf *out, struct request *rq)
 enum next tasks_list(struct request *rq)
 {
     struct buf body = {0};
-    if (!resource_query_is(rq, no_params) || answer_if_unchanged(rq) || answer_kept(rq))
+    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0) || freshness_page(rq))
         return NEXT_ANSWER;
     buf_addl(&body, "{\"items\":[");
     enum err err = add_configured(&body, rq);
@@ -147,7 +148,7 @@ enum next tasks_list(struct request *rq)
     }
     buf_addl(&body, "],\"next\":null}");
     answer_json(rq, 200, &body);
-    answer_keep(rq);
+    freshness_offer(rq);
     return NEXT_ANSWER;
 }
 
@@ -159,11 +160,11 @@ static bool find(struct request *rq, const struct task **task, struct store_task
     int count, found = -1;
     *task = registry_find(rq->config->registry, rq->segment);
     if (*task) {
-        *known = state_of(rq->server->store, *task);
+        *known = state_of(rq->context->store, *task);
         known->name = xstrdup(known->name);
         return true;
     }
-    struct store_task *all = store_tasks(rq->server->store, &count);
+    struct store_task *all = store_tasks(rq->context->store, &count);
     for (int i = 0; i < count && found < 0; i++)
         if (span_is(rq->segment, all[i].name))
             found = i;
@@ -184,7 +185,7 @@ static enum next show(struct request *rq)
     struct buf body = {0};
     if (!find(rq, &task, &known))
         return NEXT_ANSWER;
-    enum err err = add_task(&body, rq->server->reader, task, &known);
+    enum err err = add_task(&body, rq->reader, task, &known);
     free(known.name);
     if (err == OK)
         return answer_json(rq, 200, &body);
@@ -194,7 +195,7 @@ static enum next show(struct request *rq)
 
 enum next tasks_get(struct request *rq)
 {
-    if (!resource_query_is(rq, no_params) || answer_if_unchanged(rq))
+    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0))
         return NEXT_ANSWER;
     return show(rq);
 }

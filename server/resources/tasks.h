@@ -1,7 +1,7 @@
 /* GET /tasks, GET /tasks/{name}, POST /tasks/{name}/pause and /resume. */
 #pragma once
 
-#include "server/http/http.h"
+#include "server/http/request.h"
 
 handler_fn tasks_list;
 handler_fn tasks_get;
