@@ -32,6 +32,12 @@ struct server {
     int signals;
     int signal_count;
 
+    struct { /* a reload is read on a reader thread; what it changes, on the HTTP thread */
+        struct http_job job;
+        struct config *config;  /* what was read; NULL: it has faults */
+        bool under_way, wanted; /* wanted: once more after this one */
+    } reload;
+
     pthread_mutex_t lock; /* guards what follows */
     pthread_t closer;
     bool closer_started;
@@ -153,15 +159,22 @@ static void warn_of_restart(const struct config *old, const struct config *new)
             log_warn("a changed key waits for a restart", LOG_STR("key", keys[i].key));
 }
 
-/* SIGHUP: tasks, tokens, limits and the log change; a faulty file changes nothing. */
-static void reload(struct server *s)
+static struct server *server_of(struct http_job *job)
 {
+    return (struct server *)((char *)job - offsetof(struct server, reload.job));
+}
+
+/* The file, the modules it names, the tasks' numbers in the database. */
+static void read_anew(struct http_job *job, struct reader *reader)
+{
+    (void)reader;
+    struct server *s = server_of(job);
     struct faults faults = {0};
-    struct reason why;
     struct config *config = config_load(s->flags, &faults);
     if (config)
         native_load(config->registry, &faults);
     struct attempt_limits limits = config ? limits_of(config) : (struct attempt_limits){0};
+    s->reload.config = NULL;
     if (!config || faults.total) {
         log_faults(&faults);
         log_error("the configuration has faults; nothing was changed");
@@ -170,17 +183,47 @@ static void reload(struct server *s)
         log_error("the tasks could not be written to the database; nothing was changed");
         config_free(config);
     } else {
-        if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
-            log_error("the log stays as it was", LOG_STR("reason", why.text));
-        store_set_retain_max(s->context.store, config->retain_max);
-        runner_prune(s->context.runner);
-        warn_of_restart(s->config, config);
-        config_unref(s->config);
-        s->config = config;
-        http_set_config(s->http, config);
-        log_info("reloaded", LOG_INT("tasks", registry_count(config->registry)));
+        s->reload.config = config;
     }
     faults_release(&faults);
+}
+
+static void adopt(struct server *s, struct config *config)
+{
+    struct reason why;
+    if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
+        log_error("the log stays as it was", LOG_STR("reason", why.text));
+    store_set_retain_max(s->context.store, config->retain_max);
+    runner_prune(s->context.runner);
+    warn_of_restart(s->config, config);
+    config_unref(s->config);
+    s->config = config;
+    http_set_config(s->http, config);
+    log_info("reloaded", LOG_INT("tasks", registry_count(config->registry)));
+}
+
+static void reload(struct server *s);
+
+static void reloaded(struct http_job *job)
+{
+    struct server *s = server_of(job);
+    if (s->reload.config)
+        adopt(s, s->reload.config);
+    s->reload.under_way = false;
+    if (s->reload.wanted && !atomic_load(&s->context.closing))
+        reload(s);
+}
+
+/* SIGHUP: tasks, tokens, limits and the log change; a faulty file changes nothing. */
+static void reload(struct server *s)
+{
+    s->reload.wanted = s->reload.under_way;
+    if (s->reload.under_way)
+        return;
+    s->reload.under_way = true;
+    s->reload.job.run = read_anew;
+    s->reload.job.finish = reloaded;
+    http_do(s->http, &s->reload.job);
 }
 
 static void on_signal(void *context)

@@ -55,6 +55,7 @@ struct db {
     const struct db_driver *driver;
     struct db_cached *cache; /* statements by the address of their text */
     int cache_size, cache_used;
+    int64_t steps; /* calls of db_step() */
 };
 
 struct db_stmt {
@@ -115,6 +116,7 @@ static inline void db_bind_time(struct db_stmt *s, int n, int64_t ms)
  * the columns (from 0) can be read; spans live until the next step or reset. */
 static inline MUST_USE enum err db_step(struct db_stmt *s, bool *row)
 {
+    s->db->steps++;
     return s->driver->step(s, row);
 }
 static inline bool db_is_null(struct db_stmt *s, int c)

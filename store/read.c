@@ -31,6 +31,16 @@ void reader_close(struct reader *reader)
     free(reader);
 }
 
+void reader_be_brief(struct reader *reader)
+{
+    reader->brief = true;
+}
+
+int64_t reader_steps(const struct reader *reader)
+{
+    return reader->db->steps;
+}
+
 enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out)
 {
     struct db_stmt *stmt = db_cached(reader->db, "SELECT data FROM payloads WHERE id = $1 AND kind = $2");
@@ -90,6 +100,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
     out->args = db_span(stmt, ROW_ARGS);
     out->result = db_span(stmt, ROW_RESULT);
     enum err err = OK;
+    if (reader->brief && (flags & (FLAG_ARGS_OUTSIDE | FLAG_RESULT_OUTSIDE)))
+        return ERR_LIMIT;
     if (flags & FLAG_ARGS_OUTSIDE)
         err = outside(reader, out->id, 1, &reader->args, &out->args);
     if (err == OK && (flags & FLAG_RESULT_OUTSIDE) && out->status == STATUS_SUCCEEDED)

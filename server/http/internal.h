@@ -62,7 +62,8 @@ struct http {
     struct config *config; /* referenced */
     uint64_t generation;   /* how many configurations there were before it */
     struct store *store;
-    struct reader *reader; /* the HTTP thread's own */
+    struct reader *reader; /* the HTTP thread's own, a brief one */
+    int64_t steps_seen;    /* of that reader */
     struct readers *readers;
     struct pages *pages;
     struct MHD_Daemon *daemon;
@@ -102,6 +103,9 @@ enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const 
 void http_complete(void *cls, struct MHD_Connection *connection, void **context,
                    enum MHD_RequestTerminationCode code);
 void http_free_exchange(struct exchange *exchange);
+
+/* park.c: after a handler's call, whether it read more than a short page on the HTTP thread. */
+void http_check_steps(struct exchange *exchange);
 
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);

@@ -367,6 +367,8 @@ enum err http_open(const struct http_options *options, struct http **out, int *p
     struct http *http = http_new(options);
     enum err err = reader_open(http->store, &http->reader, why);
     if (err == OK)
+        reader_be_brief(http->reader);
+    if (err == OK)
         err = listen_and_start(http, port, why);
     if (err == OK)
         err = readers_open(http->store, &http->readers, why);

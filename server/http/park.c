@@ -17,6 +17,8 @@
 #include <unistd.h>
 #include <utlist.h>
 
+enum { STEPS_MAX = 1100 /* a page of 1000, and a look ahead in each of its streams */ };
+
 #define CONTAINER(type, member, pointer) ((type *)((char *)(pointer)-offsetof(type, member)))
 
 /* --- waking ------------------------------------------------------------------------ */
@@ -264,6 +266,18 @@ void http_park_for_work(struct exchange *exchange)
     exchange->job.run = run_work;
     exchange->job.finish = finish_work;
     http_do(exchange->http, &exchange->job);
+}
+
+/* What takes long here holds up everybody: a handler that reads more than a
+ * page has taken something for short that is not. */
+void http_check_steps(struct exchange *exchange)
+{
+    struct http *http = exchange->http;
+    int64_t steps = reader_steps(http->reader), taken = steps - http->steps_seen;
+    http->steps_seen = steps;
+    if (taken > STEPS_MAX)
+        log_error("too much was read on the loop's thread", LOG_STR("route", exchange->rq.route->pattern),
+                  LOG_INT("rows", taken));
 }
 
 /* --- what comes next ------------------------------------------------------------------- */

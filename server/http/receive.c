@@ -362,7 +362,18 @@ static enum next handle(struct exchange *exchange)
         return exchange->sink->end(rq);
     if (!check_json(rq))
         return NEXT_ANSWER;
-    return rq->route->handler(rq);
+    enum next next = rq->route->handler(rq);
+    http_check_steps(exchange);
+    return next;
+}
+
+static enum next go_on(struct exchange *exchange)
+{
+    if (!exchange->rq.resume)
+        return NEXT_ANSWER;
+    enum next next = exchange->rq.resume(&exchange->rq);
+    http_check_steps(exchange);
+    return next;
 }
 
 /* --- libmicrohttpd's calls ----------------------------------------------------------------- */
@@ -411,7 +422,7 @@ enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const 
             exchange->phase = PHASE_BODY; /* it was suspended in the middle of its body */
             break;
         }
-        return http_next(exchange, exchange->rq.resume ? exchange->rq.resume(&exchange->rq) : NEXT_ANSWER);
+        return http_next(exchange, go_on(exchange));
     case PHASE_BODY:
     case PHASE_DROP: break;
     }

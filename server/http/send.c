@@ -28,6 +28,7 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
         if (!rq->answer.pull) /* its work failed: the answer is another one, but for that it is too late */
             return MHD_CONTENT_READER_END_WITH_ERROR;
         enum pull pull = rq->answer.pull(rq, &exchange->pulled);
+        http_check_steps(exchange);
         if (pull == PULL_END && !exchange->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
         if (pull == PULL_WAIT && !exchange->pulled.len && client_left(exchange))

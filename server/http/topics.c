@@ -107,6 +107,14 @@ bool topics_leave(struct listener *listener)
     return listened;
 }
 
+bool topics_listens(struct listener *listener)
+{
+    pthread_mutex_lock(&listener->topics->lock);
+    bool listens = listener->hearing != NULL;
+    pthread_mutex_unlock(&listener->topics->lock);
+    return listens;
+}
+
 bool topics_awaited(struct topics *topics)
 {
     return atomic_load(&topics->count) != 0; /* as cheap as a relaxed load on x86-64 */

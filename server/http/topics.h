@@ -39,6 +39,9 @@ void topics_listen(struct topics *topics, struct listener *listener, struct requ
 /* True if it still listened (then nobody will wake its request). */
 bool topics_leave(struct listener *listener);
 
+/* Does it listen still? False once it has been woken. */
+bool topics_listens(struct listener *listener);
+
 /* Does anybody listen to anything? Asked after a commit, before anything is
  * made of it; as cheap as one load. */
 bool topics_awaited(struct topics *topics);

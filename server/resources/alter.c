@@ -23,6 +23,12 @@ static const char *const needs[] = {
     [ALTER_DELETE] = "DELETE needs one that is succeeded, failed or cancelled; cancel it first",
 };
 
+static void show(struct request *rq)
+{
+    const struct altering *altering = rq->state;
+    resource_show(rq, altering->id, VIEW_FULL);
+}
+
 static enum next altered(struct request *rq)
 {
     const struct altering *altering = rq->state;
@@ -33,6 +39,8 @@ static enum next altered(struct request *rq)
         return resource_unread(rq, op->op.err);
     if (op->what == ALTER_DELETE)
         return answer_empty(rq, 204);
+    rq->work = show;
+    rq->resume = NULL;
     return resource_show(rq, altering->id, VIEW_FULL);
 }
 

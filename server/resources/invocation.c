@@ -10,7 +10,8 @@
 
 #include <stdlib.h>
 
-/* One that may wait until it is final, and is then shown. */
+/* One that may wait until it is final, and is then shown: on the HTTP thread if
+ * its row has everything, else on a reader thread (NEXT_WORK). */
 struct getting {
     struct listener listener;
     int64_t id;
@@ -25,11 +26,22 @@ static void getting_free(void *state)
     free(getting);
 }
 
+/* On a reader thread. */
+static void show_at_length(struct request *rq)
+{
+    const struct getting *getting = rq->state;
+    getting->show(rq, getting);
+}
+
 /* After a wait it may still be what the client has. */
 static enum next show(struct request *rq)
 {
-    struct getting *getting = rq->state;
-    return freshness_unchanged(rq, 0) ? NEXT_ANSWER : getting->show(rq, getting);
+    const struct getting *getting = rq->state;
+    if (freshness_unchanged(rq, 0))
+        return NEXT_ANSWER;
+    rq->work = show_at_length;
+    rq->resume = NULL;
+    return getting->show(rq, getting);
 }
 
 static enum next show_when_final(struct request *rq)
@@ -79,6 +91,8 @@ static enum next show_result(struct request *rq, const struct getting *getting)
     struct invocation row;
     struct buf body = {0};
     enum err err = reader_get(rq->reader, getting->id, VIEW_FULL, &row);
+    if (err == ERR_LIMIT)
+        return NEXT_WORK;
     if (err != OK)
         return resource_unread(rq, err);
     if (row.status != STATUS_SUCCEEDED)
@@ -110,18 +124,29 @@ static void add_attempt(void *context, const struct attempt_row *row)
     view_attempt(body, row);
 }
 
-enum next invocation_attempts(struct request *rq)
+/* On a reader thread: nobody knows how many there are. */
+static void read_attempts(struct request *rq)
 {
     struct buf body = {0};
-    int64_t id;
-    if (!resource_id(rq, &id) || !parameters_are_none(rq) || freshness_unchanged(rq, 0))
-        return NEXT_ANSWER;
+    const int64_t *id = rq->state;
     buf_addl(&body, "{\"items\":[");
-    enum err err = reader_attempts(rq->reader, id, add_attempt, &body);
+    enum err err = reader_attempts(rq->reader, *id, add_attempt, &body);
     if (err != OK) {
         buf_release(&body);
-        return resource_unread(rq, err);
+        resource_unread(rq, err);
+        return;
     }
     buf_addl(&body, "],\"next\":null}");
-    return answer_json(rq, 200, &body);
+    answer_json(rq, 200, &body);
+}
+
+enum next invocation_attempts(struct request *rq)
+{
+    int64_t *id = xcalloc(1, sizeof *id);
+    rq->state = id;
+    rq->release = free;
+    if (!resource_id(rq, id) || !parameters_are_none(rq) || freshness_unchanged(rq, 0))
+        return NEXT_ANSWER;
+    rq->work = read_attempts;
+    return NEXT_WORK;
 }

@@ -163,9 +163,12 @@ static enum next offer(struct request *rq)
     return NEXT_ANSWER;
 }
 
+/* Queued ones are a merge of as many streams as there are pairs of a task and a
+ * priority, and a scan where those are too many. */
 static bool is_short(const struct list_query *query)
 {
-    return query->view == VIEW_BASIC && query->limit <= LIMIT_HERE && filter_is_indexed(&query->filter);
+    return query->view == VIEW_BASIC && query->limit <= LIMIT_HERE && filter_is_indexed(&query->filter) &&
+           !(query->filter.statuses & 1u << STATUS_QUEUED);
 }
 
 enum next invocations_list(struct request *rq)

@@ -28,9 +28,12 @@ static const char text_type[] = "text/plain; charset=utf-8";
 struct log_state {
     struct request *rq;
     int64_t id;
-    int attempt;    /* 0: all */
-    int64_t at, to; /* of bytes, `to` not included: what is still to be sent */
-    int64_t seq;    /* followed: the last piece that was sent */
+    int attempt;      /* 0: all */
+    int64_t at, to;   /* of bytes, `to` not included: what is still to be sent */
+    int64_t seq;      /* followed: the last piece that was read */
+    struct buf piece; /* was read and is to be sent */
+    bool over;        /* nothing comes after it */
+    bool looked;      /* followed: it was read after it began to listen */
     struct listener listener;
 };
 
@@ -38,22 +41,40 @@ static void log_state_free(void *state)
 {
     struct log_state *log = state;
     topics_leave(&log->listener);
+    buf_release(&log->piece);
     free(log);
 }
 
 /* --- what is there ------------------------------------------------------------------ */
 
-static enum pull pull_piece(struct request *rq, struct buf *out)
+/* What was read goes out; only then is more read. */
+static enum pull send_piece(struct request *rq, struct buf *out)
+{
+    struct log_state *log = rq->state;
+    buf_add_span(out, buf_span(&log->piece));
+    log->piece.len = 0;
+    return PULL_MORE;
+}
+
+static void read_piece(struct request *rq)
 {
     struct log_state *log = rq->state;
     int64_t left = log->to - log->at, total;
-    size_t before = out->len;
-    if (left <= 0 || rq->gone)
-        return PULL_END;
     enum err err = reader_log(rq->reader, log->id, log->attempt, log->at, left < PIECE_BYTES ? left : PIECE_BYTES,
-                              out, &total);
-    log->at += (int64_t)(out->len - before);
-    return err == OK && out->len > before ? PULL_MORE : PULL_END;
+                              &log->piece, &total);
+    log->at += (int64_t)log->piece.len;
+    log->over = err != OK || !log->piece.len;
+}
+
+static enum pull pull_piece(struct request *rq, struct buf *out)
+{
+    const struct log_state *log = rq->state;
+    if (log->piece.len)
+        return send_piece(rq, out);
+    if (log->over || log->at >= log->to || rq->gone)
+        return PULL_END;
+    rq->work = read_piece;
+    return PULL_WORK;
 }
 
 /* Says which part is sent; false with 416 answered if there is no such part. */
@@ -107,37 +128,42 @@ static void read_log(struct request *rq)
 
 /* --- as it comes ---------------------------------------------------------------------- */
 
-/* Appends what was written since. The status is read first: if it is final, the
- * log that is read after it is whole. */
-static enum pull read_new(struct log_state *log, struct buf *out)
+/* On a reader thread: what was written since. The status is read first: if it
+ * is final, the log that is read after it is whole. */
+static void read_new(struct request *rq)
 {
-    struct reader *reader = log->rq->reader;
+    struct log_state *log = rq->state;
     struct invocation row;
-    size_t before = out->len;
-    bool over = reader_get(reader, log->id, VIEW_BASIC, &row) != OK || status_is_final(row.status) ||
-                (log->attempt && row.attempt > log->attempt);
-    if (reader_log_after(reader, log->id, log->attempt, &log->seq, FOLLOW_BYTES, out) != OK)
-        return PULL_END;
-    if (out->len > before)
-        return PULL_MORE;
-    return over ? PULL_END : PULL_WAIT;
+    bool final = reader_get(rq->reader, log->id, VIEW_BASIC, &row) != OK || status_is_final(row.status) ||
+                 (log->attempt && row.attempt > log->attempt);
+    enum err err = reader_log_after(rq->reader, log->id, log->attempt, &log->seq, FOLLOW_BYTES, &log->piece);
+    log->over = err != OK || (final && !log->piece.len);
+}
+
+/* Listens first, then reads: what comes in between is announced. */
+static enum pull listen_and_read(struct request *rq)
+{
+    struct log_state *log = rq->state;
+    topics_leave(&log->listener);
+    topics_listen(rq->context->topics, &log->listener, rq, (struct topic){TOPIC_INVOCATION, log->id});
+    log->looked = true;
+    rq->work = read_new;
+    return PULL_WORK;
 }
 
 static enum pull pull_new(struct request *rq, struct buf *out)
 {
     struct log_state *log = rq->state;
-    topics_leave(&log->listener);
-    if (rq->closing || rq->gone)
+    bool looked = log->looked;
+    log->looked = false;
+    if (log->piece.len)
+        return send_piece(rq, out);
+    if (log->over || rq->closing || rq->gone)
         return PULL_END;
-    enum pull pull = read_new(log, out);
-    if (pull != PULL_WAIT)
-        return pull;
-    topics_listen(rq->context->topics, &log->listener, rq, (struct topic){TOPIC_INVOCATION, log->id});
-    pull = read_new(log, out); /* what came just before it was listed */
-    if (pull != PULL_WAIT)
-        topics_leave(&log->listener);
+    if (!looked || !topics_listens(&log->listener)) /* something was announced while it was read */
+        return listen_and_read(rq);
     rq->deadline_us = clock_mono_us() + FOLLOW_WAKE_US;
-    return pull;
+    return PULL_WAIT;
 }
 
 static enum next follow(struct request *rq, struct log_state *log)

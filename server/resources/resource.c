@@ -69,6 +69,8 @@ enum next resource_show(struct request *rq, int64_t id, enum view view)
     struct invocation row;
     struct buf body = {0};
     enum err err = reader_get(rq->reader, id, view, &row);
+    if (err == ERR_LIMIT)
+        return NEXT_WORK;
     if (err != OK)
         return resource_unread(rq, err);
     buf_reserve(&body, 512 + row.args.len + row.result.len + row.error.len);

@@ -1,6 +1,6 @@
 /* What the resources share: ids, faults, and showing an invocation.
  *
- * Threads: the HTTP thread's. */
+ * Threads: the one that has the request. */
 #pragma once
 
 #include "base/faults.h"
@@ -25,7 +25,9 @@ enum view resource_view(const struct request *rq, enum view absent, struct fault
 /* 404, 500 or 503: no row could be read. */
 enum next resource_unread(struct request *rq, enum err err);
 
-/* 200 and the invocation as it is now, or resource_unread(). */
+/* 200 and the invocation as it is now, or resource_unread(). NEXT_WORK on the
+ * HTTP thread if what stands outside its row is due too: rq->work does the same
+ * on a reader thread then. */
 enum next resource_show(struct request *rq, int64_t id, enum view view);
 
 /* For an op's done(), whose owner is the request: wakes it. */

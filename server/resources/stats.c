@@ -145,20 +145,35 @@ static uint64_t salt(const struct service_view *view, const struct statistics_vi
     return salt ^ (uint64_t)view->busy << 42 ^ (uint64_t)view->parked << 52;
 }
 
+struct figures {
+    struct service_view service;
+    struct statistics_view flow;
+};
+
+/* On a reader thread: there may be many tasks. */
+static void show(struct request *rq)
+{
+    const struct figures *figures = rq->state;
+    struct buf body = {0};
+    add_counts(&body, rq);
+    add_flow(&body, &figures->flow);
+    add_latency(&body, rq->context->runner);
+    add_service(&body, &figures->service, rq->context->started_at);
+    answer_json(rq, 200, &body);
+}
+
 enum next stats_get(struct request *rq)
 {
-    struct statistics_view flow;
-    struct buf body = {0};
     int64_t now_ms = clock_now_ms();
     if (!parameters_are_none(rq))
         return NEXT_ANSWER;
-    statistics_read(rq->context->statistics, now_ms, &flow);
-    struct service_view view = look_at(rq);
-    if (freshness_unchanged(rq, salt(&view, &flow, now_ms)))
+    struct figures *figures = xcalloc(1, sizeof *figures);
+    rq->state = figures;
+    rq->release = free;
+    statistics_read(rq->context->statistics, now_ms, &figures->flow);
+    figures->service = look_at(rq);
+    if (freshness_unchanged(rq, salt(&figures->service, &figures->flow, now_ms)))
         return NEXT_ANSWER;
-    add_counts(&body, rq);
-    add_flow(&body, &flow);
-    add_latency(&body, rq->context->runner);
-    add_service(&body, &view, rq->context->started_at);
-    return answer_json(rq, 200, &body);
+    rq->work = show;
+    return NEXT_WORK;
 }

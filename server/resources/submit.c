@@ -58,17 +58,32 @@ static enum next answer_row(struct request *rq, int status, const struct invocat
     return answer_json(rq, status, &body);
 }
 
-/* As it stands on disk now: after a wait, or for a replay. */
-static enum next answer_from_disk(struct request *rq, int status)
+/* As it stands on disk now, on whatever thread. */
+static enum next answer_from_disk(struct request *rq)
 {
     struct submitting *s = rq->state;
     struct invocation row;
     enum err err = reader_get(rq->reader, s->submission.id, VIEW_FULL, &row);
+    if (err == ERR_LIMIT)
+        return NEXT_WORK;
     if (err == ERR_NOT_FOUND)
         return answer_not_found(rq, "the invocation was pruned meanwhile");
     if (err != OK)
         return answer_fault(rq, err);
-    return answer_row(rq, status, &row);
+    return answer_row(rq, s->submission.replayed ? 200 : 201, &row);
+}
+
+static void answer_at_length(struct request *rq)
+{
+    answer_from_disk(rq);
+}
+
+/* After a wait, or for a replay. */
+static enum next show(struct request *rq)
+{
+    rq->work = answer_at_length;
+    rq->resume = NULL;
+    return answer_from_disk(rq);
 }
 
 /* Parks until it is final, or answers if it is by now. */
@@ -79,7 +94,7 @@ static enum next wait_for_end(struct request *rq)
         rq->resume = wait_for_end;
         return NEXT_PARK;
     }
-    return answer_from_disk(rq, s->submission.replayed ? 200 : 201);
+    return show(rq);
 }
 
 static enum next committed(struct request *rq)
@@ -96,7 +111,7 @@ static enum next committed(struct request *rq)
         return wait_for_end(rq);
     }
     if (s->submission.replayed)
-        return answer_from_disk(rq, 200);
+        return show(rq);
     struct invocation row;
     submission_row(&s->submission, &row);
     return answer_row(rq, 201, &row);

@@ -133,23 +133,36 @@ static enum err add_gone(struct buf *out, struct request *rq)
     return err;
 }
 
-enum next tasks_list(struct request *rq)
+/* On a reader thread. */
+static void read_all(struct request *rq)
 {
     struct buf body = {0};
-    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0) || freshness_page(rq))
-        return NEXT_ANSWER;
     buf_addl(&body, "{\"items\":[");
     enum err err = add_configured(&body, rq);
     if (err == OK)
         err = add_gone(&body, rq);
     if (err != OK) {
         buf_release(&body);
-        return answer_fault(rq, err);
+        answer_fault(rq, err);
+        return;
     }
     buf_addl(&body, "],\"next\":null}");
     answer_json(rq, 200, &body);
+}
+
+static enum next offer(struct request *rq)
+{
     freshness_offer(rq);
     return NEXT_ANSWER;
+}
+
+enum next tasks_list(struct request *rq)
+{
+    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0) || freshness_page(rq))
+        return NEXT_ANSWER;
+    rq->work = read_all;
+    rq->resume = offer;
+    return NEXT_WORK;
 }
 
 /* --- one ------------------------------------------------------------------------------- */
@@ -178,26 +191,34 @@ static bool find(struct request *rq, const struct task **task, struct store_task
     return found >= 0;
 }
 
-static enum next show(struct request *rq)
+/* On a reader thread. */
+static void read_one(struct request *rq)
 {
     const struct task *task;
     struct store_task known;
     struct buf body = {0};
     if (!find(rq, &task, &known))
-        return NEXT_ANSWER;
+        return;
     enum err err = add_task(&body, rq->reader, task, &known);
     free(known.name);
-    if (err == OK)
-        return answer_json(rq, 200, &body);
+    if (err == OK) {
+        answer_json(rq, 200, &body);
+        return;
+    }
     buf_release(&body);
-    return answer_fault(rq, err);
+    answer_fault(rq, err);
+}
+
+static enum next show(struct request *rq)
+{
+    rq->work = read_one;
+    rq->resume = NULL;
+    return NEXT_WORK;
 }
 
 enum next tasks_get(struct request *rq)
 {
-    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0))
-        return NEXT_ANSWER;
-    return show(rq);
+    return !parameters_are_none(rq) || freshness_unchanged(rq, 0) ? NEXT_ANSWER : show(rq);
 }
 
 static enum next paused(struct request *rq)
