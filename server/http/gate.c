@@ -158,18 +158,32 @@ enum media gate_media(struct span type)
     return MEDIA_OTHER;
 }
 
+/* The value of the first preference of that name; absent if there is none. */
+static struct span preference(struct span prefer, const char *name)
+{
+    static const char ends[] = ", ;\t";
+    size_t n = strlen(name);
+    for (size_t i = 0; prefer.p && i + n < prefer.len; i++) {
+        bool start = i == 0 || strchr(ends, prefer.p[i - 1]);
+        if (!start || prefer.p[i + n] != '=' || strncasecmp(prefer.p + i, name, n) != 0)
+            continue;
+        size_t from = i + n + 1, to = from;
+        while (to < prefer.len && !strchr(ends, prefer.p[to]))
+            to++;
+        return (struct span){prefer.p + from, to - from};
+    }
+    return (struct span){NULL, 0};
+}
+
 int64_t gate_prefer_wait(struct span prefer)
 {
-    for (size_t i = 0; prefer.p && i + 5 <= prefer.len; i++) {
-        bool start = i == 0 || strchr(", ;\t", prefer.p[i - 1]);
-        if (!start || strncasecmp(prefer.p + i, "wait=", 5) != 0)
-            continue;
-        size_t end = i + 5;
-        while (end < prefer.len && !strchr(", ;\t", prefer.p[end]))
-            end++;
-        int64_t ms;
-        struct span value = {prefer.p + i + 5, end - i - 5};
-        return wait_parse(value, &ms) ? ms : -1;
-    }
-    return -1;
+    int64_t ms;
+    struct span value = preference(prefer, "wait");
+    return value.p && wait_parse(value, &ms) ? ms : -1;
+}
+
+bool gate_prefer_minimal(struct span prefer)
+{
+    struct span value = preference(prefer, "return");
+    return same(value, "minimal") || same(value, "\"minimal\"");
 }

@@ -42,3 +42,6 @@ enum media gate_media(struct span content_type);
 /* Seconds of `wait=` in a Prefer header (RFC 7240), as milliseconds; -1 if
  * there is none. */
 int64_t gate_prefer_wait(struct span prefer);
+
+/* Does it say `return=minimal`? */
+bool gate_prefer_minimal(struct span prefer);

@@ -20,6 +20,7 @@ struct submitting {
     struct buf key;
     struct buf header_key;
     int64_t wait_ms; /* of Prefer: wait; -1: none */
+    bool minimal;    /* Prefer: return=minimal */
     struct listener listener;
 };
 
@@ -37,6 +38,22 @@ static const char *task_name(const struct request *rq, int task)
     return store_task_name(rq->context->store, task);
 }
 
+/* The preferences that were obeyed. */
+static void add_applied(struct request *rq)
+{
+    const struct submitting *s = rq->state;
+    struct buf text = {0};
+    if (s->minimal)
+        buf_addl(&text, "return=minimal");
+    if (s->wait_ms >= 0) {
+        buf_adds(&text, s->minimal ? ", wait=" : "wait=");
+        buf_add_int(&text, s->wait_ms / 1000);
+    }
+    if (text.len)
+        answer_header(rq, "Preference-Applied", buf_cstr(&text));
+    buf_release(&text);
+}
+
 static enum next answer_row(struct request *rq, int status, const struct invocation *row)
 {
     struct submitting *s = rq->state;
@@ -45,13 +62,10 @@ static enum next answer_row(struct request *rq, int status, const struct invocat
     id_format(row->id, location + 13);
     location[13 + ID_TEXT_LEN] = '\0';
     answer_header(rq, "Location", location);
-    if (s->wait_ms >= 0) {
-        char applied[40];
-        struct buf text = {0};
-        buf_addf(&text, "wait=%lld", (long long)(s->wait_ms / 1000));
-        memcpy(applied, buf_cstr(&text), text.len + 1 < sizeof applied ? text.len + 1 : 0);
-        answer_header(rq, "Preference-Applied", applied);
-        buf_release(&text);
+    add_applied(rq);
+    if (s->minimal) {
+        view_minimal(&body, row->id, row->status);
+        return answer_json(rq, status, &body);
     }
     buf_reserve(&body, 512 + row->args.len + row->result.len);
     view_invocation(&body, row, task_name(rq, row->task), true);
@@ -63,7 +77,7 @@ static enum next answer_from_disk(struct request *rq)
 {
     struct submitting *s = rq->state;
     struct invocation row;
-    enum err err = reader_get(rq->reader, s->submission.id, VIEW_FULL, &row);
+    enum err err = reader_get(rq->reader, s->submission.id, s->minimal ? VIEW_BASIC : VIEW_FULL, &row);
     if (err == ERR_LIMIT)
         return NEXT_WORK;
     if (err == ERR_NOT_FOUND)
@@ -132,6 +146,7 @@ enum next submit_one(struct request *rq)
     rq->state = s;
     rq->release = submitting_free;
     s->wait_ms = gate_prefer_wait(request_prefer(rq));
+    s->minimal = gate_prefer_minimal(request_prefer(rq));
     if (s->wait_ms > AWAIT_MAX_MS)
         s->wait_ms = AWAIT_MAX_MS;
     if (s->wait_ms > 0 && http_parked(rq->http) >= rq->config->limits.streams)

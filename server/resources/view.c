@@ -153,6 +153,15 @@ void view_invocation_line(struct buf *out, const struct invocation *row, const c
     add_invocation(out, row, task, payloads, add_json_line);
 }
 
+void view_minimal(struct buf *out, int64_t id, enum status status)
+{
+    buf_addl(out, "{\"id\":\"");
+    id_add(out, id);
+    buf_addl(out, "\",\"status\":");
+    add_status(out, status);
+    buf_addc(out, '}');
+}
+
 void view_attempt(struct buf *out, const struct attempt_row *row)
 {
     buf_addl(out, "{\"attempt\":");

@@ -12,6 +12,9 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
 /* The same on one line (NDJSON). */
 void view_invocation_line(struct buf *out, const struct invocation *row, const char *task, bool payloads);
 
+/* {id, status}. */
+void view_minimal(struct buf *out, int64_t id, enum status status);
+
 /* An attempt: {attempt, status, started_at, finished_at, worker, error}. */
 void view_attempt(struct buf *out, const struct attempt_row *row);
 

@@ -143,3 +143,11 @@ Test(view, counts_name_every_status)
                                      "\"cancelled\":9223372036854775807");
     buf_release(&out);
 }
+
+Test(view, the_minimal_view_is_the_id_and_the_status)
+{
+    struct buf out = {0};
+    view_minimal(&out, 1, STATUS_QUEUED);
+    cr_expect_str_eq(buf_cstr(&out), "{\"id\":\"0000000000001\",\"status\":\"queued\"}");
+    buf_release(&out);
+}
