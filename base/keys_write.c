@@ -117,7 +117,11 @@ static bool add_value(struct buf *out, const struct key *key, const void *target
         return true;
     case KEY_PATH:
     case KEY_PARSED:
-    case KEY_OTHER: break;
+    case KEY_OTHER:
+    case KEY_SPAN:
+    case KEY_BOOL:
+    case KEY_TIME:
+    case KEY_VALUE: break;
     }
     return false;
 }

@@ -11,13 +11,13 @@
 #include <utlist.h>
 
 /* A topic as it is hashed: without padding. */
-struct key {
+struct topic_key {
     int64_t kind, id;
 };
 
 /* All who listen to one topic; gone when the last one is. */
 struct hearing {
-    struct key key;
+    struct topic_key key;
     struct listener *listeners;
     UT_hash_handle hh;
 };
@@ -44,19 +44,19 @@ void topics_free(struct topics *topics)
     free(topics);
 }
 
-static struct key key_of(struct topic topic)
+static struct topic_key key_of(struct topic topic)
 {
-    return (struct key){topic.kind, topic.id};
+    return (struct topic_key){topic.kind, topic.id};
 }
 
-static struct hearing *find_locked(struct topics *topics, struct key key)
+static struct hearing *find_locked(struct topics *topics, struct topic_key key)
 {
     struct hearing *hearing;
     HASH_FIND(hh, topics->hearings, &key, sizeof key, hearing);
     return hearing;
 }
 
-static struct hearing *find_or_add_locked(struct topics *topics, struct key key)
+static struct hearing *find_or_add_locked(struct topics *topics, struct topic_key key)
 {
     struct hearing *hearing = find_locked(topics, key);
     if (hearing)

@@ -1,7 +1,7 @@
 #include "server/resources/alter.h"
 
 #include "server/http/answer.h"
-#include "server/http/fields.h"
+#include "base/keys.h"
 #include "server/http/parameters.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
@@ -95,9 +95,9 @@ struct patch {
 
 enum { PATCH_PRIORITY = 1 << 0, PATCH_RUN_AT = 1 << 1 };
 
-static const struct field patch_fields[] = {
-    {.name = "priority", .type = FIELD_INT, .offset = offsetof(struct patch, priority), .max = PRIORITY_MAX},
-    {.name = "run_at", .type = FIELD_TIME, .offset = offsetof(struct patch, run_at), .nullable = true},
+static const struct key patch_fields[] = {
+    {.name = "priority", .type = KEY_INT, .offset = offsetof(struct patch, priority), .max = PRIORITY_MAX},
+    {.name = "run_at", .type = KEY_TIME, .offset = offsetof(struct patch, run_at), .nullable = true},
     {0},
 };
 
@@ -107,7 +107,7 @@ static unsigned read_patch(struct request *rq, struct patch *patch)
     struct faults faults = {0};
     struct buf arena = {0};
     uint64_t given =
-        fields_read(&(struct fields){&faults, &arena}, NULL, buf_span(&rq->body), patch_fields, patch);
+        keys_read_json(&(struct keys_json){&faults, &arena}, NULL, buf_span(&rq->body), patch_fields, patch);
     if (!given && !faults.total)
         faults_add(&faults, 0, "", "names nothing to change: priority or run_at");
     buf_release(&arena);

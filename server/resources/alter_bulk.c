@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "server/http/answer.h"
-#include "server/http/fields.h"
+#include "base/keys.h"
 #include "server/http/parameters.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
@@ -55,13 +55,13 @@ static void bulk_alter_free(void *state)
 
 /* --- what is asked ------------------------------------------------------------------- */
 
-static void read_ids(const struct fields *in, const struct fields_place *at, struct span value, void *target)
+static void read_ids(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     struct bulk_alter *bulk = target;
-    struct fields_place place = {at, {NULL, 0}, 0};
+    struct keys_place place = {at, {NULL, 0}, 0};
     struct span item;
     if (json_type(value) != JSON_ARRAY) {
-        fields_fault(in, at, "must be an array of ids");
+        keys_fault(in, at, "must be an array of ids");
         return;
     }
     struct json_iter it = json_iter(value);
@@ -71,27 +71,27 @@ static void read_ids(const struct fields *in, const struct fields_place *at, str
         if (place.index >= IDS_MAX)
             continue; /* counted, for the fault */
         if (json_type(item) != JSON_STRING || !id_parse(text, &bulk->ids[place.index]))
-            fields_fault(in, &place, "is not an id");
+            keys_fault(in, &place, "is not an id");
     }
     bulk->count = place.index;
     if (place.index > IDS_MAX)
-        fields_fault(in, at, "has %d ids, the limit is %d", place.index, IDS_MAX);
+        keys_fault(in, at, "has %d ids, the limit is %d", place.index, IDS_MAX);
 }
 
 enum { GIVEN_IDS = 1 << 0, GIVEN_FILTER = 1 << 1 };
 
-static const struct field bulk_fields[] = {
-    {.name = "ids", .type = FIELD_OTHER, .read = read_ids},
-    {.name = "filter", .type = FIELD_OTHER, .read = selection_read},
-    {.name = "dry_run", .type = FIELD_BOOL, .offset = offsetof(struct bulk_alter, dry_run)},
+static const struct key bulk_fields[] = {
+    {.name = "ids", .type = KEY_OTHER, .read_json = read_ids},
+    {.name = "filter", .type = KEY_OTHER, .read_json = selection_read},
+    {.name = "dry_run", .type = KEY_BOOL, .offset = offsetof(struct bulk_alter, dry_run)},
     {0},
 };
 
 static bool read_body(struct request *rq, struct bulk_alter *bulk)
 {
     struct faults faults = {0};
-    struct fields in = {&faults, &bulk->arena};
-    uint64_t given = fields_read(&in, NULL, buf_span(&rq->body), bulk_fields, bulk);
+    struct keys_json in = {&faults, &bulk->arena};
+    uint64_t given = keys_read_json(&in, NULL, buf_span(&rq->body), bulk_fields, bulk);
     if ((given & GIVEN_IDS) && (given & GIVEN_FILTER))
         faults_add(&faults, 0, "/filter", "ids and filter exclude each other");
     else if (!(given & (GIVEN_IDS | GIVEN_FILTER)) && !faults.total)

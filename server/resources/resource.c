@@ -3,7 +3,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "server/http/answer.h"
-#include "server/http/fields.h"
+#include "base/keys.h"
 #include "server/http/parameters.h"
 #include "server/resources/context.h"
 #include "server/resources/view.h"
@@ -22,12 +22,12 @@ bool resource_id(struct request *rq, int64_t *id)
 
 bool resource_body_is_empty(struct request *rq)
 {
-    static const struct field no_fields[] = {{0}};
+    static const struct key no_fields[] = {{0}};
     struct faults faults = {0};
     struct buf arena = {0};
     if (!rq->body.len)
         return true;
-    fields_read(&(struct fields){&faults, &arena}, NULL, buf_span(&rq->body), no_fields, NULL);
+    keys_read_json(&(struct keys_json){&faults, &arena}, NULL, buf_span(&rq->body), no_fields, NULL);
     buf_release(&arena);
     if (!faults.total)
         return true;

@@ -2,7 +2,7 @@
 
 #include "base/clock.h"
 #include "base/nearest.h"
-#include "server/http/fields.h"
+#include "base/keys.h"
 #include "server/resources/context.h"
 
 #include <stdlib.h>
@@ -123,25 +123,26 @@ static bool set_label(struct selection *selection, struct span name, struct span
 
 /* --- from a body ---------------------------------------------------------------------- */
 
-static void read_one(const struct fields *in, const struct fields_place *at, const struct condition *condition,
+static void read_one(const struct keys_json *in, const struct keys_place *at, const struct condition *condition,
                      struct span value, struct selection *selection)
 {
     struct span text;
     struct reason why;
-    if (fields_text(in, at, value, 0, TEXT_MAX, &text) && !condition->set(selection, text, &why))
-        fields_fault(in, at, "%s", why.text);
+    if (keys_json_text(in, at, value, 0, TEXT_MAX, &text) && !condition->set(selection, text, &why))
+        keys_fault(in, at, "%s", why.text);
 }
 
-static void read_condition(const struct fields *in, const struct fields_place *at, struct span value, void *target)
+static void read_condition(const struct keys_json *in, const struct keys_place *at, struct span value,
+                           void *target)
 {
     for (const struct condition *c = conditions; c->name; c++)
         if (json_key_is(at->key, c->name))
             read_one(in, at, c, value, target);
 }
 
-static void read_statuses(const struct fields *in, const struct fields_place *at, struct span value, void *target)
+static void read_statuses(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    struct fields_place place = {at, {NULL, 0}, 0};
+    struct keys_place place = {at, {NULL, 0}, 0};
     struct span item;
     if (json_type(value) != JSON_ARRAY) {
         read_one(in, at, &conditions[0], value, target);
@@ -151,20 +152,20 @@ static void read_statuses(const struct fields *in, const struct fields_place *at
     for (; json_element(&it, &item); place.index++)
         read_one(in, &place, &conditions[0], item, target);
     if (place.index == 0)
-        fields_fault(in, at, "must name a status; leave it out for any");
+        keys_fault(in, at, "must name a status; leave it out for any");
 }
 
-static void read_labels(const struct fields *in, const struct fields_place *at, struct span value, void *target)
+static void read_labels(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     struct selection *selection = target;
     struct span key, item;
     if (json_type(value) != JSON_OBJECT) {
-        fields_fault(in, at, "must be an object of strings");
+        keys_fault(in, at, "must be an object of strings");
         return;
     }
     struct json_iter it = json_iter(value);
     while (json_member(&it, &key, &item)) {
-        struct fields_place place = {at, key, 0};
+        struct keys_place place = {at, key, 0};
         struct span text, name = key;
         struct reason why;
         if (memchr(key.p, '\\', key.len)) {
@@ -172,27 +173,28 @@ static void read_labels(const struct fields *in, const struct fields_place *at, 
             json_unescape(key, in->arena);
             name = (struct span){in->arena->data + start, in->arena->len - start};
         }
-        if (fields_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) && !set_label(selection, name, text, &why)) {
-            fields_fault(in, at, "%s", why.text);
+        if (keys_json_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) &&
+            !set_label(selection, name, text, &why)) {
+            keys_fault(in, at, "%s", why.text);
             return;
         }
     }
 }
 
-void selection_read(const struct fields *in, const struct fields_place *at, struct span value, void *target)
+void selection_read(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    static const struct field filter_fields[] = {
-        {.name = "status", .type = FIELD_OTHER, .read = read_statuses},
-        {.name = "task", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "worker", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "error", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "key", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "created_after", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "created_before", .type = FIELD_OTHER, .read = read_condition},
-        {.name = "labels", .type = FIELD_OTHER, .read = read_labels},
+    static const struct key filter_fields[] = {
+        {.name = "status", .type = KEY_OTHER, .read_json = read_statuses},
+        {.name = "task", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "worker", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "error", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "key", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "created_after", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "created_before", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "labels", .type = KEY_OTHER, .read_json = read_labels},
         {0},
     };
-    fields_read(in, at, value, filter_fields, target);
+    keys_read_json(in, at, value, filter_fields, target);
 }
 
 /* --- from a query ----------------------------------------------------------------------- */

@@ -17,9 +17,9 @@ void selection_init(struct selection *selection, const struct request *rq);
 
 /* A `filter` object of a body, as a field's `read`; `target` starts with the
  * selection. */
-struct fields;
-struct fields_place;
-void selection_read(const struct fields *in, const struct fields_place *at, struct span value, void *target);
+struct keys_json;
+struct keys_place;
+void selection_read(const struct keys_json *in, const struct keys_place *at, struct span value, void *target);
 
 /* The parameters status (several are allowed), task, worker, error, key,
  * created_after, created_before and label.NAME. Faults for values that are
