@@ -3,7 +3,7 @@
  * and validates it, documents it, and frees what was read.
  *
  *     static const struct key pool_keys[] = {
- *         {.name = "size", .type = KEY_INT, .standard = "4", .min = 1, .max = 64,
+ *         {.name = "size", .type = KEY_INT, .default_text = "4", .min = 1, .max = 64,
  *          .offset = offsetof(struct pool, size), .help = "how many"},
  *         {0},
  *     };
@@ -68,13 +68,13 @@ struct keys_input {
 struct key {
     const char *name; /* NULL ends the table */
     enum key_type type;
-    const char *standard; /* the default as one line of YAML; NULL: none */
-    const char *example;  /* shown in place of a default */
-    const char *help;     /* half a sentence */
-    const char *each;     /* of a KEY_OTHER that holds many: what stands before each, "-" or "NAME:" */
-    size_t offset;        /* where it goes in the target */
-    int64_t min, max;     /* both 0: any */
-    bool none;            /* `none` is allowed, and stored as 0 */
+    const char *default_text; /* the default as one line of YAML; NULL: none */
+    const char *example;      /* shown in place of a default */
+    const char *help;         /* half a sentence */
+    const char *each;         /* of a KEY_OTHER that holds many: what stands before each, "-" or "NAME:" */
+    size_t offset;            /* where it goes in the target */
+    int64_t min, max;         /* both 0: any */
+    bool none;                /* `none` is allowed, and stored as 0 */
     bool required;
     bool nullable; /* of a body: null is allowed; it is given, and the target stays as it was */
     enum key_path path;
@@ -105,7 +105,7 @@ bool keys_set_text(const struct key *key, struct span text, const char *folder, 
 /* The key of that name, NULL if there is none. */
 const struct key *keys_find(const struct key *keys, const char *name);
 
-/* Sets every key that has a `standard`. Paths start at the folder. Aborts on a
+/* Sets every key that has a `default_text`. Paths start at the folder. Aborts on a
  * table whose defaults are not valid: a test of it finds that. */
 void keys_set_defaults(const struct key *keys, void *target, const char *folder);
 

@@ -1,7 +1,10 @@
 #include "server/http/query.h"
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/utf8.h"
+
+#include <endian.h>
 
 /* --- escapes -------------------------------------------------------------------- */
 
@@ -110,39 +113,18 @@ enum err query_parse(struct span raw, struct buf *arena, struct query_param *out
 
 /* --- cursors ---------------------------------------------------------------------- */
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-enum { CURSOR_LEN = 11, CURSOR_SPARE_BITS = 2 };
-
 void cursor_add(struct buf *out, int64_t id)
 {
-    uint64_t bits = (uint64_t)id;
-    char text[CURSOR_LEN];
-    text[CURSOR_LEN - 1] = alphabet[(bits << CURSOR_SPARE_BITS) & 63];
-    bits >>= 6 - CURSOR_SPARE_BITS;
-    for (int i = CURSOR_LEN - 2; i >= 0; i--, bits >>= 6)
-        text[i] = alphabet[bits & 63];
-    buf_add(out, text, sizeof text);
+    uint64_t big = htobe64((uint64_t)id);
+    base64url_add(out, (const uint8_t *)&big, sizeof big);
 }
 
 bool cursor_parse(struct span text, int64_t *id)
 {
-    uint64_t bits = 0;
-    if (text.len != CURSOR_LEN)
+    uint64_t big;
+    if (!base64url_parse(text, (uint8_t *)&big, sizeof big))
         return false;
-    for (int i = 0; i < CURSOR_LEN; i++) {
-        const char *found = text.p[i] ? strchr(alphabet, text.p[i]) : NULL;
-        if (!found)
-            return false;
-        uint64_t six = (uint64_t)(found - alphabet);
-        if (i < CURSOR_LEN - 1)
-            bits = bits << 6 | six;
-        else if (six & ((1 << CURSOR_SPARE_BITS) - 1))
-            return false;
-        else
-            bits = bits << (6 - CURSOR_SPARE_BITS) | six >> CURSOR_SPARE_BITS;
-    }
-    *id = (int64_t)bits;
+    *id = (int64_t)be64toh(big);
     return *id > 0;
 }
 

@@ -9,21 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* How an object is written: as it is, or on one line. */
-typedef void add_json_fn(struct buf *out, struct span json);
-
 static void add_json(struct buf *out, struct span json)
 {
     if (json.p)
         buf_add_span(out, json);
-    else
-        buf_addl(out, "null");
-}
-
-static void add_json_line(struct buf *out, struct span json)
-{
-    if (json.p)
-        json_add_line(out, json);
     else
         buf_addl(out, "null");
 }
@@ -90,8 +79,7 @@ static void add_status(struct buf *out, enum status status)
     buf_addc(out, '"');
 }
 
-static void add_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads,
-                           add_json_fn *verbatim)
+void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads)
 {
     buf_addl(out, "{\"id\":\"");
     id_add(out, row->id);
@@ -103,12 +91,12 @@ static void add_invocation(struct buf *out, const struct invocation *row, const 
     buf_add_int(out, row->priority);
     if (payloads) {
         buf_addl(out, ",\"args\":");
-        verbatim(out, row->args);
+        add_json(out, row->args);
         buf_addl(out, ",\"result\":");
-        verbatim(out, row->result);
+        add_json(out, row->result);
     }
     buf_addl(out, ",\"error\":");
-    verbatim(out, row->error);
+    add_json(out, row->error);
     buf_addl(out, ",\"attempt\":");
     buf_add_int(out, row->attempt);
     buf_addl(out, ",\"max_retries\":");
@@ -133,7 +121,7 @@ static void add_invocation(struct buf *out, const struct invocation *row, const 
     buf_addl(out, ",\"cancel_requested_at\":");
     view_time(out, row->cancel_requested_at);
     buf_addl(out, ",\"labels\":");
-    verbatim(out, row->labels);
+    add_json(out, row->labels);
     buf_addl(out, ",\"key\":");
     add_text(out, row->key);
     buf_addl(out, ",\"worker\":");
@@ -141,16 +129,6 @@ static void add_invocation(struct buf *out, const struct invocation *row, const 
     buf_addl(out, ",\"progress\":");
     add_progress(out, row);
     buf_addc(out, '}');
-}
-
-void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads)
-{
-    add_invocation(out, row, task, payloads, add_json);
-}
-
-void view_invocation_line(struct buf *out, const struct invocation *row, const char *task, bool payloads)
-{
-    add_invocation(out, row, task, payloads, add_json_line);
 }
 
 void view_minimal(struct buf *out, int64_t id, enum status status)

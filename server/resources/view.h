@@ -9,9 +9,6 @@
  * worker, progress. `payloads` false hides args and result (basic view). */
 void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads);
 
-/* The same on one line (NDJSON). */
-void view_invocation_line(struct buf *out, const struct invocation *row, const char *task, bool payloads);
-
 /* {id, status}. */
 void view_minimal(struct buf *out, int64_t id, enum status status);
 

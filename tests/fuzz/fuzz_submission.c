@@ -58,10 +58,6 @@ static void expect_submission(const struct submission *s)
     row.id = INT64_C(1) << 40;
     view_invocation(&out, &row, "any", true);
     assert(json_check(out.data, out.len, JSON_DEPTH_MAX, NULL) == OK);
-    out.len = 0;
-    view_invocation_line(&out, &row, "any", true);
-    assert(json_check(out.data, out.len, JSON_DEPTH_MAX, NULL) == OK);
-    assert(!memchr(out.data, '\n', out.len));
     buf_release(&out);
 }
 

@@ -88,16 +88,6 @@ Test(view, the_basic_view_has_no_payloads)
     free(text);
 }
 
-Test(view, a_line_is_one_line)
-{
-    struct invocation row = {.id = some_id(), .status = STATUS_SUCCEEDED, .args = SPAN("[1,\r\n\"\\n\"]")};
-    struct buf out = {0};
-    view_invocation_line(&out, &row, "add", true);
-    cr_expect(strstr(buf_cstr(&out), "\"args\":[1,  \"\\n\"],"), "%s", out.data);
-    cr_expect_not(strpbrk(out.data, "\r\n"));
-    buf_release(&out);
-}
-
 Test(view, a_name_is_escaped_and_a_broken_text_is_mended)
 {
     struct invocation row = {.id = some_id(), .status = STATUS_RUNNING, .worker = SPAN("a\xFF")};
