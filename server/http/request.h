@@ -49,7 +49,7 @@ enum pull {
     PULL_MORE, /* bytes were appended */
     PULL_WAIT, /* nothing yet: until woken or rq->deadline_us */
     PULL_WORK, /* nothing yet: rq->work is run on a reader thread first */
-    PULL_END
+    PULL_END,  /* after bytes of the same call it is asked once more */
 };
 
 struct answer {
