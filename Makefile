@@ -55,6 +55,7 @@ Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
 
 .DELETE_ON_ERROR:
+.SUFFIXES: # a room such as server/cli is not made of a file of that name
 .PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow bench \
   format format-check lint layers install uninstall clean help FORCE
 
@@ -69,7 +70,7 @@ $(B)/errand: $(OBJECTS) $(ROOMS)
 	$Q$(LINK) -o $@ $(filter %.o,$^) $(LIBS)
 
 # All but main, for the tests: each takes what it needs.
-$(LIBRARY): $(filter-out %/server/main.o,$(OBJECTS)) $(ROOMS)
+$(LIBRARY): $(filter-out %/server/cli/main.o,$(OBJECTS)) $(ROOMS)
 	$(call say,AR,$@)
 	$Qrm -f $@ && $(AR) rcs $@ $(filter %.o,$^)
 

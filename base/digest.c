@@ -1,6 +1,8 @@
 #include "base/digest.h"
 
 #include <errno.h>
+#include <nettle/base16.h>
+#include <nettle/base64.h>
 #include <nettle/memops.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
@@ -16,34 +18,49 @@ void sha256(struct span data, uint8_t out[SHA256_BYTES])
 
 void hex_add(struct buf *out, const uint8_t *bytes, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
-    buf_reserve(out, 2 * n);
-    for (size_t i = 0; i < n; i++) {
-        out->data[out->len++] = digits[bytes[i] >> 4];
-        out->data[out->len++] = digits[bytes[i] & 15];
-    }
-}
-
-static int digit_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    buf_reserve(out, BASE16_ENCODE_LENGTH(n));
+    base16_encode_update(out->data + out->len, n, bytes);
+    out->len += BASE16_ENCODE_LENGTH(n);
 }
 
 bool hex_parse(struct span text, uint8_t *out, size_t n)
 {
-    if (text.len != 2 * n)
+    struct base16_decode_ctx ctx;
+    size_t done = n;
+    if (text.len != BASE16_ENCODE_LENGTH(n))
         return false;
-    for (size_t i = 0; i < n; i++) {
-        int high = digit_value(text.p[2 * i]);
-        int low = digit_value(text.p[2 * i + 1]);
-        if (high < 0 || low < 0)
+    base16_decode_init(&ctx);
+    return base16_decode_update(&ctx, &done, out, text.len, text.p) && done == n && base16_decode_final(&ctx);
+}
+
+void base64url_add(struct buf *out, const uint8_t *bytes, size_t n)
+{
+    struct base64_encode_ctx ctx;
+    buf_reserve(out, BASE64_ENCODE_LENGTH(n) + BASE64_ENCODE_FINAL_LENGTH);
+    base64url_encode_init(&ctx);
+    out->len += base64_encode_update(&ctx, out->data + out->len, n, bytes);
+    out->len += base64_encode_final(&ctx, out->data + out->len);
+    while (out->data[out->len - 1] == '=')
+        out->len--;
+}
+
+bool base64url_parse(struct span text, uint8_t *out, size_t n)
+{
+    struct base64_decode_ctx ctx;
+    uint8_t block[3]; /* of four characters */
+    size_t done = 0, got;
+    if (text.len != (n * 8 + 5) / 6)
+        return false;
+    base64url_decode_init(&ctx);
+    for (size_t i = 0; i < text.len || i % 4; i++) {
+        const char *c = i < text.len ? text.p + i : "=";
+        got = sizeof block;
+        if (!base64_decode_update(&ctx, &got, block, 1, c) || done + got > n)
             return false;
-        out[i] = (uint8_t)(high << 4 | low);
+        memcpy(out + done, block, got);
+        done += got;
     }
-    return true;
+    return done == n && base64_decode_final(&ctx);
 }
 
 void random_bytes(void *out, size_t n)

@@ -1,4 +1,4 @@
-/* SHA-256, random bytes, and comparing secrets. The home of nettle. */
+/* SHA-256, random bytes, comparing secrets, bytes as text. The home of nettle. */
 #pragma once
 
 #include "base/buf.h"
@@ -12,6 +12,12 @@ void hex_add(struct buf *out, const uint8_t *bytes, size_t n);
 
 /* Reads exactly 2n hex digits in either case. */
 bool hex_parse(struct span text, uint8_t *out, size_t n);
+
+/* Base64 with `-` and `_`, without padding (RFC 4648, 5); n is at least 1. */
+void base64url_add(struct buf *out, const uint8_t *bytes, size_t n);
+
+/* Reads exactly n bytes, from nothing but the text that base64url_add() writes. */
+bool base64url_parse(struct span text, uint8_t *out, size_t n);
 
 /* Random bytes from the kernel; never fails. */
 void random_bytes(void *out, size_t n);

@@ -1,8 +1,9 @@
-/* Tables of configuration keys: one static table says what a mapping may hold,
+/* Tables of keys: one static table says what an object may hold, whether it comes
+ * as YAML (the configuration, with lines) or as JSON text (the body of a request),
  * and validates it, documents it, and frees what was read.
  *
  *     static const struct key pool_keys[] = {
- *         {.name = "size", .type = KEY_INT, .standard = "4", .min = 1, .max = 64,
+ *         {.name = "size", .type = KEY_INT, .default_text = "4", .min = 1, .max = 64,
  *          .offset = offsetof(struct pool, size), .help = "how many"},
  *         {0},
  *     };
@@ -14,11 +15,21 @@
  * two cannot differ. Faults name everything that is wrong, unknown keys with
  * the nearest known one.
  *
+ * From a body texts are borrowed, so that nothing is copied:
+ *
+ *     static const struct key patch_keys[] = {
+ *         {.name = "priority", .type = KEY_INT, .max = 127, .offset = offsetof(struct patch, priority)},
+ *         {0},
+ *     };
+ *     struct keys_json in = {&faults, &arena};
+ *     uint64_t given = keys_read_json(&in, NULL, body, patch_keys, &patch);
+ *
  * Threads: no shared state. A target starts as all zeros; setting a key frees
  * what it held. */
 #pragma once
 
 #include "base/err.h"
+#include "base/json.h"
 #include "base/yaml.h"
 
 enum key_type {
@@ -34,11 +45,18 @@ enum key_type {
     KEY_MAP,      /* a mapping of `members`, whose offsets count from the same target */
     KEY_PARSED,   /* a scalar that `parse` reads */
     KEY_OTHER,    /* anything, which `read` reads; shown with its `members` if it has any */
+    /* of bodies alone: */
+    KEY_SPAN,  /* struct span, decoded, min..max bytes without NUL; points into the body or the arena */
+    KEY_BOOL,  /* bool */
+    KEY_TIME,  /* int64_t, RFC 3339 */
+    KEY_VALUE, /* struct span, any JSON */
 };
 
 enum key_path { PATH_ANY, PATH_FILE /* a file that can be read */, PATH_FOLDER /* that exists */ };
 
 struct key;
+struct keys_json;
+struct keys_place;
 
 /* What is being read. */
 struct keys_input {
@@ -50,20 +68,22 @@ struct keys_input {
 struct key {
     const char *name; /* NULL ends the table */
     enum key_type type;
-    const char *standard; /* the default as one line of YAML; NULL: none */
-    const char *example;  /* shown in place of a default */
-    const char *help;     /* half a sentence */
-    const char *each;     /* of a KEY_OTHER that holds many: what stands before each, "-" or "NAME:" */
-    size_t offset;        /* where it goes in the target */
-    int64_t min, max;     /* both 0: any */
-    bool none;            /* `none` is allowed, and stored as 0 */
+    const char *default_text; /* the default as one line of YAML; NULL: none */
+    const char *example;      /* shown in place of a default */
+    const char *help;         /* half a sentence */
+    const char *each;         /* of a KEY_OTHER that holds many: what stands before each, "-" or "NAME:" */
+    size_t offset;            /* where it goes in the target */
+    int64_t min, max;         /* both 0: any */
+    bool none;                /* `none` is allowed, and stored as 0 */
     bool required;
+    bool nullable; /* of a body: null is allowed; it is given, and the target stays as it was */
     enum key_path path;
     const char *const *words; /* NULL-terminated */
     const struct key *members;
     bool (*check)(char *text, struct reason *why); /* may write over the text */
     bool (*parse)(struct span text, const char *folder, void *target, struct reason *why);
     void (*read)(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);
+    void (*read_json)(const struct keys_json *in, const struct keys_place *at, struct span value, void *target);
 };
 
 /* One table and where its values go. A mapping may be read with several. */
@@ -86,7 +106,7 @@ bool keys_set_text(const struct key *key, struct span text, const char *folder, 
 /* The key of that name, NULL if there is none. */
 const struct key *keys_find(const struct key *keys, const char *name);
 
-/* Sets every key that has a `standard`. Paths start at the folder. Aborts on a
+/* Sets every key that has a `default_text`. Paths start at the folder. Aborts on a
  * table whose defaults are not valid: a test of it finds that. */
 void keys_set_defaults(const struct key *keys, void *target, const char *folder);
 
@@ -108,3 +128,35 @@ char *keys_pointer(const char *parent, const char *key);
 /* The text of a scalar that may stand for a text: strings, and numbers with
  * their own digits. An absent span for everything else. */
 struct span keys_text(const cJSON *item);
+
+/* --- from a body ----------------------------------------------------------------- */
+
+/* Scalars are read by the same table as a configuration's, KEY_MAP and KEY_OTHER
+ * (by `read_json`) too; KEY_LIST has no form here. */
+
+struct keys_json {
+    struct faults *faults;
+    struct buf *arena; /* decoded texts: the caller has it as long as what was read */
+};
+
+/* Where a value stands, for its pointer: a chain up to the whole (NULL). */
+struct keys_place {
+    const struct keys_place *parent;
+    struct span key; /* still escaped; absent: an element of an array */
+    int index;
+};
+
+/* Reads an object that json_check() has passed; the table has at most 64 keys.
+ * Returns the bits (1 << index in the table) of those that were there, right or
+ * wrong. `at` is NULL for the whole body, and only then room is made in the
+ * arena: texts read before with the same arena move. */
+uint64_t keys_read_json(const struct keys_json *in, const struct keys_place *at, struct span value,
+                        const struct key *keys, void *target);
+
+/* Adds a fault at that place. */
+void keys_fault(const struct keys_json *in, const struct keys_place *at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* For `read_json`: a string's text as KEY_SPAN reads it, or a fault and false. */
+bool keys_json_text(const struct keys_json *in, const struct keys_place *at, struct span value, int64_t min,
+                    int64_t max, struct span *out);

@@ -221,7 +221,11 @@ bool keys_set_text(const struct key *key, struct span text, const char *folder, 
     case KEY_PARSED: return key->parse(text, folder, target, why);
     case KEY_LIST:
     case KEY_MAP:
-    case KEY_OTHER: break;
+    case KEY_OTHER:
+    case KEY_SPAN:
+    case KEY_BOOL:
+    case KEY_TIME:
+    case KEY_VALUE: break;
     }
     reason_set(why, "cannot be set from a text");
     return false;

@@ -38,7 +38,7 @@ static bool is_mapping(const struct key *key)
 static bool has_defaults(const struct key *keys)
 {
     for (; keys->name; keys++)
-        if (keys->standard || (is_mapping(keys) && has_defaults(keys->members)))
+        if (keys->default_text || (is_mapping(keys) && has_defaults(keys->members)))
             return true;
     return false;
 }
@@ -52,8 +52,8 @@ void keys_add_yaml(struct buf *out, const struct key *keys, int indent, bool com
             keys_add_yaml(out, keys->members, indent + 2, hidden);
             continue;
         }
-        const char *value = keys->standard ? keys->standard : keys->example;
-        add_line(out, indent, comment || !keys->standard, keys->name, value, keys->help);
+        const char *value = keys->default_text ? keys->default_text : keys->example;
+        add_line(out, indent, comment || !keys->default_text, keys->name, value, keys->help);
         if (keys->each)
             buf_addf(out, "# %*s%s\n", indent + 2, "", keys->each);
         if (keys->members)
@@ -64,7 +64,7 @@ void keys_add_yaml(struct buf *out, const struct key *keys, int indent, bool com
 static void add_list(struct buf *out, const struct key *key, char *const *list)
 {
     if (!list) {
-        buf_adds(out, key->standard ? key->standard : "[]");
+        buf_adds(out, key->default_text ? key->default_text : "[]");
         return;
     }
     buf_addc(out, '[');
@@ -117,7 +117,11 @@ static bool add_value(struct buf *out, const struct key *key, const void *target
         return true;
     case KEY_PATH:
     case KEY_PARSED:
-    case KEY_OTHER: break;
+    case KEY_OTHER:
+    case KEY_SPAN:
+    case KEY_BOOL:
+    case KEY_TIME:
+    case KEY_VALUE: break;
     }
     return false;
 }

@@ -171,14 +171,3 @@ void log_write(enum log_level level, const char *message, const struct log_field
     buf_release(&line);
     errno = saved_errno;
 }
-
-bool log_level_parse(struct span text, enum log_level *level)
-{
-    for (size_t i = 0; i < sizeof level_names / sizeof *level_names; i++) {
-        if (span_is(text, level_names[i])) {
-            *level = (enum log_level)i;
-            return true;
-        }
-    }
-    return false;
-}

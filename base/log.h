@@ -57,6 +57,3 @@ void log_close(void);
 
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields);
-
-/* "debug", "info", ... and back; false if it is none of them. */
-bool log_level_parse(struct span text, enum log_level *level);

@@ -1,23 +1,20 @@
-/* `errand serve`: opens everything in order, runs the loop, closes everything
- * in the reverse order.
+/* Opens everything in order, runs the loop, closes everything in the reverse
+ * order.
  *
  * Closing. A policy (join, cancel, kill) comes from POST /shutdown or a signal:
  * the first SIGTERM or SIGINT is `cancel`, and `kill` after shutdown_timeout; a
  * second is `kill`. One thread, the closer, waits for the runner and then stops
  * the loop. Bodies that do not return from `kill` are left behind: their
  * invocations stay `running` on disk and are queued again by the next start. */
-#include "server/cli.h"
-#include "server/gate.h"
 #include "server/server.h"
-#include "server/statistics.h"
-#include "server/cache.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/log.h"
+#include "server/resources/await.h"
+#include "server/resources/context.h"
+#include "server/resources/statistics.h"
 #include "workers/journal.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,11 +25,19 @@
 
 enum { KILL_EXTRA_MS = 2000 };
 
-struct serving {
-    struct server server; /* first: server_shutdown() finds the rest by it */
+struct server {
+    struct context context; /* first: close_with() finds the rest by it */
+    struct config *config;
+    struct http *http;
     const struct config_flags *flags;
     int signals;
     int signal_count;
+
+    struct { /* a reload is read on a reader thread; what it changes, on the HTTP thread */
+        struct http_job job;
+        struct config *config;  /* what was read; NULL: it has faults */
+        bool under_way, wanted; /* wanted: once more after this one */
+    } reload;
 
     pthread_mutex_t lock; /* guards what follows */
     pthread_t closer;
@@ -47,7 +52,7 @@ struct serving {
 /* --- closing ----------------------------------------------------------------------- */
 
 /* The policy that is followed now; since when comes back in *lasts_us. */
-static enum close_policy current_policy(struct serving *s, int64_t *lasts_us)
+static enum close_policy current_policy(struct server *s, int64_t *lasts_us)
 {
     pthread_mutex_lock(&s->lock);
     enum close_policy policy = s->policy;
@@ -56,16 +61,18 @@ static enum close_policy current_policy(struct serving *s, int64_t *lasts_us)
     return policy;
 }
 
+static void close_with(struct context *context, enum close_policy policy);
+
 static void *closer_thread(void *arg)
 {
-    struct serving *s = arg;
+    struct server *s = arg;
     static const int64_t step_ms = 100;
     int64_t lasts_us;
-    while (!runner_wait(s->server.runner, step_ms)) {
+    while (!runner_wait(s->context.runner, step_ms)) {
         enum close_policy policy = current_policy(s, &lasts_us);
         if (policy == CLOSE_CANCEL && lasts_us > s->timeout_us) {
             log_warn("what runs takes longer than shutdown_timeout; it is stopped and left to be run again");
-            server_shutdown(&s->server, CLOSE_KILL);
+            close_with(&s->context, CLOSE_KILL);
         }
         if (policy == CLOSE_KILL && lasts_us > s->grace_us) {
             log_warn("bodies that do not return are left behind");
@@ -73,7 +80,7 @@ static void *closer_thread(void *arg)
             break;
         }
     }
-    http_stop(s->server.http);
+    http_stop(s->http);
     return NULL;
 }
 
@@ -82,10 +89,10 @@ static const char *policy_name(enum close_policy policy)
     return policy == CLOSE_JOIN ? "join" : policy == CLOSE_CANCEL ? "cancel" : "kill";
 }
 
-void server_shutdown(struct server *server, enum close_policy policy)
+static void close_with(struct context *context, enum close_policy policy)
 {
-    struct serving *s = (struct serving *)server;
-    atomic_store(&server->closing, true);
+    struct server *s = (struct server *)context;
+    atomic_store(&context->closing, true);
     pthread_mutex_lock(&s->lock);
     bool stronger = !s->closing || policy > s->policy;
     bool start = !s->closing;
@@ -94,21 +101,21 @@ void server_shutdown(struct server *server, enum close_policy policy)
         s->policy_since_us = clock_mono_us();
     }
     if (start) {
-        s->timeout_us = server->config->shutdown_timeout_ms * 1000;
-        s->grace_us = (server->config->kill_grace_ms + KILL_EXTRA_MS) * 1000;
+        s->timeout_us = s->config->shutdown_timeout_ms * 1000;
+        s->grace_us = (s->config->kill_grace_ms + KILL_EXTRA_MS) * 1000;
     }
     s->closing = true;
     pthread_mutex_unlock(&s->lock);
     if (stronger) {
         log_info("closing", LOG_STR("policy", policy_name(policy)));
-        runner_close_with(server->runner, policy);
+        runner_close_with(context->runner, policy);
     }
     if (!start)
         return;
     s->closer_started = pthread_create(&s->closer, NULL, closer_thread, s) == 0;
     if (!s->closer_started) {
         log_error("no thread to close with; stopping at once");
-        http_stop(server->http);
+        http_stop(s->http);
     }
 }
 
@@ -153,46 +160,83 @@ static void warn_of_restart(const struct config *old, const struct config *new)
             log_warn("a changed key waits for a restart", LOG_STR("key", keys[i].key));
 }
 
-/* SIGHUP: tasks, tokens, limits and the log change; a faulty file changes nothing. */
-static void reload(struct serving *s)
+static struct server *server_of(struct http_job *job)
 {
-    struct server *server = &s->server;
+    return (struct server *)((char *)job - offsetof(struct server, reload.job));
+}
+
+/* The file, the modules it names, the tasks' numbers in the database. */
+static void read_anew(struct http_job *job, struct reader *reader)
+{
+    (void)reader;
+    struct server *s = server_of(job);
     struct faults faults = {0};
-    struct reason why;
     struct config *config = config_load(s->flags, &faults);
     if (config)
         registry_load(config->registry, &faults);
     struct attempt_limits limits = config ? limits_of(config) : (struct attempt_limits){0};
+    s->reload.config = NULL;
     if (!config || faults.total) {
         log_faults(&faults);
         log_error("the configuration has faults; nothing was changed");
         config_free(config);
-    } else if (runner_set_registry(server->runner, config->registry, &limits) != OK) {
+    } else if (runner_set_registry(s->context.runner, config->registry, &limits) != OK) {
         log_error("the tasks could not be written to the database; nothing was changed");
         config_free(config);
     } else {
-        if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
-            log_error("the log stays as it was", LOG_STR("reason", why.text));
-        store_set_retain_max(server->store, config->retain_max);
-        runner_prune(server->runner);
-        warn_of_restart(server->config, config);
-        config_unref(server->config);
-        server->config = config;
-        log_info("reloaded", LOG_INT("tasks", registry_count(config->registry)));
+        s->reload.config = config;
     }
     faults_release(&faults);
 }
 
+static void adopt(struct server *s, struct config *config)
+{
+    struct reason why;
+    if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
+        log_error("the log stays as it was", LOG_STR("reason", why.text));
+    store_set_retain_max(s->context.store, config->retain_max);
+    runner_prune(s->context.runner);
+    warn_of_restart(s->config, config);
+    config_unref(s->config);
+    s->config = config;
+    http_set_config(s->http, config);
+    log_info("reloaded", LOG_INT("tasks", registry_count(config->registry)));
+}
+
+static void reload(struct server *s);
+
+static void reloaded(struct http_job *job)
+{
+    struct server *s = server_of(job);
+    if (s->reload.config)
+        adopt(s, s->reload.config);
+    s->reload.under_way = false;
+    if (s->reload.wanted && !atomic_load(&s->context.closing))
+        reload(s);
+}
+
+/* SIGHUP: tasks, tokens, limits and the log change; a faulty file changes nothing. */
+static void reload(struct server *s)
+{
+    s->reload.wanted = s->reload.under_way;
+    if (s->reload.under_way)
+        return;
+    s->reload.under_way = true;
+    s->reload.job.run = read_anew;
+    s->reload.job.finish = reloaded;
+    http_do(s->http, &s->reload.job);
+}
+
 static void on_signal(void *context)
 {
-    struct serving *s = context;
+    struct server *s = context;
     struct signalfd_siginfo info;
     if (read(s->signals, &info, sizeof info) != sizeof info)
         return;
     if (info.ssi_signo == SIGHUP)
         reload(s);
     else
-        server_shutdown(&s->server, s->signal_count++ ? CLOSE_KILL : CLOSE_CANCEL);
+        close_with(&s->context, s->signal_count++ ? CLOSE_KILL : CLOSE_CANCEL);
 }
 
 static int block_signals(void)
@@ -211,16 +255,16 @@ static int block_signals(void)
 
 static void on_committed(void *context, const struct change *changes, int count)
 {
-    struct server *server = context;
-    statistics_changed(server->statistics, changes, count, clock_now_ms());
-    waits_changed(server->waits, changes, count);
+    struct server *s = context;
+    statistics_changed(s->context.statistics, changes, count, clock_now_ms());
+    await_announce(s->context.topics, changes, count);
 }
 
 static void on_flushed(void *context)
 {
-    struct server *server = context;
-    if (server->http)
-        http_flush(server->http);
+    struct server *s = context;
+    if (s->http)
+        http_flush(s->http);
 }
 
 /* --- life ------------------------------------------------------------------------------ */
@@ -242,57 +286,56 @@ static char *journal_path(const struct config *config)
     return buf_take(&path);
 }
 
-static enum err open_all(struct serving *s, int *port, struct reason *why)
+static enum err open_all(struct server *s, int *port, struct reason *why)
 {
-    struct server *server = &s->server;
-    struct config *config = server->config;
+    struct context *context = &s->context;
+    struct config *config = s->config;
     char *journal = journal_path(config);
     struct store_options store = {.url = config->store, .retain_max = config->retain_max};
-    enum err err = store_open(&store, &server->store, why);
+    enum err err = store_open(&store, &context->store, why);
     struct runner_options runner = {
-        .store = server->store,
+        .store = context->store,
         .registry = config->registry,
         .slots = config->slots,
         .limits = limits_of(config),
         .journal_path = journal,
     };
+    struct http_options http = {
+        .routes = server_routes, .context = context, .config = config, .store = context->store};
     if (err == OK)
-        err = runner_open(&runner, &server->runner, why);
+        err = runner_open(&runner, &context->runner, why);
     if (err == OK)
-        store_listen(server->store, &(struct store_listener){on_committed, NULL, on_flushed, server});
+        store_listen(context->store, &(struct store_listener){on_committed, NULL, on_flushed, s});
     if (err == OK)
-        err = reader_open(server->store, &server->reader, why);
+        err = http_open(&http, &s->http, port, why);
     if (err == OK)
-        err = http_open(server, &server->http, port, why);
+        err = store_start(context->store, why);
     if (err == OK)
-        err = store_start(server->store, why);
-    if (err == OK)
-        err = runner_start(server->runner, why);
+        err = runner_start(context->runner, why);
     free(journal);
     return err;
 }
 
 /* The committer ends first: its last callbacks wake requests that the loop
  * still holds. */
-static void close_all(struct serving *s)
+static void close_all(struct server *s)
 {
-    struct server *server = &s->server;
+    struct context *context = &s->context;
     if (s->left_behind)
-        runner_abandon(server->runner);
-    if (server->store)
-        store_stop(server->store);
+        runner_abandon(context->runner);
+    if (context->store)
+        store_stop(context->store);
     if (s->left_behind) { /* the threads of those bodies still use what would be freed */
         log_close();
         _exit(0);
     }
-    http_close(server->http);
-    runner_free(server->runner);
-    reader_close(server->reader);
-    store_close(server->store);
-    waits_free(server->waits);
-    statistics_free(server->statistics);
-    cache_free(server->cache);
-    config_unref(server->config);
+    http_close(s->http);
+    runner_free(context->runner);
+    store_close(context->store);
+    topics_free(context->topics);
+    statistics_free(context->statistics);
+    config_unref(s->config);
+    close(s->signals);
 }
 
 static void announce(const struct config *config, int port)
@@ -315,69 +358,41 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int serve(struct serving *s)
+static enum err serve(struct server *s, struct faults *faults, struct reason *why)
 {
-    struct reason why = {""};
-    struct faults faults = {0};
-    struct server *server = &s->server;
-    int port, status = 1;
-    registry_load(server->config->registry, &faults);
-    if (faults.total) {
-        cli_print_faults(server->config->file, &faults);
-        goto out;
-    }
+    int port;
+    registry_load(s->config->registry, faults);
+    if (faults->total)
+        return ERR_INVALID;
     journal_install_handlers();
-    server->waits = waits_new();
-    server->statistics = statistics_new();
-    server->cache = cache_new();
-    server->started_at = clock_now_ms();
-    if (open_all(s, &port, &why) != OK) {
-        fprintf(stderr, "errand: %s\n", why.text);
-        goto out;
-    }
-    http_watch(server->http, s->signals, on_signal, s);
-    announce(server->config, port);
-    http_run(server->http);
+    enum err err = open_all(s, &port, why);
+    if (err != OK)
+        return err;
+    http_watch(s->http, s->signals, on_signal, s);
+    announce(s->config, port);
+    http_run(s->http);
     if (s->closer_started)
         pthread_join(s->closer, NULL);
-    status = 0;
     log_info("stopped");
-out:
-    faults_release(&faults);
-    close_all(s);
-    return status;
+    return OK;
 }
 
-int cli_serve(int argc, char **argv)
+enum err server_run(struct config *config, const struct config_flags *flags, struct faults *faults,
+                    struct reason *why)
 {
-    static const char *const allowed[] = {"--config",        "--listen",    "--store",
-                                          "--slots",         "--log-level", "--log-format",
-                                          "--log-directory", "--insecure",  NULL};
-    struct options options;
-    struct reason why;
-    if (!cli_options(argc, argv, allowed, &options))
-        return 2;
-    if (options.help)
-        return cli_help(argc, argv);
-    if (options.argument_count) {
-        fprintf(stderr, "errand serve: unexpected argument %s; see errand help\n", options.arguments[0]);
-        return 2;
-    }
-    struct serving s = {.flags = &options.flags, .lock = PTHREAD_MUTEX_INITIALIZER};
-    s.server.config = cli_config(&options.flags);
-    if (!s.server.config)
-        return 2;
-    if (log_open(s.server.config->log_level, s.server.config->log_format, s.server.config->log_directory, &why) !=
-        OK) {
-        fprintf(stderr, "errand: %s\n", why.text);
-        config_free(s.server.config);
-        return 1;
-    }
-    warn_if_open(s.server.config);
+    struct server s = {
+        .context = {.topics = topics_new(),
+                    .statistics = statistics_new(),
+                    .started_at = clock_now_ms(),
+                    .shutdown = close_with},
+        .config = config,
+        .flags = flags,
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+    };
+    warn_if_open(config);
     s.signals = block_signals();
     raise_descriptor_limit();
-    int status = serve(&s);
-    close(s.signals);
-    log_close();
-    return status;
+    enum err err = serve(&s, faults, why);
+    close_all(&s);
+    return err;
 }

@@ -1,28 +1,16 @@
-/* The server: what its parts share. One struct, made by serve.c, known to every
- * handler as rq->server. */
+/* The server: what puts the rooms together. */
 #pragma once
 
-#include "server/config.h"
-#include "server/http.h"
-#include "server/waits.h"
-#include "store/store.h"
-#include "workers/runner.h"
+#include "server/config/config.h"
+#include "server/http/http.h"
 
-#include <stdatomic.h>
+/* Every route there is: routes.c. */
+extern const struct route server_routes[];
 
-struct server {
-    struct config *config; /* the HTTP thread's; SIGHUP replaces it */
-    struct store *store;
-    struct runner *runner;
-    struct http *http;
-    struct reader *reader; /* the HTTP thread's own connection */
-    struct waits *waits;
-    struct statistics *statistics;
-    struct http_cache *cache;
-    int64_t started_at;
-    atomic_bool closing; /* submissions get 503 */
-};
-
-/* Stops it as POST /shutdown and signals do: any thread, but the first time the
- * HTTP thread; a stronger policy replaces a weaker one. */
-void server_shutdown(struct server *server, enum close_policy policy);
+/* Opens everything, prints where it listens, serves until it is told to stop,
+ * and closes everything. Takes the configuration; `flags` is for reloads. An
+ * error comes with faults of the configuration, or else with a reason.
+ *
+ * Call before any other thread is there: signals are blocked first. */
+MUST_USE enum err server_run(struct config *config, const struct config_flags *flags, struct faults *faults,
+                             struct reason *why);

@@ -55,6 +55,7 @@ struct db {
     enum db_mode mode;
     struct db_cached *cache; /* statements by the address of their text */
     int cache_size, cache_used;
+    int64_t steps; /* calls of db_step() */
 };
 
 struct db_stmt {
@@ -138,6 +139,7 @@ MUST_USE enum err db_number(struct db *db, int64_t *out, int64_t missing, const 
  * the columns (from 0) can be read; spans live until the next step or reset. */
 static inline MUST_USE enum err db_step(struct db_stmt *s, bool *row)
 {
+    s->db->steps++;
     return s->driver->step(s, row);
 }
 static inline bool db_is_null(struct db_stmt *s, int c)

@@ -33,6 +33,16 @@ void reader_close(struct reader *reader)
     free(reader);
 }
 
+void reader_be_brief(struct reader *reader)
+{
+    reader->brief = true;
+}
+
+int64_t reader_steps(const struct reader *reader)
+{
+    return reader->db->steps;
+}
+
 enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out)
 {
     struct db_stmt *stmt =
@@ -112,6 +122,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         return err;
     out->args = db_span(stmt, ROW_ARGS);
     out->result = db_span(stmt, ROW_RESULT);
+    if (reader->brief && (flags & (FLAG_ARGS_OUTSIDE | FLAG_RESULT_OUTSIDE)))
+        return ERR_LIMIT;
     if (flags & FLAG_ARGS_OUTSIDE)
         err = outside(reader, out->id, PAYLOAD_ARGS, &reader->args, &out->args);
     if (err == OK && (flags & FLAG_RESULT_OUTSIDE) && out->status == STATUS_SUCCEEDED)

@@ -12,6 +12,13 @@ struct reader;
 MUST_USE enum err reader_open(struct store *store, struct reader **out, struct reason *why);
 void reader_close(struct reader *reader); /* takes NULL */
 
+/* For a thread that must not be held up: from now on a row of which something
+ * stands outside it is ERR_LIMIT with VIEW_FULL. Other readers have no such limit. */
+void reader_be_brief(struct reader *reader);
+
+/* How many rows it has stepped over so far, ends of results included. */
+int64_t reader_steps(const struct reader *reader);
+
 enum view { VIEW_BASIC /* without args and result */, VIEW_FULL };
 
 /* A row. Spans live until the next call on the reader, or until the row

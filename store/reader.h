@@ -18,6 +18,7 @@ struct reader {
     struct buf args, result, note; /* what stood outside the row */
     struct query queries[QUERIES_KEPT];
     int query_count;
+    bool brief;
     struct buf row; /* the bytes of the last reader_get() */
 };
 

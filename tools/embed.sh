@@ -27,7 +27,7 @@ migrations() {
 }
 
 assets() {
-    echo '#include "server/assets.h"'
+    echo '#include "server/resources/assets.h"'
     for pair; do
         name=${pair%%=*}
         file=${pair#*=}
@@ -45,7 +45,7 @@ version() {
     commit=${ERRAND_COMMIT-}
     [ -n "$commit" ] || commit=$(GIT_OPTIONAL_LOCKS=0 GIT_CEILING_DIRECTORIES=$(dirname "$PWD") \
         git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null) || commit=unknown
-    echo '#include "server/version.h"'
+    echo '#include "server/resources/version.h"'
     echo
     echo "const char errand_version[] = \"$(cat VERSION)\";"
     echo "const char errand_commit[] = \"$commit\";"

@@ -1,5 +1,7 @@
 #!/bin/bash
-# Proves that includes point one way and that each outside library has one home.
+# Proves that includes point one way: from room to room, among headers without
+# a circle, and in base/ and server/ also among files, a file being its .c and
+# its .h together; and that each outside library has one home.
 #
 #   tools/layers.sh [FOLDER]     a tree like this one; here, unless given
 set -euo pipefail
@@ -9,7 +11,7 @@ cd "${1:-$(dirname "$0")/..}"
 find base store workers server tests examples tools -name '*.[ch]' 2>/dev/null | sort |
     xargs -r grep -nHE '^[[:space:]]*#[[:space:]]*include' | awk '
 BEGIN {
-    # folder, or a room in it with a rule of its own: what it may include
+    # room: what it may include; a folder without a line of its own belongs to the one above it
     below["base"] = "base"
     below["store"] = "base store"
     below["workers/sdk"] = "workers/sdk"
@@ -17,25 +19,30 @@ BEGIN {
     below["workers/kinds"] = "base workers/tasks workers/kinds workers/sdk workers/journal.h"
     below["workers/queue"] = "base store workers/tasks workers/queue"
     below["workers"] = "base store workers"
-    below["server"] = "base store workers server"
+    below["server/config"] = "base workers server/config"
+    below["server/http"] = "base store server/config server/http"
+    below["server/resources"] = "base store workers server/config server/http server/resources"
+    below["server"] = "base store workers server/config server/http server/resources server"
+    below["server/cli"] = "base store workers server/config server/http server/resources server server/cli"
     # header: where alone it may be included, as an anchored pattern of files
     home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
     home["store/reader.h"] = home["store/tx.h"] = home["store/transition.h"] = "(tests/)?store/.*"
     home["store/follow_up.h"] = "(tests/)?store/.*"
     home["workers/kinds/kinds.h"] = "workers/kinds/kinds[.]c|workers/[^/]*|(server|tests)/.*"
-    library["microhttpd.h"] = "server/http[a-z_]*[.][ch]"
+    home["server/http/internal.h"] = "server/http/.*"
+    library["microhttpd.h"] = "server/http/[a-z_]*[.][ch]"
     library["sqlite3.h"] = "store/drivers/sqlite[.]c"
     library["libpq-fe.h"] = "store/drivers/postgres[.]c"
     library["yaml.h"] = "base/yaml[.]c"
     library["nettle/"] = "base/digest[.]c"
     library["dlfcn.h"] = "workers/kinds/native[.]c"
-    library["curl/"] = "workers/kinds/http([.]|/).*|server/client[a-z_]*[.]c"
+    library["curl/"] = "workers/kinds/http([.]|/).*|server/cli/client[a-z_]*[.]c"
 }
 function fault(text) {
     print place ": " text
     faults++
 }
-# The innermost of the folders above that the file is in, "" if in none.
+# The innermost of the rooms above that the file is in, "" if in none.
 function room_of(path) {
     while (sub("/[^/]*$", "", path))
         if (path in below)
@@ -56,24 +63,55 @@ function kind_of(path) {
     sub("[./].*", "", path)
     return path ~ "^(kinds?|attempt)$" ? "" : path
 }
+# The file without its ending. What is internal to several files is no file of its own here.
+function whole(path) {
+    sub(/[.][ch]$/, "", path)
+    return path ~ /internal$/ ? "" : path
+}
+function arrow(from, to) {
+    if (from == to || !from || !to || (from, to) in where)
+        return
+    where[from, to] = place
+    includes[from] = includes[from] " " to
+    if (!(from in state))
+        nodes[++node_count] = from
+    state[from] = ""
+}
+# Walks from a file along its includes; a file met on its own way closes a circle.
+function walk(node, way,    i, n, next_nodes) {
+    state[node] = "on the way"
+    n = split(includes[node], next_nodes, " ")
+    for (i = 1; i <= n; i++) {
+        if (state[next_nodes[i]] == "on the way") {
+            place = where[node, next_nodes[i]]
+            fault("closes a circle: " substr(way " " node, index(way " " node " ", " " next_nodes[i] " ") + 1) " " next_nodes[i])
+        } else if (state[next_nodes[i]] == "") {
+            walk(next_nodes[i], way " " node)
+        }
+    }
+    state[node] = "done"
+}
 {
     split($0, part, ":")
     file = part[1]
     place = part[1] ":" part[2]
     room = room_of(file)
-    ours = room != ""
     checked++
     if (match($0, /"[^"]*"/)) {
         header = substr($0, RSTART + 1, RLENGTH - 2)
-        if (ours && header !~ "/")
+        if (room && header !~ "/")
             fault("include by path, not \"" header "\"")
-        else if (ours && !may_include(room, header))
+        else if (room && !may_include(room, header))
             fault(room "/ must not include \"" header "\"")
-        if (ours && kind_of(header) != "" && kind_of(header) != kind_of(file))
+        if (room && kind_of(header) != "" && kind_of(header) != kind_of(file))
             fault("\"" header "\" is for the kind " kind_of(header) " only")
         if (header in home && file !~ "^(" home[header] ")$")
             fault("\"" header "\" is for " home[header] " only")
-    } else if (ours && match($0, /<[^>]*>/)) {
+        if (room && file ~ /[.]h$/)
+            arrow(file, header)
+        if (room ~ "^(base|server)")
+            arrow(whole(file), whole(header))
+    } else if (room && match($0, /<[^>]*>/)) {
         header = substr($0, RSTART + 1, RLENGTH - 2)
         for (name in library)
             if ((header == name || (name ~ "/$" && index(header, name) == 1)) && file !~ "^(" library[name] ")$")
@@ -81,9 +119,12 @@ function kind_of(path) {
     }
 }
 END {
+    for (k = 1; k <= node_count; k++)
+        if (state[nodes[k]] == "")
+            walk(nodes[k], "")
     if (!checked)
         fault("no includes found: wrong folder?")
     else if (!faults)
-        print checked " includes, all in order"
+        print checked " includes, all in order and without a circle"
     exit faults > 0
 }'

@@ -484,6 +484,8 @@ void support_end(void)
     for (int i = 0; i < server_count; i++) {
         if (servers[i]->pid > 0)
             end_server(servers[i]->pid);
+        cr_expect_null(strstr(server_log(servers[i]), "too much was read"),
+                       "something long ran on the loop's thread");
         if (!failed || !getenv("ERRAND_KEEP"))
             remove_folder(servers[i]->folder);
     }

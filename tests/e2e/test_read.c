@@ -298,6 +298,37 @@ Test(read, tasks_show_their_definition_and_their_counts)
     EXPECT_TEXT(EXPECT(get(s, "/tasks/say"), 200), "oldest_queued_at", text_of(queued, "created_at"));
 }
 
+/* It merges at most 64 streams, and then scans: with half a million rows that
+ * held up everybody for 357 ms. */
+Test(read, a_list_of_many_tasks_and_priorities_holds_up_nobody)
+{
+    enum { TASK_COUNT = 70, LATER = 3000 };
+    char *config = format("tasks:\n  later: {kind: command, run: [echo]}\n"), *lines = format("\n");
+    for (int i = 0; i < TASK_COUNT; i++) {
+        config = format("%s  t%d: {kind: command, run: [echo]}\n", config, i);
+        for (int priority = 0; priority < 2; priority++)
+            lines = format("%s{\"task\": \"t%d\", \"priority\": %d}\n", lines, i, priority);
+    }
+    struct server *s = serve(config);
+    EXPECT(post(s, "/pause", NULL), 200);
+    EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
+    static const char later[] = "{\"task\": \"later\", \"delay\": \"1h\"}\n";
+    char *many = calloc(LATER, sizeof later);
+    for (int i = 0; i < LATER; i++)
+        strcat(many + i * strlen(later), later);
+    EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", many), 200);
+    int count = 0;
+    for (const char *cursor = ""; cursor;) {
+        struct reply *r = EXPECT(get(s, "/invocations?status=queued&limit=50&cursor=%s", cursor), 200);
+        for (const cJSON *item = field(r, "items.0"); item; item = item->next, count++)
+            cr_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItem(item, "status")), "queued");
+        cursor = cJSON_IsString(field(r, "next")) ? text_of(r, "next") : NULL;
+    }
+    cr_assert_eq(count, 2 * TASK_COUNT);
+    EXPECT_NUMBER(EXPECT(get(s, "/tasks/t0"), 200), "counts.queued", 2);
+    REQUIRE(!strstr(server_log(s), "too much was read"), "%s", server_log(s));
+}
+
 Test(read, stats_count_what_happened)
 {
     struct server *s = serve(TASKS);

@@ -77,6 +77,28 @@ Test(streams, prefer_wait_answers_a_submission_with_its_result)
     REQUIRE(!header(r, "Preference-Applied"), "%s", r->head);
 }
 
+Test(streams, a_minimal_answer_is_the_id_and_the_status)
+{
+    static const char body[] = "{\"task\": \"echo\", \"args\": 5, \"key\": \"k\"}";
+    struct server *s = serve(TASKS);
+    struct reply *r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: return=minimal\r\n", body), 201);
+    char *id = strdup(text_of(r, "id"));
+    cr_assert_str_eq(r->body, format("{\"id\":\"%s\",\"status\":\"queued\"}", id));
+    cr_assert_str_eq(header(r, "Preference-Applied"), "return=minimal");
+    cr_assert_str_eq(header(r, "Location"), format("/invocations/%s", id));
+    final(s, id);
+    r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: wait=5, return=minimal\r\n", body), 200);
+    cr_assert_str_eq(r->body, format("{\"id\":\"%s\",\"status\":\"succeeded\"}", id));
+    cr_assert_str_eq(header(r, "Preference-Applied"), "return=minimal, wait=5");
+    r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: return=minimal, wait=30\r\n", "{\"task\": \"fail\"}"), 201);
+    EXPECT_TEXT(r, "status", "failed");
+    REQUIRE(!field(r, "error"), "%s", r->body);
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", JSON "Prefer: return=minimal\r\n", "{}"), 422, "invalid-request");
+    r = EXPECT(ask(s, "POST", "/tasks", JSON "Prefer: return=representation\r\n", body), 200);
+    EXPECT_NUMBER(r, "result", 5);
+    REQUIRE(!header(r, "Preference-Applied"), "%s", r->head);
+}
+
 Test(streams, a_client_that_leaves_cancels_nothing)
 {
     struct server *s = serve(TASKS);

@@ -1,7 +1,7 @@
 /* A configuration from anywhere: it is read or refused, and a refusal says
  * why. The tasks that are read can be found, shown and bound to. */
 #include "base/json.h"
-#include "server/config.h"
+#include "server/config/config.h"
 
 #include <stdlib.h>
 

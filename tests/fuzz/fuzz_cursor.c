@@ -1,5 +1,5 @@
 /* A cursor has one text, and a text that is none is refused. */
-#include "server/query.h"
+#include "server/http/query.h"
 
 #include <assert.h>
 

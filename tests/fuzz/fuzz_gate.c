@@ -1,6 +1,6 @@
 /* Headers as they come, a line each: whatever stands in them, the gate decides,
  * and nobody passes who is not named in the configuration. */
-#include "server/gate.h"
+#include "server/http/gate.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* Whatever stands in an address is decoded to UTF-8 without NUL, or refused. */
 #include "base/utf8.h"
-#include "server/query.h"
-#include "server/range.h"
+#include "server/http/query.h"
+#include "server/http/range.h"
 
 #include <assert.h>
 

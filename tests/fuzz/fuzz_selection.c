@@ -1,9 +1,9 @@
 /* The `filter` of a body, and the same as a query: they are refused with faults,
  * or they become SQL that a database takes. */
 #include "base/json.h"
-#include "server/fields.h"
-#include "server/query.h"
-#include "server/selection.h"
+#include "base/keys.h"
+#include "server/http/query.h"
+#include "server/resources/selection.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -95,12 +95,12 @@ static void expect_faults(struct faults *faults)
 
 static void read_body(struct span body)
 {
-    static const struct field whole[] = {{.name = "filter", .type = FIELD_OTHER, .read = selection_read}, {0}};
+    static const struct key whole[] = {{.name = "filter", .type = KEY_OTHER, .read_json = selection_read}, {0}};
     struct faults faults = {0};
     struct buf arena = {0};
-    struct fields in = {&faults, &arena};
+    struct keys_json in = {&faults, &arena};
     struct selection s = selection();
-    fields_read(&in, NULL, body, whole, &s);
+    keys_read_json(&in, NULL, body, whole, &s);
     if (!faults.total)
         expect_rows(&s.filter);
     expect_faults(&faults);

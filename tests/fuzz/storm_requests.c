@@ -725,6 +725,8 @@ static void add_header(struct maker *m, struct buf *out, struct plan *plan)
         "Prefer: wait=x",
         "Prefer: wait=",
         "Prefer: ;;wait=0.005;a",
+        "Prefer: return=minimal",
+        "Prefer: return=minimal, wait=0.01",
         "Idempotency-Key: ",
         "Idempotency-Key: \xff\xfe",
         "Access-Control-Request-Method: POST",

@@ -1,8 +1,7 @@
-#include "server/cache.h"
-#include "server/etag.h"
-#include "server/http.h"
-#include "server/problem.h"
-#include "server/statistics.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/problem.h"
+#include "server/resources/statistics.h"
 
 #include "base/json.h"
 #include <criterion/criterion.h>
@@ -169,64 +168,64 @@ Test(etag, is_compared_weakly_with_each_of_a_list)
 
 /* --- pages that are kept ------------------------------------------------------------------ */
 
-static void put(struct http_cache *cache, const char *key, const char *tagged, struct span body)
+static void put(struct pages *pages, const char *key, const char *tagged, struct span body)
 {
-    cache_put(cache, span_of(key), span_of(tagged), &(struct cache_page){"application/json", body, "<next>"});
+    pages_put(pages, span_of(key), span_of(tagged), &(struct page){"application/json", body, "<next>"});
 }
 
 Test(cache, a_page_is_found_while_nothing_changed)
 {
-    struct http_cache *cache = cache_new();
-    struct cache_page page;
-    put(cache, "/a", "1", SPAN("one"));
-    cr_expect(cache_find(cache, SPAN("/a"), SPAN("1"), &page));
+    struct pages *pages = pages_new();
+    struct page page;
+    put(pages, "/a", "1", SPAN("one"));
+    cr_expect(pages_find(pages, SPAN("/a"), SPAN("1"), &page));
     cr_expect(span_is(page.body, "one"));
     cr_expect_str_eq(page.link, "<next>");
-    cr_expect_not(cache_find(cache, SPAN("/a"), SPAN("2"), &page));
-    cr_expect_not(cache_find(cache, SPAN("/b"), SPAN("1"), &page));
-    put(cache, "/a", "2", SPAN("two"));
-    cr_expect_not(cache_find(cache, SPAN("/a"), SPAN("1"), &page));
-    cr_expect(cache_find(cache, SPAN("/a"), SPAN("2"), &page) && span_is(page.body, "two"));
-    cache_free(cache);
+    cr_expect_not(pages_find(pages, SPAN("/a"), SPAN("2"), &page));
+    cr_expect_not(pages_find(pages, SPAN("/b"), SPAN("1"), &page));
+    put(pages, "/a", "2", SPAN("two"));
+    cr_expect_not(pages_find(pages, SPAN("/a"), SPAN("1"), &page));
+    cr_expect(pages_find(pages, SPAN("/a"), SPAN("2"), &page) && span_is(page.body, "two"));
+    pages_free(pages);
 }
 
 Test(cache, the_page_that_was_not_used_the_longest_goes_first)
 {
-    struct http_cache *cache = cache_new();
-    struct cache_page page;
+    struct pages *pages = pages_new();
+    struct page page;
     char key[16];
-    for (int i = 0; i < CACHE_ENTRIES; i++) {
+    for (int i = 0; i < PAGES_MAX; i++) {
         snprintf(key, sizeof key, "/%d", i);
-        put(cache, key, "1", SPAN("x"));
+        put(pages, key, "1", SPAN("x"));
     }
-    cr_expect(cache_find(cache, SPAN("/0"), SPAN("1"), &page));
-    put(cache, "/new", "1", SPAN("x"));
-    cr_expect(cache_find(cache, SPAN("/0"), SPAN("1"), &page));
-    cr_expect_not(cache_find(cache, SPAN("/1"), SPAN("1"), &page));
-    cr_expect(cache_find(cache, SPAN("/2"), SPAN("1"), &page));
-    cache_free(cache);
+    cr_expect(pages_find(pages, SPAN("/0"), SPAN("1"), &page));
+    put(pages, "/new", "1", SPAN("x"));
+    cr_expect(pages_find(pages, SPAN("/0"), SPAN("1"), &page));
+    cr_expect_not(pages_find(pages, SPAN("/1"), SPAN("1"), &page));
+    cr_expect(pages_find(pages, SPAN("/2"), SPAN("1"), &page));
+    pages_free(pages);
 }
 
 Test(cache, is_bounded_in_bytes)
 {
-    struct http_cache *cache = cache_new();
-    struct cache_page page;
-    char *bytes = calloc(1, CACHE_BODY_MAX + 1);
+    struct pages *pages = pages_new();
+    struct page page;
+    char *bytes = calloc(1, PAGE_BYTES_MAX + 1);
     char key[16];
     int kept = 0;
-    put(cache, "/large", "1", (struct span){bytes, CACHE_BODY_MAX + 1});
-    cr_expect_not(cache_find(cache, SPAN("/large"), SPAN("1"), &page));
-    for (int i = 0; i < CACHE_ENTRIES; i++) {
+    put(pages, "/large", "1", (struct span){bytes, PAGE_BYTES_MAX + 1});
+    cr_expect_not(pages_find(pages, SPAN("/large"), SPAN("1"), &page));
+    for (int i = 0; i < PAGES_MAX; i++) {
         snprintf(key, sizeof key, "/%d", i);
-        put(cache, key, "1", (struct span){bytes, CACHE_BODY_MAX});
+        put(pages, key, "1", (struct span){bytes, PAGE_BYTES_MAX});
     }
-    for (int i = 0; i < CACHE_ENTRIES; i++) {
+    for (int i = 0; i < PAGES_MAX; i++) {
         snprintf(key, sizeof key, "/%d", i);
-        kept += cache_find(cache, span_of(key), SPAN("1"), &page);
+        kept += pages_find(pages, span_of(key), SPAN("1"), &page);
     }
-    cr_expect_eq(kept, CACHE_TOTAL_MAX / CACHE_BODY_MAX);
+    cr_expect_eq(kept, PAGES_BYTES_MAX / PAGE_BYTES_MAX);
     free(bytes);
-    cache_free(cache);
+    pages_free(pages);
 }
 
 /* --- figures ---------------------------------------------------------------------------------- */

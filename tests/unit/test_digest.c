@@ -32,7 +32,7 @@ Test(digest, hex_is_read_in_either_case_and_exact_length)
         {"00fF", true},  {"ABcd", true},   {"", false},
         {"abc", false},  {"abcde", false}, {"abcg", false},
         {"ab c", false}, {"0x12", false},  {"\x10\x11\x12\x13", false},
-        {"@ABC", false},
+        {"@ABC", false}, {"abc ", false},  {" abc", false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint8_t bytes[2];
@@ -42,6 +42,23 @@ Test(digest, hex_is_read_in_either_case_and_exact_length)
     cr_expect(hex_parse(SPAN("A0ff"), bytes, 2));
     cr_expect_eq(bytes[0], 0xA0);
     cr_expect_eq(bytes[1], 0xFF);
+}
+
+Test(digest, base64_is_read_as_it_is_written_and_no_other)
+{
+    static const char *const others[] = {"",    "_",   "_-", "_-8=", "/-8", "_+8", "_-9" /* spare bits */,
+                                         "_ 8", "_-88"};
+    static const uint8_t written[] = {0xFF, 0xEF};
+    uint8_t read[2] = {0};
+    struct buf text = {0};
+    buf_addl(&text, "=");
+    base64url_add(&text, written, 2);
+    cr_expect_str_eq(buf_cstr(&text), "=_-8");
+    cr_expect(base64url_parse(SPAN("_-8"), read, 2));
+    cr_expect_arr_eq(read, written, 2);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        cr_expect_not(base64url_parse(span_of(others[i]), read, 2), "%s", others[i]);
+    buf_release(&text);
 }
 
 Test(digest, random_bytes_fill_everything_and_differ)

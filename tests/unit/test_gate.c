@@ -1,4 +1,4 @@
-#include "server/gate.h"
+#include "server/http/gate.h"
 
 #include <criterion/criterion.h>
 
@@ -159,10 +159,34 @@ Test(gate, prefer_names_the_seconds_to_wait_among_other_preferences)
         {"wait=x", -1},
         {"wait=-1", -1},
         {"wait", -1},
+        {"return=minimal,wait=5", 5000},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(gate_prefer_wait(maybe(rows[i].prefer)), rows[i].ms, "%s: %lld", rows[i].prefer,
                      (long long)gate_prefer_wait(maybe(rows[i].prefer)));
+}
+
+Test(gate, prefer_asks_for_a_minimal_answer)
+{
+    static const struct {
+        const char *prefer;
+        bool minimal;
+    } rows[] = {
+        {NULL, false},
+        {"", false},
+        {"return=minimal", true},
+        {"Return=Minimal", true},
+        {"return=\"minimal\"", true},
+        {"wait=5, return=minimal", true},
+        {"return=minimal; x=y", true},
+        {"return=representation, return=minimal", false}, /* the first counts */
+        {"return=minimally", false},
+        {"noreturn=minimal", false},
+        {"return", false},
+        {"return=", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        cr_expect_eq(gate_prefer_minimal(maybe(rows[i].prefer)), rows[i].minimal, "%s", rows[i].prefer);
 }
 
 Test(gate, headers_are_noted_in_any_case_and_counted)

@@ -211,15 +211,3 @@ Test(log, lines_of_many_threads_do_not_mix_nor_get_lost)
     cr_expect_eq(lines, THREADS * LINES);
     free(text);
 }
-
-Test(log, level_names_are_read)
-{
-    enum log_level level = LOG_LEVEL_DEBUG;
-    cr_expect(log_level_parse(SPAN("error"), &level));
-    cr_expect_eq(level, LOG_LEVEL_ERROR);
-    cr_expect(log_level_parse(SPAN("debug"), &level));
-    cr_expect_eq(level, LOG_LEVEL_DEBUG);
-    cr_expect_not(log_level_parse(SPAN("INFO"), &level));
-    cr_expect_not(log_level_parse(SPAN("warning"), &level));
-    cr_expect_not(log_level_parse(SPAN(""), &level));
-}

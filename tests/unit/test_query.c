@@ -1,5 +1,5 @@
-#include "server/query.h"
-#include "server/range.h"
+#include "server/http/query.h"
+#include "server/http/range.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,6 @@
-#include "server/routing.h"
+#include "server/http/answer.h"
+#include "server/http/routing.h"
+#include "server/server.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -22,7 +24,7 @@ static bool ask(enum method method, const char *path)
     forget();
     asked.method = method;
     asked.path = span_of(path);
-    return routing_find(&asked, &segment, false);
+    return routing_find(server_routes, &asked, &segment, false);
 }
 
 static const char *header(const char *name)
@@ -99,7 +101,7 @@ Test(routing, a_preflight_is_told_what_is_allowed_if_its_origin_is)
         asked.path = SPAN("/tasks");
         if (allowed)
             routing_cors(&asked, SPAN("https://page.example"));
-        cr_expect_not(routing_find(&asked, &segment, true));
+        cr_expect_not(routing_find(server_routes, &asked, &segment, true));
         cr_expect_eq(asked.answer.status, 204);
         cr_expect_str_eq(header("Access-Control-Allow-Origin"), allowed ? "https://page.example" : "");
         cr_expect_eq(strstr(header("Access-Control-Allow-Methods"), "PATCH") != NULL, allowed);

@@ -1,5 +1,5 @@
 #include "base/clock.h"
-#include "server/submission.h"
+#include "server/resources/submission.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "server/view.h"
+#include "server/resources/view.h"
 
 #include "base/id.h"
 #include "base/json.h"
@@ -88,16 +88,6 @@ Test(view, the_basic_view_has_no_payloads)
     free(text);
 }
 
-Test(view, a_line_is_one_line)
-{
-    struct invocation row = {.id = some_id(), .status = STATUS_SUCCEEDED, .args = SPAN("[1,\r\n\"\\n\"]")};
-    struct buf out = {0};
-    view_invocation_line(&out, &row, "add", true);
-    cr_expect(strstr(buf_cstr(&out), "\"args\":[1,  \"\\n\"],"), "%s", out.data);
-    cr_expect_not(strpbrk(out.data, "\r\n"));
-    buf_release(&out);
-}
-
 Test(view, a_name_is_escaped_and_a_broken_text_is_mended)
 {
     struct invocation row = {.id = some_id(), .status = STATUS_RUNNING, .worker = SPAN("a\xFF")};
@@ -141,5 +131,13 @@ Test(view, counts_name_every_status)
     view_counts(&out, counts);
     cr_expect_str_eq(buf_cstr(&out), "\"scheduled\":0,\"queued\":3,\"running\":0,\"succeeded\":0,\"failed\":0,"
                                      "\"cancelled\":9223372036854775807");
+    buf_release(&out);
+}
+
+Test(view, the_minimal_view_is_the_id_and_the_status)
+{
+    struct buf out = {0};
+    view_minimal(&out, 1, STATUS_QUEUED);
+    cr_expect_str_eq(buf_cstr(&out), "{\"id\":\"0000000000001\",\"status\":\"queued\"}");
     buf_release(&out);
 }

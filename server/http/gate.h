@@ -1,0 +1,47 @@
+/* Who may ask what: the checks that come before any handler. Pure.
+ *
+ * A web page elsewhere must not be able to drive the service through a
+ * visitor's browser: the Host must be one of ours (against DNS rebinding), and
+ * a changing request must not come from a foreign Origin. */
+#pragma once
+
+#include "server/config/config.h"
+
+/* The request headers that the server itself looks at. */
+struct headers {
+    struct span host, origin, fetch_site, authorization, content_type, content_length, transfer_encoding, expect;
+    struct span key; /* Idempotency-Key */
+    struct span prefer;
+    struct span preflight_method; /* Access-Control-Request-Method */
+    int content_lengths, hosts;   /* how often they stood there */
+    size_t bytes;                 /* of all headers, these and others */
+};
+
+/* Notes a header if it is one of the above. */
+void headers_note(struct headers *headers, const char *name, size_t name_len, const char *value, size_t value_len);
+
+/* Is the Host (with or without port) loopback's, a literal address, or one of
+ * the configuration's? An absent one (HTTP/1.0) passes. */
+bool gate_host(const struct config *config, struct span host);
+
+/* May a changing request come from there? True without Origin and
+ * Sec-Fetch-Site, from the same host, or from a configured origin. */
+bool gate_origin(const struct config *config, const struct headers *headers);
+
+/* Is that origin among the configured ones (CORS)? */
+bool gate_cors(const struct config *config, struct span origin);
+
+/* The token that the Authorization header carries, compared in constant time;
+ * NULL if it is none. */
+const struct token *gate_token(const struct config *config, struct span authorization);
+
+/* What the type of a body is. */
+enum media { MEDIA_NONE, MEDIA_JSON, MEDIA_NDJSON, MEDIA_OTHER };
+enum media gate_media(struct span content_type);
+
+/* Seconds of `wait=` in a Prefer header (RFC 7240), as milliseconds; -1 if
+ * there is none. */
+int64_t gate_prefer_wait(struct span prefer);
+
+/* Does it say `return=minimal`? */
+bool gate_prefer_minimal(struct span prefer);

@@ -1,0 +1,102 @@
+#include "server/http/routing.h"
+
+#include "server/http/answer.h"
+#include "server/http/query.h"
+
+#include <stdlib.h>
+
+static const char *const method_names[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+
+/* Does the path fit the pattern? Its one variable segment comes back raw. */
+static bool fits(const char *pattern, struct span path, struct span *segment)
+{
+    const char *p = path.p, *end = path.p + path.len;
+    segment->p = NULL;
+    while (*pattern) {
+        if (*pattern == '{') {
+            segment->p = p;
+            while (p < end && *p != '/')
+                p++;
+            segment->len = (size_t)(p - segment->p);
+            if (!segment->len)
+                return false;
+            pattern = strchr(pattern, '}') + 1;
+        } else if (p < end && *p == *pattern) {
+            p++;
+            pattern++;
+        } else {
+            return false;
+        }
+    }
+    return p == end;
+}
+
+static void add_allow(const struct route *routes, struct request *rq)
+{
+    struct buf allow = {0};
+    struct span segment;
+    for (const struct route *route = routes; route->pattern; route++) {
+        if (!fits(route->pattern, rq->path, &segment))
+            continue;
+        buf_addf(&allow, "%s, ", method_names[route->method]);
+        if (route->method == METHOD_GET)
+            buf_addl(&allow, "HEAD, ");
+    }
+    buf_addl(&allow, "OPTIONS");
+    answer_header(rq, "Allow", buf_cstr(&allow));
+    buf_release(&allow);
+}
+
+static void answer_options(const struct route *routes, struct request *rq, bool preflight)
+{
+    bool cors = false;
+    for (int i = 0; i < rq->answer.header_count; i++)
+        cors |= strcmp(rq->answer.headers[i].name, "Access-Control-Allow-Origin") == 0;
+    add_allow(routes, rq);
+    if (preflight && cors) {
+        answer_header(rq, "Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
+        answer_header(rq, "Access-Control-Allow-Headers",
+                      "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Range");
+        answer_header(rq, "Access-Control-Max-Age", "600");
+    }
+    answer_empty(rq, 204);
+}
+
+bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight)
+{
+    bool known = false;
+    struct span raw;
+    for (const struct route *route = routes; route->pattern; route++) {
+        if (!fits(route->pattern, rq->path, &raw))
+            continue;
+        known = true;
+        if (route->method != rq->method)
+            continue;
+        rq->route = route;
+        if (raw.p && !segment_decode(raw, segment)) {
+            answer_problem(rq, 404, "not-found", "the path is badly escaped");
+            return false;
+        }
+        if (raw.p)
+            rq->segment = buf_span(segment);
+        return true;
+    }
+    if (!known)
+        answer_problem(rq, 404, "not-found", "there is no such route; GET /openapi.yaml names them all");
+    else if (rq->method == METHOD_OPTIONS)
+        answer_options(routes, rq, preflight);
+    else {
+        add_allow(routes, rq);
+        answer_problem(rq, 405, "method-not-allowed", "the path does not know this method");
+    }
+    return false;
+}
+
+void routing_cors(struct request *rq, struct span origin)
+{
+    char *text = span_dup(origin);
+    answer_header(rq, "Access-Control-Allow-Origin", text);
+    answer_header(rq, "Access-Control-Expose-Headers", "ETag, Link, Location, Preference-Applied, Retry-After");
+    answer_header(rq, "Vary", "Origin");
+    free(text);
+}

@@ -1,0 +1,12 @@
+/* From a path to its route, and what HTTP says when there is none. */
+#pragma once
+
+#include "server/http/http.h"
+
+/* Finds the route, sets rq->route and rq->segment (decoded into `segment`).
+ * Otherwise answers and returns false: 404, 405 with Allow, OPTIONS (204 with
+ * Allow, and for a CORS preflight what is allowed). */
+bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight);
+
+/* Adds the CORS headers of an allowed origin to whatever will be answered. */
+void routing_cors(struct request *rq, struct span origin);

@@ -1,0 +1,80 @@
+/* Answers on their way out. */
+#include "server/http/internal.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+enum { BLOCK_BYTES = 32768 };
+
+/* A suspended connection does not notice that its client has left; whoever
+ * follows something is looked after each time it would be suspended again. */
+static bool client_left(const struct exchange *exchange)
+{
+    char byte;
+    return exchange->peer && recv(exchange->peer->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* libmicrohttpd asks for the next bytes of a body that is made while it is
+ * sent. Nothing yet: the connection is suspended until something wakes it. */
+static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
+{
+    (void)position;
+    struct exchange *exchange = cls;
+    struct request *rq = &exchange->rq;
+    exchange->http->progress = true;
+    while (exchange->pulled_at == exchange->pulled.len) {
+        exchange->pulled.len = exchange->pulled_at = 0;
+        if (!rq->answer.pull) /* its work failed: the answer is another one, but for that it is too late */
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        enum pull pull = rq->answer.pull(rq, &exchange->pulled);
+        http_check_steps(exchange);
+        if (pull == PULL_END && !exchange->pulled.len)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        if (pull == PULL_WAIT && !exchange->pulled.len && client_left(exchange))
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+        if (pull == PULL_WAIT && !exchange->pulled.len) {
+            http_park(exchange, PHASE_PARKED);
+            return 0;
+        }
+        if (pull == PULL_WORK && !exchange->pulled.len) {
+            http_park_for_work(exchange);
+            return 0;
+        }
+    }
+    size_t n = exchange->pulled.len - exchange->pulled_at;
+    if (n > max)
+        n = max;
+    memcpy(out, exchange->pulled.data + exchange->pulled_at, n);
+    exchange->pulled_at += n;
+    return (ssize_t)n;
+}
+
+static struct MHD_Response *make_response(struct exchange *exchange)
+{
+    struct answer *answer = &exchange->rq.answer;
+    if (answer->pull && !exchange->rq.head) { /* to a HEAD libmicrohttpd would send the end of such a body */
+        exchange->streaming = true;
+        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, pull_bytes, exchange, NULL);
+    }
+    size_t len = answer->body.len;
+    if (!len)
+        return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    return MHD_create_response_from_buffer(len, buf_take(&answer->body), MHD_RESPMEM_MUST_FREE);
+}
+
+enum MHD_Result http_send(struct exchange *exchange)
+{
+    struct answer *answer = &exchange->rq.answer;
+    struct MHD_Response *response = make_response(exchange);
+    if (!response)
+        return MHD_NO;
+    if (answer->content_type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
+    for (int i = 0; i < answer->header_count; i++)
+        MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
+    enum MHD_Result sent = MHD_queue_response(exchange->connection, (unsigned)answer->status, response);
+    MHD_destroy_response(response);
+    exchange->phase = PHASE_SENT;
+    return sent;
+}

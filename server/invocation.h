@@ -1,8 +1,0 @@
-/* GET /invocations/{id} and what hangs on it. */
-#pragma once
-
-#include "server/http.h"
-
-handler_fn invocation_get;
-handler_fn invocation_result;
-handler_fn invocation_attempts;

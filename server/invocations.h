@@ -1,6 +1,0 @@
-/* GET /invocations: pages of them. */
-#pragma once
-
-#include "server/http.h"
-
-handler_fn invocations_list;

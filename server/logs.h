@@ -1,6 +1,0 @@
-/* GET /invocations/{id}/log: what it wrote, whole, in part, or as it comes. */
-#pragma once
-
-#include "server/http.h"
-
-handler_fn logs_get;

@@ -1,0 +1,135 @@
+#include "server/resources/alter.h"
+
+#include "server/http/answer.h"
+#include "base/keys.h"
+#include "server/http/parameters.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
+
+#include <stdlib.h>
+
+struct altering {
+    struct op_alter op;
+    int64_t id;
+};
+
+/* --- what is answered --------------------------------------------------------------- */
+
+/* What each change needs, for the 409 that names it. */
+static const char *const needs[] = {
+    [ALTER_CANCEL] = "it can always be cancelled",
+    [ALTER_RETRY] = "a retry needs one that is failed or cancelled",
+    [ALTER_PATCH] = "PATCH needs one that is scheduled or queued",
+    [ALTER_DELETE] = "DELETE needs one that is succeeded, failed or cancelled; cancel it first",
+};
+
+static void show(struct request *rq)
+{
+    const struct altering *altering = rq->state;
+    resource_show(rq, altering->id, VIEW_FULL);
+}
+
+static enum next altered(struct request *rq)
+{
+    const struct altering *altering = rq->state;
+    const struct op_alter *op = &altering->op;
+    if (op->op.err == ERR_CONFLICT)
+        return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
+    if (op->op.err != OK)
+        return resource_unread(rq, op->op.err);
+    if (op->what == ALTER_DELETE)
+        return answer_empty(rq, 204);
+    rq->work = show;
+    rq->resume = NULL;
+    return resource_show(rq, altering->id, VIEW_FULL);
+}
+
+static struct altering *begin(struct request *rq, enum alter what, int64_t id)
+{
+    struct altering *altering = xcalloc(1, sizeof *altering);
+    rq->state = altering;
+    rq->release = free;
+    altering->id = id;
+    op_alter_init(&altering->op, what, &altering->id, 1);
+    altering->op.op.owner = rq;
+    altering->op.op.done = resource_wake;
+    return altering;
+}
+
+static enum next commit(struct request *rq, struct altering *altering)
+{
+    rq->resume = altered;
+    request_queue(rq, &altering->op.op);
+    return NEXT_COMMIT;
+}
+
+static enum next alter(struct request *rq, enum alter what)
+{
+    int64_t id;
+    if (!resource_id(rq, &id) || !resource_is_plain(rq))
+        return NEXT_ANSWER;
+    return commit(rq, begin(rq, what, id));
+}
+
+enum next alter_cancel(struct request *rq)
+{
+    return alter(rq, ALTER_CANCEL);
+}
+
+enum next alter_retry(struct request *rq)
+{
+    return alter(rq, ALTER_RETRY);
+}
+
+enum next alter_delete(struct request *rq)
+{
+    return alter(rq, ALTER_DELETE);
+}
+
+/* --- PATCH ------------------------------------------------------------------------------ */
+
+struct patch {
+    int priority;
+    int64_t run_at; /* 0: now */
+};
+
+enum { PATCH_PRIORITY = 1 << 0, PATCH_RUN_AT = 1 << 1 };
+
+static const struct key patch_fields[] = {
+    {.name = "priority", .type = KEY_INT, .offset = offsetof(struct patch, priority), .max = PRIORITY_MAX},
+    {.name = "run_at", .type = KEY_TIME, .offset = offsetof(struct patch, run_at), .nullable = true},
+    {0},
+};
+
+/* The bits of what is to change, or 0 with 422 answered. */
+static unsigned read_patch(struct request *rq, struct patch *patch)
+{
+    struct faults faults = {0};
+    struct buf arena = {0};
+    uint64_t given =
+        keys_read_json(&(struct keys_json){&faults, &arena}, NULL, buf_span(&rq->body), patch_fields, patch);
+    if (!given && !faults.total)
+        faults_add(&faults, 0, "", "names nothing to change: priority or run_at");
+    buf_release(&arena);
+    if (!faults.total)
+        return (unsigned)given;
+    answer_bad_body(rq, &faults);
+    return 0;
+}
+
+enum next alter_patch(struct request *rq)
+{
+    struct patch patch = {0};
+    int64_t id;
+    if (!resource_id(rq, &id) || !parameters_are_none(rq))
+        return NEXT_ANSWER;
+    unsigned given = read_patch(rq, &patch);
+    if (!given)
+        return NEXT_ANSWER;
+    struct altering *altering = begin(rq, ALTER_PATCH, id);
+    altering->op.set_priority = given & PATCH_PRIORITY;
+    altering->op.priority = patch.priority;
+    altering->op.set_run_at = (given & PATCH_RUN_AT) != 0;
+    altering->op.run_at = patch.run_at;
+    return commit(rq, altering);
+}

@@ -1,0 +1,189 @@
+#include "server/resources/invocations.h"
+
+#include "base/clock.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
+#include "server/http/query.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
+#include "server/resources/selection.h"
+#include "server/resources/view.h"
+
+#include <stdlib.h>
+
+enum {
+    LIMIT_DEFAULT = 50,
+    LIMIT_MAX = 1000,
+    LIMIT_HERE = 100, /* rows that are read on the HTTP thread at most */
+    LISTING_BYTES_MAX = 8 << 20,
+    SCAN_MAX_US = 50000,
+    LINK_MAX = 4096, /* a longer one is left out: `next` says the same */
+};
+
+struct listing {
+    struct request *rq;
+    struct list_query query;
+    struct buf body;
+    int count;
+    int task; /* of the last row, and its name */
+    const char *task_name;
+};
+
+static void listing_free(void *state)
+{
+    struct listing *listing = state;
+    buf_release(&listing->body);
+    free(listing);
+}
+
+/* --- what is asked -------------------------------------------------------------- */
+
+/* An empty one is the start: clients loop with it. */
+static void read_cursor(struct listing *listing, struct faults *faults)
+{
+    struct span cursor = parameters_get(listing->rq, "cursor");
+    if (cursor.len && !cursor_parse(cursor, &listing->query.cursor))
+        faults_add(faults, 0, "cursor", "is none that this server gave");
+}
+
+static bool read_query(struct listing *listing)
+{
+    static const char *const known[] = {"status",        "task",           "worker", "error", "key",
+                                        "created_after", "created_before", "order",  "view",  "limit",
+                                        "cursor",        "label.",         NULL};
+    static const char *const repeatable[] = {"status", NULL};
+    static const char *const orders[] = {"newest", "oldest", NULL};
+    struct request *rq = listing->rq;
+    struct faults faults = {0};
+    struct selection selection;
+    selection_init(&selection, rq);
+    parameters_check(rq, known, repeatable, &faults);
+    selection_read_query(&selection, rq, &faults);
+    listing->query.filter = selection.filter;
+    listing->query.oldest_first = parameters_word(rq, "order", orders, 0, &faults) == 1;
+    listing->query.view = resource_view(rq, VIEW_BASIC, &faults);
+    listing->query.limit = (int)parameters_int(rq, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &faults);
+    read_cursor(listing, &faults);
+    if (!faults.total)
+        return true;
+    answer_bad_query(rq, &faults);
+    return false;
+}
+
+/* --- the page ------------------------------------------------------------------------ */
+
+static bool add_row(void *context, const struct invocation *row)
+{
+    struct listing *listing = context;
+    size_t start = listing->body.len;
+    if (row->task != listing->task) {
+        listing->task = row->task;
+        listing->task_name = store_task_name(listing->rq->context->store, row->task);
+    }
+    if (listing->count)
+        buf_addc(&listing->body, ',');
+    view_invocation(&listing->body, row, listing->task_name, listing->query.view == VIEW_FULL);
+    if (listing->body.len > LISTING_BYTES_MAX && listing->count) {
+        listing->body.len = start;
+        return false;
+    }
+    listing->count++;
+    return true;
+}
+
+static void add_encoded(struct buf *out, struct span text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~", c)) {
+            buf_addc(out, (char)c);
+        } else {
+            buf_addc(out, '%');
+            buf_addc(out, hex[c >> 4]);
+            buf_addc(out, hex[c & 15]);
+        }
+    }
+}
+
+/* The same query with another cursor. */
+static void add_link(struct request *rq, int64_t next)
+{
+    struct buf link = {0};
+    buf_addl(&link, "</invocations?");
+    for (int i = 0; i < rq->query_count; i++) {
+        if (span_is(rq->query[i].name, "cursor"))
+            continue;
+        add_encoded(&link, rq->query[i].name);
+        buf_addc(&link, '=');
+        add_encoded(&link, rq->query[i].value);
+        buf_addc(&link, '&');
+    }
+    buf_addl(&link, "cursor=");
+    cursor_add(&link, next);
+    buf_addl(&link, ">; rel=\"next\"");
+    if (link.len <= LINK_MAX)
+        answer_header(rq, "Link", buf_cstr(&link));
+    buf_release(&link);
+}
+
+static void read_page(struct request *rq)
+{
+    struct listing *listing = rq->state;
+    int64_t next;
+    buf_addl(&listing->body, "{\"items\":[");
+    enum err err = reader_list(rq->reader, &listing->query, add_row, listing, &next);
+    if (err != OK) {
+        answer_fault(rq, err);
+        return;
+    }
+    if (next) {
+        buf_addl(&listing->body, "],\"next\":\"");
+        cursor_add(&listing->body, next);
+        buf_addl(&listing->body, "\"}");
+        add_link(rq, next);
+    } else {
+        buf_addl(&listing->body, "],\"next\":null}");
+    }
+    answer_json(rq, 200, &listing->body);
+}
+
+/* On a reader thread: rows that no index serves may take long. */
+static void read_long_page(struct request *rq)
+{
+    struct listing *listing = rq->state;
+    listing->query.scan_until_us = clock_mono_us() + SCAN_MAX_US;
+    read_page(rq);
+}
+
+static enum next offer(struct request *rq)
+{
+    freshness_offer(rq);
+    return NEXT_ANSWER;
+}
+
+/* Queued ones are a merge of as many streams as there are pairs of a task and a
+ * priority, and a scan where those are too many. */
+static bool is_short(const struct list_query *query)
+{
+    return query->view == VIEW_BASIC && query->limit <= LIMIT_HERE && filter_is_indexed(&query->filter) &&
+           !(query->filter.statuses & 1u << STATUS_QUEUED);
+}
+
+enum next invocations_list(struct request *rq)
+{
+    struct listing *listing = xcalloc(1, sizeof *listing);
+    rq->state = listing;
+    rq->release = listing_free;
+    listing->rq = rq;
+    if (!read_query(listing) || freshness_unchanged(rq, 0) || freshness_page(rq))
+        return NEXT_ANSWER;
+    if (is_short(&listing->query)) {
+        read_page(rq);
+        return offer(rq);
+    }
+    rq->work = read_long_page;
+    rq->resume = offer;
+    return NEXT_WORK;
+}

@@ -1,0 +1,207 @@
+/* A small log is read at once on a reader thread and sent with its length. A
+ * large one, and one that is followed, is read a piece at a time while it is
+ * sent; no read transaction stays open between two pieces. */
+#include "server/resources/logs.h"
+
+#include "base/clock.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/parameters.h"
+#include "server/http/range.h"
+#include "server/resources/await.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    WHOLE_BYTES_MAX = 1 << 20, /* more is sent in pieces */
+    PIECE_BYTES = 256 << 10,
+    FOLLOW_BYTES = 64 << 10,
+    FOLLOW_WAKE_US = 15 * 1000000, /* a follower that hears nothing is looked after this often */
+};
+
+static const char text_type[] = "text/plain; charset=utf-8";
+
+struct log_state {
+    struct request *rq;
+    int64_t id;
+    int attempt;      /* 0: all */
+    int64_t at, to;   /* of bytes, `to` not included: what is still to be sent */
+    int64_t seq;      /* followed: the last piece that was read */
+    struct buf piece; /* was read and is to be sent */
+    bool over;        /* nothing comes after it */
+    bool looked;      /* followed: it was read after it began to listen */
+    struct listener listener;
+};
+
+static void log_state_free(void *state)
+{
+    struct log_state *log = state;
+    topics_leave(&log->listener);
+    buf_release(&log->piece);
+    free(log);
+}
+
+/* --- what is there ------------------------------------------------------------------ */
+
+/* What was read goes out; only then is more read. */
+static enum pull send_piece(struct request *rq, struct buf *out)
+{
+    struct log_state *log = rq->state;
+    buf_add_span(out, buf_span(&log->piece));
+    log->piece.len = 0;
+    return PULL_MORE;
+}
+
+static void read_piece(struct request *rq)
+{
+    struct log_state *log = rq->state;
+    int64_t left = log->to - log->at, total;
+    enum err err = reader_log(rq->reader, log->id, log->attempt, log->at, left < PIECE_BYTES ? left : PIECE_BYTES,
+                              &log->piece, &total);
+    log->at += (int64_t)log->piece.len;
+    log->over = err != OK || !log->piece.len;
+}
+
+static enum pull pull_piece(struct request *rq, struct buf *out)
+{
+    const struct log_state *log = rq->state;
+    if (log->piece.len)
+        return send_piece(rq, out);
+    if (log->over || log->at >= log->to || rq->gone)
+        return PULL_END;
+    rq->work = read_piece;
+    return PULL_WORK;
+}
+
+/* Says which part is sent; false with 416 answered if there is no such part. */
+static bool settle_range(struct request *rq, struct log_state *log, int64_t total)
+{
+    char text[80];
+    int64_t from, to;
+    /* Our tags are weak, so that an If-Range never holds: then the whole is due. */
+    struct span header = request_header(rq, "If-Range").p ? (struct span){NULL, 0} : request_header(rq, "Range");
+    enum range range = range_parse(header, total, &from, &to);
+    rq->answer.status = range == RANGE_PART ? 206 : 200;
+    log->at = 0;
+    log->to = total;
+    if (range == RANGE_ALL)
+        return true;
+    if (range == RANGE_PART) {
+        snprintf(text, sizeof text, "bytes %" PRId64 "-%" PRId64 "/%" PRId64, from, to, total);
+        answer_header(rq, "Content-Range", text);
+        log->at = from;
+        log->to = to + 1;
+        return true;
+    }
+    snprintf(text, sizeof text, "bytes */%" PRId64, total);
+    answer_header(rq, "Content-Range", text);
+    answer_problem(rq, 416, "range-not-satisfiable", "the log has %" PRId64 " bytes", total);
+    return false;
+}
+
+/* On a reader thread. */
+static void read_log(struct request *rq)
+{
+    struct log_state *log = rq->state;
+    struct reader *reader = rq->reader;
+    struct invocation row;
+    int64_t total = 0;
+    enum err err = reader_get(reader, log->id, VIEW_BASIC, &row);
+    if (err == OK)
+        err = reader_log(reader, log->id, log->attempt, 0, 0, &rq->answer.body, &total);
+    if (err != OK) {
+        resource_unread(rq, err);
+        return;
+    }
+    if (!settle_range(rq, log, total))
+        return;
+    rq->answer.content_type = text_type;
+    if (log->to - log->at > WHOLE_BYTES_MAX)
+        rq->answer.pull = pull_piece;
+    else if (reader_log(reader, log->id, log->attempt, log->at, log->to - log->at, &rq->answer.body, &total) != OK)
+        answer_fault(rq, ERR_DB);
+}
+
+/* --- as it comes ---------------------------------------------------------------------- */
+
+/* On a reader thread: what was written since. The status is read first: if it
+ * is final, the log that is read after it is whole. */
+static void read_new(struct request *rq)
+{
+    struct log_state *log = rq->state;
+    struct invocation row;
+    bool final = reader_get(rq->reader, log->id, VIEW_BASIC, &row) != OK || status_is_final(row.status) ||
+                 (log->attempt && row.attempt > log->attempt);
+    enum err err = reader_log_after(rq->reader, log->id, log->attempt, &log->seq, FOLLOW_BYTES, &log->piece);
+    log->over = err != OK || (final && !log->piece.len);
+}
+
+/* Listens first, then reads: what comes in between is announced. */
+static enum pull listen_and_read(struct request *rq)
+{
+    struct log_state *log = rq->state;
+    topics_leave(&log->listener);
+    topics_listen(rq->context->topics, &log->listener, rq, (struct topic){TOPIC_INVOCATION, log->id});
+    log->looked = true;
+    rq->work = read_new;
+    return PULL_WORK;
+}
+
+static enum pull pull_new(struct request *rq, struct buf *out)
+{
+    struct log_state *log = rq->state;
+    bool looked = log->looked;
+    log->looked = false;
+    if (log->piece.len)
+        return send_piece(rq, out);
+    if (log->over || rq->closing || rq->gone)
+        return PULL_END;
+    if (!looked || !topics_listens(&log->listener)) /* something was announced while it was read */
+        return listen_and_read(rq);
+    rq->deadline_us = clock_mono_us() + FOLLOW_WAKE_US;
+    return PULL_WAIT;
+}
+
+static enum next follow(struct request *rq, struct log_state *log)
+{
+    struct invocation row;
+    enum err err = reader_get(rq->reader, log->id, VIEW_BASIC, &row);
+    if (err != OK)
+        return resource_unread(rq, err);
+    if (!await_may_park(rq))
+        return NEXT_ANSWER;
+    answer_header(rq, "Cache-Control", "no-store");
+    rq->answer.status = 200;
+    rq->answer.content_type = text_type;
+    rq->answer.pull = pull_new;
+    return NEXT_ANSWER;
+}
+
+enum next logs_get(struct request *rq)
+{
+    static const char *const known[] = {"attempt", "follow", NULL};
+    static const char *const truths[] = {"false", "true", NULL};
+    struct faults faults = {0};
+    struct log_state *log = xcalloc(1, sizeof *log);
+    rq->state = log;
+    rq->release = log_state_free;
+    log->rq = rq;
+    if (!resource_id(rq, &log->id))
+        return NEXT_ANSWER;
+    parameters_check(rq, known, NULL, &faults);
+    log->attempt = (int)parameters_int(rq, "attempt", 1, INT32_MAX, 0, &faults);
+    bool followed = parameters_word(rq, "follow", truths, 0, &faults) == 1;
+    if (faults.total)
+        return answer_bad_query(rq, &faults);
+    if (followed)
+        return follow(rq, log);
+    if (freshness_unchanged(rq, 0))
+        return NEXT_ANSWER;
+    answer_header(rq, "Accept-Ranges", "bytes");
+    rq->work = read_log;
+    return NEXT_WORK;
+}

@@ -1,0 +1,223 @@
+#include "server/resources/selection.h"
+
+#include "base/clock.h"
+#include "base/nearest.h"
+#include "base/keys.h"
+#include "server/resources/context.h"
+
+#include <stdlib.h>
+
+enum { TEXT_MAX = 1024 };
+
+void selection_init(struct selection *selection, const struct request *rq)
+{
+    *selection = (struct selection){
+        .registry = rq->config->registry,
+        .store = rq->context->store,
+        .key_owner = rq->token ? span_of(rq->token->name) : SPAN(""),
+    };
+}
+
+/* --- one condition ----------------------------------------------------------------- */
+
+static bool set_status(struct selection *selection, struct span value, struct reason *why)
+{
+    enum status status;
+    if (status_parse(value, &status)) {
+        selection->filter.statuses |= 1u << status;
+        return true;
+    }
+    struct nearest near = nearest_to(value);
+    for (int k = 0; (status = status_at(k)); k++)
+        nearest_try(&near, status_name(status));
+    reason_set(why, "must be scheduled, queued, running, succeeded, failed or cancelled" NEAREST_FORMAT,
+               NEAREST_ARGS(near));
+    return false;
+}
+
+static int find_gone(struct store *store, struct span name)
+{
+    int count, id = -1;
+    struct store_task *tasks = store_tasks(store, &count);
+    for (int i = 0; i < count && id < 0; i++)
+        if (span_is(name, tasks[i].name))
+            id = tasks[i].id;
+    store_tasks_free(tasks, count);
+    return id;
+}
+
+static bool set_task(struct selection *selection, struct span value, struct reason *why)
+{
+    (void)why;
+    const struct task *task = registry_find(selection->registry, value);
+    selection->filter.task = task ? task->id : find_gone(selection->store, value);
+    return true;
+}
+
+static bool set_text(struct span *out, struct span value, struct reason *why)
+{
+    if (value.len == 0 || value.len > TEXT_MAX) {
+        reason_set(why, "must have 1 to %d bytes", TEXT_MAX);
+        return false;
+    }
+    *out = value;
+    return true;
+}
+
+static bool set_worker(struct selection *selection, struct span value, struct reason *why)
+{
+    return set_text(&selection->filter.worker, value, why);
+}
+
+static bool set_error(struct selection *selection, struct span value, struct reason *why)
+{
+    return set_text(&selection->filter.error, value, why);
+}
+
+static bool set_key(struct selection *selection, struct span value, struct reason *why)
+{
+    selection->filter.key_owner = selection->key_owner;
+    return set_text(&selection->filter.key, value, why);
+}
+
+static bool set_time(int64_t *out, struct span value, struct reason *why)
+{
+    int64_t at_ms;
+    if (!time_parse(value, &at_ms)) {
+        reason_set(why, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)");
+        return false;
+    }
+    *out = at_ms > 0 ? at_ms : 1; /* 0 is any time */
+    return true;
+}
+
+static bool set_after(struct selection *selection, struct span value, struct reason *why)
+{
+    return set_time(&selection->filter.created_after, value, why);
+}
+
+static bool set_before(struct selection *selection, struct span value, struct reason *why)
+{
+    return set_time(&selection->filter.created_before, value, why);
+}
+
+static const struct condition {
+    const char *name; /* NULL ends the table */
+    bool (*set)(struct selection *selection, struct span value, struct reason *why);
+} conditions[] = {
+    {"status", set_status}, {"task", set_task},           {"worker", set_worker},         {"error", set_error},
+    {"key", set_key},       {"created_after", set_after}, {"created_before", set_before}, {NULL, NULL},
+};
+
+static bool set_label(struct selection *selection, struct span name, struct span value, struct reason *why)
+{
+    struct filter *filter = &selection->filter;
+    if (filter->label_count == LABELS_MAX) {
+        reason_set(why, "more than %d labels", LABELS_MAX);
+        return false;
+    }
+    filter->label_names[filter->label_count] = name;
+    filter->label_values[filter->label_count++] = value;
+    return true;
+}
+
+/* --- from a body ---------------------------------------------------------------------- */
+
+static void read_one(const struct keys_json *in, const struct keys_place *at, const struct condition *condition,
+                     struct span value, struct selection *selection)
+{
+    struct span text;
+    struct reason why;
+    if (keys_json_text(in, at, value, 0, TEXT_MAX, &text) && !condition->set(selection, text, &why))
+        keys_fault(in, at, "%s", why.text);
+}
+
+static void read_condition(const struct keys_json *in, const struct keys_place *at, struct span value,
+                           void *target)
+{
+    for (const struct condition *c = conditions; c->name; c++)
+        if (json_key_is(at->key, c->name))
+            read_one(in, at, c, value, target);
+}
+
+static void read_statuses(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct keys_place place = {at, {NULL, 0}, 0};
+    struct span item;
+    if (json_type(value) != JSON_ARRAY) {
+        read_one(in, at, &conditions[0], value, target);
+        return;
+    }
+    struct json_iter it = json_iter(value);
+    for (; json_element(&it, &item); place.index++)
+        read_one(in, &place, &conditions[0], item, target);
+    if (place.index == 0)
+        keys_fault(in, at, "must name a status; leave it out for any");
+}
+
+static void read_labels(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct selection *selection = target;
+    struct span key, item;
+    if (json_type(value) != JSON_OBJECT) {
+        keys_fault(in, at, "must be an object of strings");
+        return;
+    }
+    struct json_iter it = json_iter(value);
+    while (json_member(&it, &key, &item)) {
+        struct keys_place place = {at, key, 0};
+        struct span text, name = key;
+        struct reason why;
+        if (memchr(key.p, '\\', key.len)) {
+            size_t start = in->arena->len;
+            json_unescape(key, in->arena);
+            name = (struct span){in->arena->data + start, in->arena->len - start};
+        }
+        if (keys_json_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) &&
+            !set_label(selection, name, text, &why)) {
+            keys_fault(in, at, "%s", why.text);
+            return;
+        }
+    }
+}
+
+void selection_read(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    static const struct key filter_fields[] = {
+        {.name = "status", .type = KEY_OTHER, .read_json = read_statuses},
+        {.name = "task", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "worker", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "error", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "key", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "created_after", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "created_before", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "labels", .type = KEY_OTHER, .read_json = read_labels},
+        {0},
+    };
+    keys_read_json(in, at, value, filter_fields, target);
+}
+
+/* --- from a query ----------------------------------------------------------------------- */
+
+static bool read_param(struct selection *selection, struct span name, struct span value, struct reason *why)
+{
+    static const struct span prefix = {"label.", 6};
+    if (name.len > prefix.len && memcmp(name.p, prefix.p, prefix.len) == 0)
+        return set_label(selection, (struct span){name.p + prefix.len, name.len - prefix.len}, value, why);
+    for (const struct condition *c = conditions; c->name; c++)
+        if (span_is(name, c->name))
+            return c->set(selection, value, why);
+    return true;
+}
+
+void selection_read_query(struct selection *selection, const struct request *rq, struct faults *faults)
+{
+    for (int i = 0; i < rq->query_count; i++) {
+        struct reason why;
+        if (read_param(selection, rq->query[i].name, rq->query[i].value, &why))
+            continue;
+        char *pointer = span_dup(rq->query[i].name);
+        faults_add(faults, 0, pointer, "%s", why.text);
+        free(pointer);
+    }
+}

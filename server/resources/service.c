@@ -1,0 +1,112 @@
+#include "server/resources/service.h"
+
+#include "base/json.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
+#include "server/http/http.h"
+#include "server/http/parameters.h"
+#include "server/resources/assets.h"
+#include "server/resources/context.h"
+#include "server/resources/resource.h"
+#include "server/resources/version.h"
+#include "store/db.h"
+
+/* --- health ------------------------------------------------------------------------ */
+
+static enum next answer_text(struct request *rq, int status, const char *json)
+{
+    struct buf body = {0};
+    buf_adds(&body, json);
+    return answer_json(rq, status, &body);
+}
+
+enum next service_health(struct request *rq)
+{
+    if (!parameters_are_none(rq))
+        return NEXT_ANSWER;
+    return answer_text(rq, 200, "{\"status\":\"ok\"}");
+}
+
+enum next service_ready(struct request *rq)
+{
+    if (!parameters_are_none(rq))
+        return NEXT_ANSWER;
+    bool closing = atomic_load_explicit(&rq->context->closing, memory_order_relaxed);
+    if (!closing && store_healthy(rq->context->store))
+        return answer_text(rq, 200, "{\"status\":\"ok\"}");
+    answer_header(rq, "Retry-After", "1");
+    if (closing)
+        return answer_problem(rq, 503, "closing", "the server is stopping");
+    return answer_problem(rq, 503, "unavailable", "the disk does not take writes; nothing starts until it does");
+}
+
+/* --- what this is -------------------------------------------------------------------- */
+
+enum next service_version(struct request *rq)
+{
+    const struct {
+        const char *name, *text;
+    } parts[] = {
+        {"version", errand_version},
+        {"commit", errand_commit},
+        {"sqlite", db_version()},
+        {"libmicrohttpd", http_library_version()},
+    };
+    struct buf body = {0};
+    if (!parameters_are_none(rq))
+        return NEXT_ANSWER;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        buf_addf(&body, "%c\"%s\":", i ? ',' : '{', parts[i].name);
+        json_add_lossy(&body, span_of(parts[i].text));
+    }
+    buf_addc(&body, '}');
+    return answer_json(rq, 200, &body);
+}
+
+enum next service_openapi(struct request *rq)
+{
+    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0))
+        return NEXT_ANSWER;
+    rq->answer.status = 200;
+    rq->answer.content_type = "application/yaml";
+    buf_add(&rq->answer.body, asset_openapi, asset_openapi_size);
+    return NEXT_ANSWER;
+}
+
+/* --- pausing, stopping ------------------------------------------------------------------ */
+
+static enum next service_paused(struct request *rq)
+{
+    const struct op_pause *op = rq->state;
+    if (op->op.err != OK)
+        return answer_fault(rq, op->op.err);
+    return answer_text(rq, 200, store_paused(rq->context->store) ? "{\"paused\":true}" : "{\"paused\":false}");
+}
+
+enum next service_pause(struct request *rq)
+{
+    return resource_is_plain(rq) ? resource_pause(rq, 0, true, service_paused) : NEXT_ANSWER;
+}
+
+enum next service_resume(struct request *rq)
+{
+    return resource_is_plain(rq) ? resource_pause(rq, 0, false, service_paused) : NEXT_ANSWER;
+}
+
+enum next service_shutdown(struct request *rq)
+{
+    static const char *const known[] = {"policy", NULL};
+    static const char *const policies[] = {
+        [CLOSE_JOIN] = "join", [CLOSE_CANCEL] = "cancel", [CLOSE_KILL] = "kill", NULL};
+    struct faults faults = {0};
+    struct buf body = {0};
+    parameters_check(rq, known, NULL, &faults);
+    int policy = parameters_word(rq, "policy", policies, CLOSE_CANCEL, &faults);
+    if (faults.total)
+        return answer_bad_query(rq, &faults);
+    if (!resource_body_is_empty(rq))
+        return NEXT_ANSWER;
+    rq->context->shutdown(rq->context, (enum close_policy)policy);
+    buf_addf(&body, "{\"policy\":\"%s\"}", policies[policy]);
+    return answer_json(rq, 202, &body);
+}

@@ -1,0 +1,170 @@
+/* Every answer to a submission goes through here: no printf, one pass. */
+#include "server/resources/view.h"
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void add_json(struct buf *out, struct span json)
+{
+    if (json.p)
+        buf_add_span(out, json);
+    else
+        buf_addl(out, "null");
+}
+
+static void add_text(struct buf *out, struct span text)
+{
+    if (text.p)
+        json_add_lossy(out, text);
+    else
+        buf_addl(out, "null");
+}
+
+void view_time(struct buf *out, int64_t at_ms)
+{
+    if (!at_ms) {
+        buf_addl(out, "null");
+        return;
+    }
+    buf_addc(out, '"');
+    time_add(out, at_ms);
+    buf_addc(out, '"');
+}
+
+static void add_duration(struct buf *out, int64_t ms)
+{
+    buf_addc(out, '"');
+    duration_add(out, ms);
+    buf_addc(out, '"');
+}
+
+void view_number(struct buf *out, double value)
+{
+    char text[32];
+    if (!isfinite(value)) {
+        buf_addl(out, "null");
+        return;
+    }
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value)
+            break;
+    }
+    buf_adds(out, text);
+}
+
+static void add_progress(struct buf *out, const struct invocation *row)
+{
+    if (!row->has_progress || !isfinite(row->progress)) {
+        buf_addl(out, "null");
+        return;
+    }
+    buf_addl(out, "{\"value\":");
+    view_number(out, row->progress);
+    buf_addl(out, ",\"note\":");
+    add_text(out, row->progress_note);
+    buf_addc(out, '}');
+}
+
+static void add_status(struct buf *out, enum status status)
+{
+    const char *name = status_name(status);
+    buf_addc(out, '"');
+    buf_adds(out, name ? name : "unknown");
+    buf_addc(out, '"');
+}
+
+void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads)
+{
+    buf_addl(out, "{\"id\":\"");
+    id_add(out, row->id);
+    buf_addl(out, "\",\"task\":");
+    json_add_string(out, span_of(task));
+    buf_addl(out, ",\"status\":");
+    add_status(out, row->status);
+    buf_addl(out, ",\"priority\":");
+    buf_add_int(out, row->priority);
+    if (payloads) {
+        buf_addl(out, ",\"args\":");
+        add_json(out, row->args);
+        buf_addl(out, ",\"result\":");
+        add_json(out, row->result);
+    }
+    buf_addl(out, ",\"error\":");
+    add_json(out, row->error);
+    buf_addl(out, ",\"attempt\":");
+    buf_add_int(out, row->attempt);
+    buf_addl(out, ",\"max_retries\":");
+    buf_add_int(out, row->max_retries);
+    buf_addl(out, ",\"timeout\":");
+    if (row->timeout_ms)
+        add_duration(out, row->timeout_ms);
+    else
+        buf_addl(out, "null");
+    buf_addl(out, ",\"retention\":");
+    add_duration(out, row->retention_ms);
+    buf_addl(out, ",\"created_at\":");
+    view_time(out, id_time_ms(row->id));
+    buf_addl(out, ",\"run_at\":");
+    view_time(out, row->run_at);
+    buf_addl(out, ",\"started_at\":");
+    view_time(out, row->started_at);
+    buf_addl(out, ",\"finished_at\":");
+    view_time(out, row->finished_at);
+    buf_addl(out, ",\"expires_at\":");
+    view_time(out, row->expires_at);
+    buf_addl(out, ",\"cancel_requested_at\":");
+    view_time(out, row->cancel_requested_at);
+    buf_addl(out, ",\"labels\":");
+    add_json(out, row->labels);
+    buf_addl(out, ",\"key\":");
+    add_text(out, row->key);
+    buf_addl(out, ",\"worker\":");
+    add_text(out, row->worker);
+    buf_addl(out, ",\"progress\":");
+    add_progress(out, row);
+    buf_addc(out, '}');
+}
+
+void view_minimal(struct buf *out, int64_t id, enum status status)
+{
+    buf_addl(out, "{\"id\":\"");
+    id_add(out, id);
+    buf_addl(out, "\",\"status\":");
+    add_status(out, status);
+    buf_addc(out, '}');
+}
+
+void view_attempt(struct buf *out, const struct attempt_row *row)
+{
+    buf_addl(out, "{\"attempt\":");
+    buf_add_int(out, row->attempt);
+    buf_addl(out, ",\"status\":");
+    add_status(out, row->status);
+    buf_addl(out, ",\"started_at\":");
+    view_time(out, row->started_at);
+    buf_addl(out, ",\"finished_at\":");
+    view_time(out, row->finished_at);
+    buf_addl(out, ",\"worker\":");
+    add_text(out, row->worker);
+    buf_addl(out, ",\"error\":");
+    add_json(out, row->error);
+    buf_addc(out, '}');
+}
+
+void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS])
+{
+    enum status status;
+    for (int k = 0; (status = status_at(k)); k++) {
+        if (k)
+            buf_addc(out, ',');
+        add_status(out, status);
+        buf_addc(out, ':');
+        buf_add_int(out, counts[status]);
+    }
+}

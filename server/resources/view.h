@@ -1,0 +1,25 @@
+/* Invocations as JSON: the one place that knows the shape. */
+#pragma once
+
+#include "store/store.h"
+
+/* Appends the invocation object: id, task, status, priority, [args, result,]
+ * error, attempt, max_retries, timeout, retention, created_at, run_at,
+ * started_at, finished_at, expires_at, cancel_requested_at, labels, key,
+ * worker, progress. `payloads` false hides args and result (basic view). */
+void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads);
+
+/* {id, status}. */
+void view_minimal(struct buf *out, int64_t id, enum status status);
+
+/* An attempt: {attempt, status, started_at, finished_at, worker, error}. */
+void view_attempt(struct buf *out, const struct attempt_row *row);
+
+/* "scheduled":0,"queued":2,...: every status, without braces. */
+void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS]);
+
+/* A quoted time, null for 0. */
+void view_time(struct buf *out, int64_t at_ms);
+
+/* The fewest digits that read back as the same number; null if it is none. */
+void view_number(struct buf *out, double value);

@@ -1,6 +1,0 @@
-/* GET /stats: counts, rates, latencies. */
-#pragma once
-
-#include "server/http.h"
-
-handler_fn stats_get;

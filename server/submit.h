@@ -1,6 +1,0 @@
-/* POST /tasks with one submission as JSON. */
-#pragma once
-
-#include "server/http.h"
-
-handler_fn submit_one;
