@@ -140,7 +140,7 @@ static void read_keys(struct reading *reading, const cJSON *item, const char *po
 {
     enum { BEFORE = 3 };
     int word, count = BEFORE;
-    struct key_section *sections = xcalloc((size_t)(BEFORE + reading->kind_count), sizeof(*sections));
+    struct key_section *sections = xcalloc(BEFORE + (size_t)reading->kind_count, sizeof(*sections));
     sections[0] = (struct key_section){.keys = reading->kind_keys, .target = &word};
     sections[1] = (struct key_section){.keys = task_keys, .target = task};
     sections[2] = (struct key_section){.keys = task_option_keys, .target = &task->options};
