@@ -49,7 +49,7 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
 {
     enum err err = DB_EXECUTE(tx->db,
                               "UPDATE invocations SET cancel_requested_at = COALESCE(cancel_requested_at, $2), "
-                              "follow = follow | " FOLLOW(CANCEL) " WHERE id = $1 AND status = " STATUS(RUNNING),
+                              "follow = follow | " SQL_FOLLOW_CANCEL " WHERE id = $1 AND status = " SQL_RUNNING,
                               v_int(id), v_int(tx->now));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -77,8 +77,9 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
     return transition_move_due(tx, &(struct move_due){.id = id,
                                                       .from = row->status,
                                                       .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
-                                                      .old_priority = row->priority,
                                                       .set = true,
+                                                      .old_priority = row->priority,
+                                                      .old_run_at = row->run_at,
                                                       .priority = op->set_priority ? op->priority : row->priority,
                                                       .run_at = run_at});
 }

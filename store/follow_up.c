@@ -62,9 +62,12 @@ enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room
 
 /* --- a step ------------------------------------------------------------------------ */
 
+/* Of a kind that this program knows: others wait for the one that does. */
 static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t *id)
 {
-    struct db_stmt *stmt = DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups ORDER BY seq LIMIT 1");
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups WHERE kind <= $1 ORDER BY seq LIMIT 1",
+                 v_int(FOLLOW_UP_REMOVE));
     if (!stmt)
         return ERR_DB;
     bool row;

@@ -112,7 +112,7 @@ MUST_USE enum err meta_set_int(struct db *db, struct span name, int64_t value);
 
 /* What the index invocations_status leaves out, word for word: that is how
  * SQLite knows it. */
-#define STATUS_INDEXED "AND status <> " STATUS(QUEUED) " AND status <> " STATUS(SUCCEEDED)
+#define STATUS_INDEXED "AND status <> " SQL_QUEUED " AND status <> " SQL_SUCCEEDED
 
 /* The columns that row_read() reads, for `FROM invocations i`. */
 #define ROW_COLUMNS                                                                                          \

@@ -28,9 +28,8 @@ struct scan {
     int64_t low, high; /* exclusive bounds of the ids */
 };
 
-#define OF_STATUS(name)                                                                                           \
-    "invocations i WHERE i.status = " STATUS(name) " AND i.status <> " STATUS(QUEUED) " AND i.status <> " STATUS( \
-        SUCCEEDED)
+#define OF_STATUS(name) \
+    "invocations i WHERE i.status = " SQL_##name " AND i.status <> " SQL_QUEUED " AND i.status <> " SQL_SUCCEEDED
 enum {
     INDEXED_STATUSES =
         1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_FAILED | 1u << STATUS_CANCELLED,
@@ -126,14 +125,13 @@ static enum err add_queued_of(struct scan *scan, int task)
     enum err err = OK;
     for (int64_t priority = -1; err == OK;) {
         err = DB_NUMBER(scan->reader->db, &priority, -1,
-                        "SELECT MIN(priority) FROM invocations WHERE status = " STATUS(
-                            QUEUED) " "
-                                    "AND task = $1 AND priority > $2",
+                        "SELECT MIN(priority) FROM invocations WHERE status = " SQL_QUEUED " "
+                        "AND task = $1 AND priority > $2",
                         v_int(task), v_int(priority));
         if (err != OK || priority < 0)
             break;
         err = add_stream(scan, "i.id",
-                         "invocations i WHERE i.status = " STATUS(QUEUED) " AND i.task = $3 AND i.priority = $4",
+                         "invocations i WHERE i.status = " SQL_QUEUED " AND i.task = $3 AND i.priority = $4",
                          v_int(task), v_int(priority));
     }
     return err;

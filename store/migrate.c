@@ -4,20 +4,29 @@
 #include "base/log.h"
 #include "store/migrations.h"
 
+static enum err read_version(struct db *db, int64_t *version)
+{
+    return DB_NUMBER(db, version, 0, "SELECT MAX(version) FROM schema_version");
+}
+
 static enum err current_version(struct db *db, int64_t *version)
 {
     enum err err = db_exec(db, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)");
     if (err != OK)
         return err;
-    return DB_NUMBER(db, version, 0, "SELECT MAX(version) FROM schema_version");
+    return read_version(db, version);
 }
 
+/* Another server may have been faster. */
 static enum err apply_migration(struct db *db, int version, const char *sql)
 {
+    int64_t there = 0;
     enum err err = db_begin(db);
     if (err == OK)
+        err = read_version(db, &there);
+    if (err == OK && there < version)
         err = db_exec(db, sql);
-    if (err == OK)
+    if (err == OK && there < version)
         err = DB_EXECUTE(db, "INSERT INTO schema_version (version) VALUES ($1)", v_int(version));
     if (err == OK)
         err = db_commit(db);

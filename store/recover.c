@@ -18,6 +18,7 @@ struct found {
     int attempt, priority, recoveries, deaths;
     int64_t retention_ms, lease;
     bool cancelled; /* its cancellation is on disk: it does not run again */
+    bool unwritten; /* its start never reached the disk */
     bool pays, died;
 };
 
@@ -57,11 +58,11 @@ static void found_read(struct db_stmt *stmt, struct found *out)
 /* This server's turns. (Rows from before there were leases have no holder.) */
 static enum err find_running(struct store *store, struct list *list)
 {
-    struct db_stmt *stmt = DB_QUERY(store->db,
-                                    "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " STATUS(
-                                        RUNNING) " " STATUS_INDEXED " "
-                                                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
-                                    v_int(store->options.node));
+    struct db_stmt *stmt =
+        DB_QUERY(store->db,
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_RUNNING " " STATUS_INDEXED " "
+                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
+                 v_int(store->options.node));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -76,17 +77,18 @@ static enum err find_running(struct store *store, struct list *list)
 static enum err find_unwritten(struct store *store, struct list *list, const struct casualty *casualty)
 {
     struct db_stmt *stmt =
-        DB_QUERY(store->db, "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = " STATUS(QUEUED),
+        DB_QUERY(store->db, "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = " SQL_QUEUED,
                  v_int(casualty->id));
     if (!stmt)
         return ERR_DB;
     bool row;
     enum err err = db_step(stmt, &row);
     /* With its own lease there, it was started, ended and put back: the end was the last that was written. */
-    if (err == OK && row && db_int(stmt, 8) != casualty->lease) {
+    if (err == OK && row && (!casualty->lease || db_int(stmt, 8) != casualty->lease)) {
         struct found *found = list_add(list);
         found_read(stmt, found);
         found->attempt++; /* the start that was not written */
+        found->unwritten = true;
         found->pays = casualty->pays;
         found->died = true;
     }
@@ -101,8 +103,8 @@ static enum err find_casualty(struct store *store, struct list *list, const stru
         struct found *found = &list->items[i];
         if (found->id != casualty->id)
             continue;
-        if (!found->lease || found->lease == casualty->lease) {
-            found->pays = casualty->pays;
+        if (found->unwritten || !found->lease || found->lease == casualty->lease) {
+            found->pays |= casualty->pays;
             found->died = true;
         }
         return OK;
@@ -110,17 +112,22 @@ static enum err find_casualty(struct store *store, struct list *list, const stru
     return find_unwritten(store, list, casualty);
 }
 
+static struct lost_turn lost_turn(const struct found *found)
+{
+    return (struct lost_turn){.attempt = found->attempt,
+                              .lease = found->lease,
+                              .recoveries = found->recoveries + found->pays,
+                              .error = SPAN(CRASHED)};
+}
+
 static enum err requeue(struct store *store, const struct found *found)
 {
-    return transition_move_back(
-        &store->tx, &(struct move_back){.id = found->id,
-                                        .task = found->task,
-                                        .from = found->status,
-                                        .lost = {.attempt = found->attempt,
-                                                 .recoveries = found->recoveries + found->pays,
-                                                 .deaths = found->deaths + (found->died && !found->pays),
-                                                 .at = store->tx.now,
-                                                 .error = SPAN(CRASHED)}});
+    return transition_move_back(&store->tx,
+                                &(struct move_back){.id = found->id,
+                                                    .task = found->task,
+                                                    .from = found->status,
+                                                    .lost = lost_turn(found),
+                                                    .deaths = found->deaths + (found->died && !found->pays)});
 }
 
 static enum err end(struct store *store, const struct found *found)
@@ -131,8 +138,7 @@ static enum err end(struct store *store, const struct found *found)
                               .to = found->cancelled ? STATUS_CANCELLED : STATUS_FAILED,
                               .old_priority = found->priority,
                               .retention_ms = found->retention_ms,
-                              .lost = found->attempt,
-                              .recoveries = found->recoveries + found->pays};
+                              .lost = lost_turn(found)};
     if (!found->cancelled) {
         move.error = SPAN(CRASHED);
         move.error_type = SPAN("worker_crashed");

@@ -1,7 +1,7 @@
 /* The states of an invocation, and which may become which: one table.
  *
  * The numbers are on disk and in the partial indexes; they never change. SQL
- * names them by STATUS(QUEUED), which is the number as text. */
+ * texts name them: SQL_QUEUED is the number as text. */
 #pragma once
 
 #include "base/buf.h"
@@ -15,9 +15,14 @@
 #define STATUS_NUMBER_CANCELLED 7
 #define STATUS_NUMBER_HELD 8
 
-#define STATUS(name) STATUS_TEXT(STATUS_NUMBER_##name)
-#define STATUS_TEXT(number) STATUS_TEXT_OF(number)
-#define STATUS_TEXT_OF(number) #number
+#define SQL_NUMBER(number) SQL_NUMBER_TEXT(number)
+#define SQL_NUMBER_TEXT(number) #number
+#define SQL_SCHEDULED SQL_NUMBER(STATUS_NUMBER_SCHEDULED)
+#define SQL_QUEUED SQL_NUMBER(STATUS_NUMBER_QUEUED)
+#define SQL_RUNNING SQL_NUMBER(STATUS_NUMBER_RUNNING)
+#define SQL_SUCCEEDED SQL_NUMBER(STATUS_NUMBER_SUCCEEDED)
+#define SQL_FAILED SQL_NUMBER(STATUS_NUMBER_FAILED)
+#define SQL_CANCELLED SQL_NUMBER(STATUS_NUMBER_CANCELLED)
 
 enum status {
     STATUS_SCHEDULED = STATUS_NUMBER_SCHEDULED, /* eligible at run_at */

@@ -23,16 +23,15 @@ struct transition {
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
 {
-    return DB_EXECUTE(
-        tx->db,
-        "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
-        "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
-        "CASE WHEN status <> " STATUS(QUEUED) " THEN started_at END, COALESCE($5, finished_at), worker, "
-                                              "CASE WHEN $4 IS NULL THEN error ELSE $6 END FROM invocations "
-                                              "WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 ON "
-                                              "CONFLICT (id, attempt) DO NOTHING",
-        v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
-        v_text(t->ended_error));
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
+                      "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
+                      "CASE WHEN status <> " SQL_QUEUED " THEN started_at END, COALESCE($5, finished_at), worker, "
+                      "CASE WHEN $4 IS NULL THEN error ELSE $6 END FROM invocations "
+                      "WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 ON "
+                      "CONFLICT (id, attempt) DO NOTHING",
+                      v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
+                      v_text(t->ended_error));
 }
 
 /* A turn that was lost with its server may never have been written as started. */
@@ -59,16 +58,6 @@ static enum err forget_details(struct tx *tx, struct transition *t)
     return DB_EXECUTE(tx->db, "DELETE FROM details WHERE id = $1", v_int(t->id));
 }
 
-/* Ids never go back: the highest that was ever removed is remembered. */
-static enum err note_removed(struct tx *tx, int64_t id)
-{
-    return DB_EXECUTE(tx->db,
-                      "INSERT INTO meta (name, value) VALUES ('last_id', CAST($1 AS TEXT)) ON CONFLICT (name) "
-                      "DO UPDATE SET value = excluded.value "
-                      "WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT)",
-                      v_int(id));
-}
-
 static enum err remove_satellites(struct tx *tx, struct transition *t)
 {
     static const char *const texts[] = {
@@ -77,7 +66,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM errors WHERE id = $1",
         "DELETE FROM details WHERE id = $1",
     };
-    enum err err = note_removed(tx, t->id);
+    enum err err = OK;
+    tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
     if (err == OK)
@@ -91,6 +81,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
 static enum err note_change(struct tx *tx, struct transition *t)
 {
     struct change *change = tx_change(tx, t->id, t->task, t->from, t->to);
+    if (t->note.prune_at) /* this one counts, too */
+        t->note.prune_at = tx_prune_at(tx, t->note.prune_at);
     t->note.id = change->id;
     t->note.task = change->task;
     t->note.from = change->from;
@@ -258,24 +250,21 @@ static enum err changed_ready(struct tx *tx, struct db_stmt *stmt, struct ready 
 
 /* What stands in the row of a turn. */
 struct row {
-    int task;
     enum status status;
-    int64_t lease, cancel_requested_at;
+    int64_t lease;
     unsigned follow;
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT task, status, lease, cancel_requested_at, follow FROM invocations WHERE id = $1",
-                 v_int(id));
+        DB_QUERY(tx->db, "SELECT status, lease, follow FROM invocations WHERE id = $1", v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
-        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), db_int(stmt, 2), db_int(stmt, 3),
-                            (unsigned)db_int(stmt, 4)};
+        *out = (struct row){(enum status)db_int(stmt, 0), db_int(stmt, 1), (unsigned)db_int(stmt, 2)};
     else if (err == OK)
         err = ERR_CONFLICT;
     db_reset(stmt);
@@ -313,12 +302,12 @@ static enum err start_refused(struct tx *tx, const struct op_claim *claim)
 static enum err start_row(struct tx *tx, const struct op_claim *claim)
 {
     const struct turn *turn = &claim->turn.turn;
-#define START                                                                                           \
-    "UPDATE invocations SET status = " STATUS(RUNNING) ", attempt = $3, started_at = $4, worker = $5, " \
-                                                       "lease = $2, holder = $6"
-#define STARTS_FROM " WHERE id = $1 AND status = " STATUS(QUEUED) " AND attempt = $3 - 1 AND failures = $7"
+#define START                                                                                       \
+    "UPDATE invocations SET status = " SQL_RUNNING ", attempt = $3, started_at = $4, worker = $5, " \
+    "lease = $2, holder = $6"
+#define STARTS_FROM " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7"
     return claim->lease_until
-               ? DB_EXECUTE(tx->db, START ", lease_until = $8, follow = follow | " FOLLOW(LEASE) STARTS_FROM,
+               ? DB_EXECUTE(tx->db, START ", lease_until = $8, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
                             v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
                             v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
                             v_int(claim->lease_until))
@@ -362,7 +351,7 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
 {
     const struct turn *turn = &finish->turn.turn;
     struct transition t = {.id = turn->id, .task = turn->task, .from = from, .to = finish->status};
-    t.note.prune_at = tx_prune_at(tx, finish->finished_at + finish->retention_ms);
+    t.note.prune_at = finish->finished_at + finish->retention_ms;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
     return follow(tx, &t);
@@ -381,7 +370,7 @@ enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, c
         tx->db,
         "UPDATE invocations SET status = $3, attempt = $4, started_at = $5, worker = $6, lease = $2, holder = $7, "
         "finished_at = $8, prune_at = $8 + retention_ms, result = $9, error = NULL "
-        "WHERE id = $1 AND status = " STATUS(QUEUED) " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
+        "WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
         v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(turn->attempt), v_int(claim->started_at),
         v_text(claim->worker), v_int(tx->store->options.node), v_int(finish->finished_at), row_result(finish),
         v_int(claim->failures));
@@ -398,7 +387,7 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsig
     "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, error = " \
     "$6, "                                                                                                      \
     "flags = flags | $7"
-#define ENDS_FROM " WHERE id = $1 AND status = " STATUS(RUNNING) " AND lease = $2 AND follow = $8"
+#define ENDS_FROM " WHERE id = $1 AND status = " SQL_RUNNING " AND lease = $2 AND follow = $8"
     enum err err = DB_EXECUTE(
         tx->db, follow_believed ? END ", lease_until = NULL, follow = 0" ENDS_FROM : END ENDS_FROM,
         v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
@@ -409,6 +398,11 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsig
         err = ended(tx, finish, STATUS_RUNNING);
     return err == OK && outside ? insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result) : err;
 }
+
+/* What only a turn had, and what it left to look at. */
+#define CLEARED                                                                                               \
+    "worker = NULL, lease_until = NULL, follow = 0, flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, " \
+    "progress_note = NULL "
 
 /* It is to run again. It has started, so it cannot expire any more: expires_in
  * says by when it must start. */
@@ -427,18 +421,15 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
     };
     enum err err = lead(tx, &t);
     if (err == OK)
-        err = changed_ready(
-            tx,
-            DB_QUERY(tx->db,
-                     "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
-                     "flags = flags & ~" FLAG(
-                         DETAILS) ", lease_until = NULL, expires_at = NULL, worker = NULL, "
-                                  "progress = NULL, progress_note = NULL WHERE id = $1 AND status = " STATUS(
-                                      RUNNING) " "
-                                               "AND lease = $2 AND follow = $7 RETURNING " READY_COLUMNS,
-                     v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry), v_time(finish->run_at),
-                     v_text(finish->error), v_int(follow_believed)),
-            &t.note.ready);
+        err = changed_ready(tx,
+                            DB_QUERY(tx->db,
+                                     "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, "
+                                     "error = $6, expires_at = NULL, " CLEARED "WHERE id = $1 "
+                                     "AND status = " SQL_RUNNING " AND lease = $2 AND follow = $7 "
+                                     "RETURNING " READY_COLUMNS,
+                                     v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry),
+                                     v_time(finish->run_at), v_text(finish->error), v_int(follow_believed)),
+                            &t.note.ready);
     t.note.expires_at = t.note.ready.expires_at;
     t.note.due_at = t.to == STATUS_SCHEDULED ? finish->run_at : 0;
     return err == OK ? follow(tx, &t) : err;
@@ -468,21 +459,27 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
 
 /* --- move ------------------------------------------------------------------------------ */
 
+static struct db_stmt *due_promote(struct tx *tx, const struct move_due *move)
+{
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET status = $3 WHERE id = $1 AND status = $2 AND run_at <= $4 "
+                    "RETURNING " READY_COLUMNS,
+                    v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now));
+}
+
+static struct db_stmt *due_set(struct tx *tx, const struct move_due *move)
+{
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET status = $3, priority = $5, run_at = $6 WHERE id = $1 AND status = $2 "
+                    "AND priority = $4 AND run_at IS NOT DISTINCT FROM $7 RETURNING " READY_COLUMNS,
+                    v_int(move->id), v_int(move->from), v_int(move->to), v_int(move->old_priority),
+                    v_int(move->priority), v_time(move->run_at), v_time(move->old_run_at));
+}
+
 enum err transition_move_due(struct tx *tx, const struct move_due *move)
 {
     struct transition t = {.id = move->id, .from = move->from, .to = move->to};
-    enum err err = changed_ready(
-        tx,
-        move->set ? DB_QUERY(tx->db,
-                             "UPDATE invocations SET status = $3, priority = $5, run_at = $6 "
-                             "WHERE id = $1 AND status = $2 AND priority = $4 RETURNING " READY_COLUMNS,
-                             v_int(move->id), v_int(move->from), v_int(move->to), v_int(move->old_priority),
-                             v_int(move->priority), v_time(move->run_at))
-                  : DB_QUERY(tx->db,
-                             "UPDATE invocations SET status = $3 WHERE id = $1 AND status = $2 "
-                             "RETURNING " READY_COLUMNS,
-                             v_int(move->id), v_int(move->from), v_int(move->to)),
-        &t.note.ready);
+    enum err err = changed_ready(tx, move->set ? due_set(tx, move) : due_promote(tx, move), &t.note.ready);
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
@@ -493,25 +490,38 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     return follow(tx, &t);
 }
 
+/* Not started, so no turn ends with it. */
+static enum err final_unstarted(struct tx *tx, const struct move_final *move)
+{
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+                      "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), follow = 0 "
+                      "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                      v_time(move->cancel_requested_at), v_time(move->expired_by));
+}
+
+static enum err final_lost(struct tx *tx, const struct move_final *move)
+{
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+                      "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, follow = 0, "
+                      "started_at = CASE WHEN status = " SQL_RUNNING " THEN started_at END "
+                      "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
+                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                      v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease));
+}
+
 enum err transition_move_final(struct tx *tx, const struct move_final *move)
 {
-    enum err err = DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, error = $5, "
-        "cancel_requested_at = COALESCE($6, cancel_requested_at), attempt = COALESCE($7, attempt), "
-        "recoveries = COALESCE($8, recoveries), lease = CASE WHEN $7 IS NULL THEN lease END, lease_until = NULL, "
-        "follow = 0, started_at = CASE WHEN $7 IS NULL OR status = " STATUS(
-            RUNNING) " THEN started_at END "
-                     "WHERE id = $1 AND status = $2",
-        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_time(move->cancel_requested_at), v_time(move->lost), v_time(move->lost ? move->recoveries : 0));
+    enum err err = move->lost.attempt ? final_lost(tx, move) : final_unstarted(tx, move);
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err != OK)
         return err;
     struct transition t = {
         .id = move->id, .task = move->task, .from = move->from, .to = move->to, .error_type = move->error_type};
-    t.note.prune_at = tx_prune_at(tx, tx->now + move->retention_ms);
+    t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     return follow(tx, &t);
@@ -519,29 +529,22 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
 
 static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *move)
 {
-    return DB_QUERY(
-        tx->db,
-        "UPDATE invocations SET status = " STATUS(
-            QUEUED) ", failures = 0, recoveries = 0, deaths = 0, "
-                    "run_at = NULL, error = NULL, flags = flags & ~" FLAG(
-                        DETAILS) ", expires_at = NULL, "
-                                 "finished_at = NULL, prune_at = NULL, cancel_requested_at = NULL, worker = NULL, "
-                                 "progress = NULL, progress_note = NULL WHERE id = $1 AND status = $2 "
-                                 "RETURNING " READY_COLUMNS,
-        v_int(move->id), v_int(move->from));
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
+                    "run_at = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
+                    "cancel_requested_at = NULL, " CLEARED
+                    "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
+                    v_int(move->id), v_int(move->from));
 }
 
 static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *move)
 {
-    return DB_QUERY(
-        tx->db,
-        "UPDATE invocations SET status = " STATUS(
-            QUEUED) ", attempt = $3, recoveries = $4, deaths = $5, "
-                    "flags = flags & ~" FLAG(DETAILS) ", expires_at = NULL, worker = NULL, lease = NULL, "
-                                                      "lease_until = NULL, progress = NULL, progress_note = NULL "
-                                                      "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
-        v_int(move->id), v_int(move->from), v_int(move->lost.attempt), v_int(move->lost.recoveries),
-        v_int(move->lost.deaths));
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET status = " SQL_QUEUED ", attempt = $3, recoveries = $4, deaths = $5, "
+                    "expires_at = NULL, lease = NULL, " CLEARED "WHERE id = $1 AND status = $2 "
+                    "AND lease IS NOT DISTINCT FROM $6 RETURNING " READY_COLUMNS,
+                    v_int(move->id), v_int(move->from), v_int(move->lost.attempt), v_int(move->lost.recoveries),
+                    v_int(move->deaths), v_time(move->lost.lease));
 }
 
 enum err transition_move_back(struct tx *tx, const struct move_back *move)
@@ -550,7 +553,7 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
     if (move->lost.attempt) {
         t.attempt = move->lost.attempt;
         t.ended_as = STATUS_FAILED;
-        t.ended_at = move->lost.at;
+        t.ended_at = tx->now;
         t.ended_error = move->lost.error;
     }
     enum err err = lead(tx, &t);

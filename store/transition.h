@@ -22,7 +22,8 @@
 /* Bits of `follow`. On disk: they never change. */
 #define FOLLOW_NUMBER_CANCEL 1
 #define FOLLOW_NUMBER_LEASE 2
-#define FOLLOW(name) STATUS_TEXT(FOLLOW_NUMBER_##name)
+#define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
+#define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
@@ -30,7 +31,7 @@ enum {
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
-#define FLAG(name) STATUS_TEXT(FLAG_NUMBER_##name)
+#define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
@@ -61,15 +62,22 @@ MUST_USE enum err transition_start_and_end(struct tx *tx, const struct op_claim 
 struct move_due {
     int64_t id;
     enum status from, to;
-    int old_priority;
-    bool set; /* priority and run_at, to these: */
-    int priority;
-    int64_t run_at;
+    bool set; /* priority and run_at, from these to those; else it is due by now: */
+    int old_priority, priority;
+    int64_t old_run_at, run_at; /* 0: now */
 };
 MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
 
+/* A turn that its holder does not end: it died with its server. */
+struct lost_turn {
+    int attempt;   /* its number; 0: no turn was lost */
+    int64_t lease; /* that stands in the row; 0: none */
+    int recoveries;
+    struct span error; /* of the attempt */
+};
+
 /* To a final status without a turn's report: cancelled before it started,
- * expired, or lost with the server. The turn's lease, if any, ends. */
+ * expired, or lost. */
 struct move_final {
     int64_t id;
     int task;
@@ -77,23 +85,20 @@ struct move_final {
     int old_priority;
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
+    int64_t expired_by;          /* it must have: 0: it need not */
     struct span error, error_type;
-    int lost;       /* attempt's number, if a turn was lost with its server; else 0 */
-    int recoveries; /* of a lost one */
+    struct lost_turn lost;
 };
 MUST_USE enum err transition_move_final(struct tx *tx, const struct move_final *move);
 
-/* Back to queued from a final status (a client's retry) or from a lost turn. */
+/* Back to queued from a final status (a client's retry, which renews all
+ * budgets) or from a lost turn. */
 struct move_back {
     int64_t id;
     int task;
     enum status from;
-    struct {
-        int attempt; /* its number */
-        int recoveries, deaths;
-        int64_t at;
-        struct span error;
-    } lost; /* attempt 0: a retry, which renews all budgets */
+    struct lost_turn lost;
+    int deaths; /* after a lost one */
 };
 MUST_USE enum err transition_move_back(struct tx *tx, const struct move_back *move);
 

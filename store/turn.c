@@ -144,20 +144,19 @@ static enum err apply_progress(struct tx *tx, struct op *base)
 {
     struct op_progress *op = (struct op_progress *)base;
     const struct turn *turn = &op->turn.turn;
-    enum err err = DB_EXECUTE(tx->db,
-                              "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
-                              "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status = " STATUS(
-                                  RUNNING) ") "
-                                           "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
-                                           "progress_note = excluded.progress_note",
-                              v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
+                   "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status = " SQL_RUNNING ") "
+                   "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
+                   "progress_note = excluded.progress_note",
+                   v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
         err = DB_EXECUTE(tx->db,
-                         "UPDATE invocations SET flags = flags | " FLAG(
-                             DETAILS) " "
-                                      "WHERE id = $1 AND lease = $2 AND flags & " FLAG(DETAILS) " = 0",
+                         "UPDATE invocations SET flags = flags | " SQL_FLAG_DETAILS " "
+                         "WHERE id = $1 AND lease = $2 AND flags & " SQL_FLAG_DETAILS " = 0",
                          v_int(turn->id), v_int(turn->lease));
     if (err == OK)
         tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);

@@ -128,9 +128,19 @@ int64_t tx_prune_at(struct tx *tx, int64_t prune_at)
     return n > retain_max ? tx->now : prune_at;
 }
 
+/* Ids never go back: the highest that was ever removed is remembered. */
+static enum err write_removed(struct tx *tx)
+{
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO meta (name, value) VALUES ('last_id', CAST($1 AS TEXT)) ON CONFLICT (name) "
+                      "DO UPDATE SET value = excluded.value "
+                      "WHERE CAST(meta.value AS BIGINT) < CAST(excluded.value AS BIGINT)",
+                      v_int(tx->highest_removed));
+}
+
 enum err tx_write_counts(struct tx *tx)
 {
-    enum err err = OK;
+    enum err err = tx->highest_removed ? write_removed(tx) : OK;
     count_changes(tx);
     for (int task = 1; task < tx->counts_cap && err == OK; task++)
         for (int s = 0; s < STATUS_SLOTS && tx->counts[task].touched && err == OK; s++)
@@ -168,6 +178,7 @@ void tx_clear(struct tx *tx)
         if (tx->counts[task].touched || tx->counts[task].known)
             tx->counts[task] = (struct tx_counts){0};
     tx->count = tx->counted = 0;
+    tx->highest_removed = 0;
     if (tx->cap > CHANGES_KEPT) {
         free(tx->changes);
         tx->changes = NULL;

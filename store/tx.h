@@ -23,6 +23,7 @@ struct tx {
     int count, cap;
     struct tx_counts *counts; /* by task; of changes[0..counted) */
     int counts_cap, counted;
+    int64_t highest_removed; /* id; 0: none was */
     struct tx_block *blocks; /* bytes that changes point to */
 };
 
@@ -44,7 +45,8 @@ MUST_USE enum err tx_count_of(struct tx *tx, int task, unsigned statuses, int64_
  * at once if there seem to be more than retain_max. */
 int64_t tx_prune_at(struct tx *tx, int64_t prune_at);
 
-/* Writes the counters' deltas; after the commit, the copy in memory follows. */
+/* Writes the counters' deltas and the highest id that was removed; after the
+ * commit, the copy in memory follows. */
 MUST_USE enum err tx_write_counts(struct tx *tx);
 void tx_counts_committed(struct tx *tx);
 

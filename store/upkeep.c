@@ -39,27 +39,24 @@ static enum err promote(struct tx *tx, struct op_upkeep *op)
 {
     struct due due[STEP_ROWS];
     int count;
-    enum err err =
-        collect(tx,
-                "SELECT " DUE_COLUMNS
-                " FROM invocations WHERE status = " STATUS(SCHEDULED) " "
-                                                                      "AND run_at <= $1 ORDER BY run_at LIMIT $2",
-                op->now, STEP_ROWS, due, &count);
+    enum err err = collect(tx,
+                           "SELECT " DUE_COLUMNS " FROM invocations WHERE status = " SQL_SCHEDULED " "
+                           "AND run_at <= $1 ORDER BY run_at LIMIT $2",
+                           op->now, STEP_ROWS, due, &count);
     for (int i = 0; i < count && err == OK; i++)
         err = transition_move_due(
             tx, &(struct move_due){.id = due[i].id, .from = STATUS_SCHEDULED, .to = STATUS_QUEUED});
     op->more = count == STEP_ROWS;
     if (err == OK)
-        err = DB_NUMBER(
-            tx->db, &op->next_at, 0,
-            "SELECT run_at FROM invocations WHERE status = " STATUS(SCHEDULED) " "
-                                                                               "ORDER BY run_at LIMIT 1");
+        err = DB_NUMBER(tx->db, &op->next_at, 0,
+                        "SELECT run_at FROM invocations WHERE status = " SQL_SCHEDULED " "
+                        "ORDER BY run_at LIMIT 1");
     return err;
 }
 
 /* --- expire -------------------------------------------------------------------------- */
 
-#define CAN_EXPIRE "status IN (" STATUS(SCHEDULED) ", " STATUS(QUEUED) ") AND expires_at IS NOT NULL"
+#define CAN_EXPIRE "status IN (" SQL_SCHEDULED ", " SQL_QUEUED ") AND expires_at IS NOT NULL"
 
 static enum err expire_one(struct tx *tx, const struct due *due)
 {
@@ -71,6 +68,7 @@ static enum err expire_one(struct tx *tx, const struct due *due)
                 .to = STATUS_FAILED,
                 .old_priority = due->priority,
                 .retention_ms = due->retention_ms,
+                .expired_by = tx->now,
                 .error = SPAN("{\"type\":\"expired\",\"message\":\"not started before it expired\"}"),
                 .error_type = SPAN("expired"),
             });
@@ -178,7 +176,7 @@ static enum err refill_from(struct op_refill *op, struct db_stmt *stmt)
     return err;
 }
 
-#define READY_OF_TASK "SELECT " READY_COLUMNS " FROM invocations WHERE status = " STATUS(QUEUED) " AND task = $1 "
+#define READY_OF_TASK "SELECT " READY_COLUMNS " FROM invocations WHERE status = " SQL_QUEUED " AND task = $1 "
 
 /* Two ranges, because SQLite would use only the first part of (priority, id) > (...). */
 static enum err apply_refill(struct tx *tx, struct op *base)

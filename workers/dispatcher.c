@@ -68,8 +68,7 @@ static void flush(struct runner *runner)
     bool any = false;
     struct run *run;
     pthread_mutex_lock(&runner->lock);
-    DL_FOREACH(runner->runs, run)
-    {
+    DL_FOREACH (runner->runs, run) {
         if (!run->grant.in_process)
             continue;
         run_flush_locked(run);
@@ -96,10 +95,13 @@ static void refill_all(struct runner *runner)
 
 static void rewrite(struct runner *runner)
 {
+    int count;
+    struct op *last;
     pthread_mutex_lock(&runner->lock);
-    struct run *runs = report_rewrites_locked(runner);
+    struct op *first = report_rewrites_locked(runner, clock_mono_us(), &last, &count);
     pthread_mutex_unlock(&runner->lock);
-    report_rewrite(runs);
+    if (first)
+        store_queue_list(runner->store, first, last, count);
 }
 
 static void act(struct runner *runner, int timer)

@@ -14,7 +14,7 @@
 #include <utlist.h>
 
 enum {
-    FAULTS_WHOLE = 3,       /* an end is tried as it is so often */
+    FAULTS_WHOLE = 4,       /* an end is tried as it is so often, over seven seconds */
     REWRITE_MAX_MS = 60000, /* between tries */
 };
 
@@ -23,33 +23,47 @@ enum {
 
 /* --- faults ------------------------------------------------------------------------ */
 
-static void log_fault(const struct run *run, const char *report, enum err err)
+/* What a line of the log says, copied under the lock and written without it. */
+struct fault_note {
+    char id[ID_TEXT_LEN + 1];
+    int task, attempt, times;
+    const char *report;
+    enum err err;
+};
+
+static void note_fault_locked(struct run *run, const char *report, enum err err, struct fault_note *note)
 {
-    char id[ID_TEXT_LEN + 1] = "";
-    id_format(run->grant.turn.id, id);
-    log_error("a report of a turn was not written", LOG_STR("report", report), LOG_STR("id", id),
-              LOG_STR("task", store_task_name(run->runner->store, run->grant.turn.task)),
-              LOG_INT("attempt", run->grant.turn.attempt), LOG_STR("error", err_name(err)),
-              LOG_INT("times", run->faults));
+    *note = (struct fault_note){.task = run->grant.turn.task,
+                                .attempt = run->grant.turn.attempt,
+                                .times = ++run->faults,
+                                .report = report,
+                                .err = err};
+    id_format(run->grant.turn.id, note->id);
+}
+
+static void log_fault(struct store *store, const struct fault_note *note)
+{
+    log_error("a report of a turn was not written", LOG_STR("report", note->report), LOG_STR("id", note->id),
+              LOG_STR("task", store_task_name(store, note->task)), LOG_INT("attempt", note->attempt),
+              LOG_STR("error", err_name(note->err)), LOG_INT("times", note->times));
 }
 
 static void rewrite_later_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     int64_t delay = run->faults < 6 ? FAILED_AGAIN_MS << (run->faults - 1) : REWRITE_MAX_MS;
+    run->rewrite_us = clock_mono_us() + (runner->closing ? FAILED_AGAIN_MS : delay) * 1000;
     LL_PREPEND2(runner->rewrites, run, rewrite_next);
-    dispatcher_set_locked(runner, TIMER_REWRITE, clock_mono_us() + delay * 1000);
+    dispatcher_set_locked(runner, TIMER_REWRITE, run->rewrite_us);
 }
 
-/* What is tried together may be tried too soon, but never too late. */
-struct run *report_rewrites_locked(struct runner *runner)
+void report_hurry_locked(struct runner *runner)
 {
-    struct run *runs = runner->rewrites;
-    runner->rewrites = NULL;
     struct run *run;
-    LL_FOREACH2(runs, run, rewrite_next)
-    run->finish_queued = run->ended;
-    return runs;
+    LL_FOREACH2 (runner->rewrites, run, rewrite_next)
+        run->rewrite_us = 0;
+    if (runner->rewrites)
+        dispatcher_set_locked(runner, TIMER_REWRITE, 0);
 }
 
 /* Without its result and output, and without more of the task's own words. */
@@ -64,21 +78,52 @@ static void reduce(struct run *run)
     finish->drop_stdout = false;
 }
 
-void report_rewrite(struct run *runs)
+static void append(struct op *op, struct op **first, struct op **last, int *count)
 {
-    for (struct run *next, *run = runs; run; run = next) {
-        next = run->rewrite_next; /* once it is queued it is no longer ours */
-        struct store *store = run->runner->store;
-        struct op *finish = run->finish_queued ? &run->finish.turn.op : NULL;
-        if (finish && !run->claim_faulted && run->faults >= FAULTS_WHOLE)
-            reduce(run);
-        if (run->claim_faulted && finish) {
-            run->claim.turn.op.next = finish;
-            store_queue_list(store, &run->claim.turn.op, finish, 2);
+    op->next = NULL;
+    if (*last)
+        (*last)->next = op;
+    else
+        *first = op;
+    *last = op;
+    ++*count;
+}
+
+/* The claim, if that is what failed, with the output that was refused for want
+ * of it, and the end, if there is one. */
+static void append_reports(struct run *run, struct op **first, struct op **last, int *count)
+{
+    struct log_write *write, *next;
+    if (run->claim_faulted)
+        append(&run->claim.turn.op, first, last, count);
+    DL_FOREACH_SAFE (run->held_logs, write, next) {
+        DL_DELETE(run->held_logs, write);
+        append(&write->op.turn.op, first, last, count);
+    }
+    run->finish_queued = run->ended;
+    if (!run->ended)
+        return;
+    if (!run->claim_faulted && run->faults >= FAULTS_WHOLE && !run->runner->closing)
+        reduce(run);
+    append(&run->finish.turn.op, first, last, count);
+}
+
+struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct op **last, int *count)
+{
+    struct op *first = NULL;
+    struct run *later = NULL, *run, *next;
+    *last = NULL;
+    *count = 0;
+    LL_FOREACH_SAFE2 (runner->rewrites, run, next, rewrite_next) {
+        if (run->rewrite_us > now_us) {
+            LL_PREPEND2(later, run, rewrite_next);
+            dispatcher_set_locked(runner, TIMER_REWRITE, run->rewrite_us);
         } else {
-            store_queue(store, finish ? finish : &run->claim.turn.op);
+            append_reports(run, &first, last, count);
         }
     }
+    runner->rewrites = later;
+    return first;
 }
 
 /* --- what the store answers ------------------------------------------------------------ */
@@ -89,28 +134,43 @@ static void settle_locked(struct run *run, enum err err)
         threads_wake_locked(run->runner);
 }
 
+static void set_claim_faulted_locked(struct run *run, bool faulted)
+{
+    struct runner *runner = run->runner;
+    if (run->claim_faulted == faulted)
+        return;
+    run->claim_faulted = faulted;
+    runner->claims_faulted += faulted ? 1 : -1;
+    runner_gate_locked(runner);
+}
+
+/* ERR_UNAVAILABLE: the store is stopping, and nothing is tried again. */
 static void claimed(struct op *op)
 {
     struct run *run = op->owner;
     struct runner *runner = run->runner;
+    struct fault_note note;
     bool faulted = err_is_fault(op->err), end = false;
     pthread_mutex_lock(&runner->lock);
-    run->claim_faulted = faulted;
-    if (faulted) {
-        run->faults++;
-        log_fault(run, "claim", op->err);
-        if (op->err == ERR_UNAVAILABLE)
-            run->claim_faulted = false;
-        else if (!run->finish_queued)
+    set_claim_faulted_locked(run, faulted && op->err != ERR_UNAVAILABLE);
+    if (faulted)
+        note_fault_locked(run, "claim", op->err, &note);
+    else
+        run->faults = 0;
+    if (run->claim_faulted) {
+        if (!run->finish_queued)
             rewrite_later_locked(run);
     } else {
-        settle_locked(run, op->err);
+        if (!faulted)
+            settle_locked(run, op->err);
         end = run->ended && !run->finish_queued;
         run->finish_queued |= end;
     }
     if (op->err == ERR_CONFLICT && !run->ended)
         attempt_stop(&run->attempt, STOP_CANCEL);
     pthread_mutex_unlock(&runner->lock);
+    if (faulted)
+        log_fault(runner->store, &note);
     if (end)
         report_finish(run);
 }
@@ -119,23 +179,24 @@ static void finished(struct op *op)
 {
     struct run *run = op->owner;
     struct runner *runner = run->runner;
+    struct fault_note note;
+    bool faulted = err_is_fault(op->err);
     pthread_mutex_lock(&runner->lock);
     run->finish_queued = false;
-    bool faulted = err_is_fault(op->err);
-    if (faulted) {
-        run->faults++;
-        log_fault(run, "finish", op->err);
-    }
-    bool again =
-        (run->claim_faulted || faulted) && op->err != ERR_UNAVAILABLE; /* that one: the store is stopping */
+    if (faulted)
+        note_fault_locked(run, "finish", op->err, &note);
+    bool again = (run->claim_faulted || faulted) && op->err != ERR_UNAVAILABLE;
     if (again) {
         rewrite_later_locked(run);
     } else {
+        set_claim_faulted_locked(run, false);
         settle_locked(run, op->err); /* a claim that the stopping store did not take */
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
     }
     pthread_mutex_unlock(&runner->lock);
+    if (faulted)
+        log_fault(runner->store, &note);
     if (!again)
         run_free(run);
 }

@@ -11,12 +11,6 @@ enum { PROGRESS_EVERY_US = 100000 };
 
 /* --- logs and progress on their way to disk -------------------------------------- */
 
-struct log_write {
-    struct op_log op;
-    struct log_pending pending;
-    struct log_chunk *chunks;
-};
-
 struct progress_write {
     struct op_progress op;
     char note[];
@@ -46,12 +40,28 @@ static void log_pending_release(struct log_pending *pending)
     *pending = (struct log_pending){0};
 }
 
-static void log_written(struct op *op)
+static void log_write_free(struct log_write *write)
 {
-    struct log_write *write = (struct log_write *)op;
     log_pending_release(&write->pending);
     free(write->chunks);
     free(write);
+}
+
+/* What came before a claim that met a fault waits for that. */
+static void log_written(struct op *op)
+{
+    struct run *run = op->owner;
+    struct log_write *write = (struct log_write *)op;
+    bool held = false;
+    if (op->err == ERR_CONFLICT) {
+        pthread_mutex_lock(&run->runner->lock);
+        held = run->claim_faulted;
+        if (held)
+            DL_APPEND(run->held_logs, write);
+        pthread_mutex_unlock(&run->runner->lock);
+    }
+    if (!held)
+        log_write_free(write);
 }
 
 static void sink_log(struct attempt *attempt, struct log_pending *pending)
@@ -66,6 +76,7 @@ static void sink_log(struct attempt *attempt, struct log_pending *pending)
     write->op.count = write->pending.count;
     write->op.from = run->pieces;
     write->op.turn.op.done = log_written;
+    write->op.turn.op.owner = run;
     run->pieces += write->op.count;
     store_queue(run->runner->store, &write->op.turn.op);
 }
@@ -182,7 +193,8 @@ static void leave_locked(struct run *run)
     DL_DELETE(runner->runs, run);
     runner->slots[run->slot].run = NULL;
     runner->free_slots[runner->slots_free++] = run->slot;
-    queue_left(&runner->queue, &run->grant);
+    if (queue_left(&runner->queue, &run->grant))
+        threads_freed_locked(runner);
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
 }
@@ -288,6 +300,9 @@ static struct run *run_new(struct runner *runner, const struct grant *grant, int
 
 void run_free(struct run *run)
 {
+    struct log_write *write, *next;
+    DL_FOREACH_SAFE (run->held_logs, write, next)
+        log_write_free(write);
     attempt_release(&run->attempt);
     outcome_release(&run->outcome);
     log_pending_release(&run->log);

@@ -12,12 +12,12 @@
 
 /* --- what the store reports ------------------------------------------------------- */
 
-static void stop_running(struct runner *runner, int64_t id)
+static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
 {
     struct run *run;
-    DL_FOREACH(runner->runs, run)
-    if (run->grant.turn.id == id)
-        attempt_stop(&run->attempt, STOP_CANCEL);
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted))
+            attempt_stop(&run->attempt, STOP_CANCEL);
 }
 
 static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
@@ -31,7 +31,9 @@ static void take_change(struct runner *runner, const struct change *change, int6
         runner_look_locked(runner, change->task);
     }
     if (change->cancel)
-        stop_running(runner, change->id);
+        stop_running(runner, change->id, false);
+    if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
+        stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED)
         queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
@@ -69,7 +71,8 @@ static void on_health(void *context, bool healthy)
 void runner_gate_locked(struct runner *runner)
 {
     bool closing = runner->closing && runner->policy != CLOSE_JOIN;
-    runner->queue.closed = !runner->healthy || runner->paused || closing;
+    bool unwritable = runner->claims_faulted && runner->claims_faulted >= runner->slot_count;
+    runner->queue.closed = !runner->healthy || runner->paused || closing || unwritable;
     threads_wake_locked(runner);
 }
 
@@ -333,10 +336,11 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
         runner->policy = policy;
     runner->closing = true;
     struct run *run;
-    DL_FOREACH(runner->runs, run)
-    if (runner->policy == CLOSE_KILL)
-        attempt_stop(&run->attempt, STOP_KILL);
+    DL_FOREACH (runner->runs, run)
+        if (runner->policy == CLOSE_KILL)
+            attempt_stop(&run->attempt, STOP_KILL);
     runner_gate_locked(runner);
+    report_hurry_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
 }

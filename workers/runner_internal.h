@@ -15,6 +15,14 @@
 #include "workers/queue/timers.h"
 #include "workers/runner.h"
 
+/* Output on its way to disk. */
+struct log_write {
+    struct op_log op;
+    struct log_pending pending;
+    struct log_chunk *chunks;
+    struct log_write *prev, *next; /* in run->held_logs */
+};
+
 /* One turn on its way: from taking the job until its end is on disk. */
 struct run {
     struct grant grant;
@@ -40,12 +48,14 @@ struct run {
     struct buf progress_note;
 
     /* Guarded by the runner's lock: */
-    struct run *prev, *next;  /* in runner->runs, while the body runs */
-    bool ended;               /* the body has, and `finish` is filled */
-    bool finish_queued;       /* and with the committer */
-    bool claim_faulted;       /* the claim met a fault: nothing is known of the turn on disk */
-    int faults;               /* that its reports met */
-    struct run *rewrite_next; /* in runner->rewrites */
+    struct run *prev, *next;     /* in runner->runs, while the body runs */
+    bool ended;                  /* the body has, and `finish` is filled */
+    bool finish_queued;          /* and with the committer */
+    bool claim_faulted;          /* the claim met a fault: nothing is known of the turn on disk */
+    int faults;                  /* that its reports met, one after the other */
+    struct log_write *held_logs; /* that were refused because of that */
+    int64_t rewrite_us;          /* when it is tried again, on the monotonic clock */
+    struct run *rewrite_next;    /* in runner->rewrites */
 };
 
 /* A permit to run one body. */
@@ -104,6 +114,7 @@ struct runner {
     struct timers timers;
     struct upkeep_call upkeeps[UPKEEPS];
     struct run *rewrites;
+    int claims_faulted; /* runs whose claim met a fault: nothing more starts while they are as many as slots */
     pthread_t dispatcher;
     bool dispatcher_started;
     struct histogram wait, run;
@@ -151,9 +162,12 @@ void report_claim(struct run *run); /* without the runner's lock */
 bool report_end_locked(struct run *run);
 void report_finish(struct run *run);
 
-/* Takes those whose time has come: they are to be queued, without the lock. */
-struct run *report_rewrites_locked(struct runner *runner);
-void report_rewrite(struct run *runs);
+/* Takes the reports that are to be tried again by now: they are to be queued,
+ * without the lock. The last is in *last, their number in *count. */
+struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct op **last, int *count);
+
+/* All of them at once: the server closes. */
+void report_hurry_locked(struct runner *runner);
 
 /* --- dispatcher.c ------------------------------------------------------------------------ */
 

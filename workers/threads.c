@@ -117,8 +117,7 @@ static void *thread_main(void *arg)
 static void join(struct thread *ended)
 {
     struct thread *thread, *next;
-    DL_FOREACH_SAFE(ended, thread, next)
-    {
+    DL_FOREACH_SAFE (ended, thread, next) {
         pthread_join(thread->id, NULL);
         thread_free(thread);
     }
@@ -178,8 +177,8 @@ void threads_end(struct runner *runner)
 {
     struct thread *thread, *ended;
     pthread_mutex_lock(&runner->lock);
-    DL_FOREACH(runner->idle, thread)
-    pthread_cond_signal(&thread->wake);
+    DL_FOREACH (runner->idle, thread)
+        pthread_cond_signal(&thread->wake);
     while (runner->thread_count)
         pthread_cond_wait(&runner->quiet, &runner->lock);
     ended = runner->ended_threads;

@@ -83,11 +83,11 @@ static void sweep_connections(struct http *http, int64_t now_us)
         return;
     http->next_sweep_us = now_us + TICK_MS * 1000;
     struct connection *c;
-    DL_FOREACH(http->connections, c)
-    if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
-        shutdown(c->fd, SHUT_RDWR);
-        c->deadline_us = 0;
-    }
+    DL_FOREACH (http->connections, c)
+        if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
+            shutdown(c->fd, SHUT_RDWR);
+            c->deadline_us = 0;
+        }
 }
 
 /* --- a pass ----------------------------------------------------------------------- */

@@ -183,8 +183,7 @@ bool http_resume_woken(struct http *http)
         else
             resume(woken);
     }
-    DL_FOREACH_SAFE(finished, job, next_job)
-    {
+    DL_FOREACH_SAFE (finished, job, next_job) {
         DL_DELETE(finished, job);
         struct http_job *done = CONTAINER(struct http_job, job, job);
         done->finish(done);
@@ -208,8 +207,7 @@ void http_check_deadlines(struct http *http, int64_t now_us)
 void http_wake_all(struct http *http)
 {
     struct exchange *exchange;
-    DL_FOREACH(http->parked, exchange)
-    {
+    DL_FOREACH (http->parked, exchange) {
         exchange->rq.closing = true;
         if (exchange->rq.deadline_us || exchange->streaming)
             request_wake_later(&exchange->rq);

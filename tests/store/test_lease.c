@@ -187,6 +187,24 @@ STORE_TEST(an_end_looks_only_where_something_follows)
     check_counters(f);
 }
 
+/* FOLLOW_LEASE stays when a leased turn ends for now. */
+STORE_TEST(a_retried_turn_leaves_nothing_to_follow)
+{
+    static const enum finish_next nexts[] = {FINISH_RETRY, FINISH_REQUEUE};
+    for (int i = 0; i < 2; i++) {
+        int64_t id = submit(f);
+        struct waited w;
+        waited_init(&w, f, id, 1);
+        w.claim.lease_until = clock_now_ms() + 60000;
+        queue_claim(&w, f);
+        IS_OK(wait_claimed(&w));
+        IS_OK(end(&w, f, nexts[i], STATUS_FAILED));
+        cr_expect_eq(status_of(f, id), STATUS_QUEUED);
+        cr_expect_eq(askf(f, "SELECT follow FROM invocations WHERE id = %lld", (long long)id), 0, "follow is %lld",
+                     (long long)askf(f, "SELECT follow FROM invocations WHERE id = %lld", (long long)id));
+    }
+}
+
 /* --- faults --------------------------------------------------------------------------------- */
 
 static void exec(struct fixture *f, const char *sql)

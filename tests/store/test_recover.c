@@ -122,3 +122,44 @@ STORE_TEST(a_cancellation_wins_over_a_spent_budget)
     }
     cr_assert_eq(status_of(f, id), STATUS_CANCELLED);
 }
+
+static int no_recoveries(void *context, int task)
+{
+    (void)context;
+    (void)task;
+    return 0;
+}
+
+static void die_and_recover(struct fixture *f, const struct casualty *casualties, int count)
+{
+    int64_t *alone;
+    int alone_count;
+    fixture_shut(f);
+    fixture_open(f);
+    IS_OK(store_recover(f->store, casualties, count, no_recoveries, NULL, &alone, &alone_count));
+    free(alone);
+    fixture_start(f);
+}
+
+/* A journal from before there were leases, a claim that was on its way. */
+STORE_TEST(a_casualty_of_an_old_journal_counts)
+{
+    int64_t id = submit(f);
+    struct casualty c = {id, 0, true};
+    die_and_recover(f, &c, 1);
+    cr_expect_eq(status_of(f, id), STATUS_FAILED, "it paid nothing: status %d", status_of(f, id));
+}
+
+/* Two casualties of one row, whose claims both are not written. */
+STORE_TEST(of_two_casualties_of_one_row_the_one_that_pays_pays)
+{
+    for (int order = 0; order < 2; order++) {
+        int64_t id = submit(f);
+        struct waited w;
+        started(&w, f, id, 1);
+        IS_OK(end(&w, f, FINISH_REQUEUE, STATUS_QUEUED)); /* so that a lease stands in the row */
+        struct casualty c[2] = {{id, 77, order == 0}, {id, 78, order == 1}};
+        die_and_recover(f, c, 2);
+        cr_expect_eq(status_of(f, id), STATUS_FAILED, "order %d: status %d", order, status_of(f, id));
+    }
+}

@@ -211,3 +211,21 @@ STORE_TEST(refill_leaves_out_args_that_stand_outside)
     buf_release(&args);
     op_refill_release(&op);
 }
+
+/* The end that brings the number above retain_max does not count itself. */
+STORE_TEST(the_end_that_makes_one_too_many_says_that_pruning_is_due)
+{
+    store_set_retain_max(f->store, 3);
+    for (int i = 0; i < 4; i++) {
+        int64_t id = submit(f);
+        if (i < 3)
+            succeed(f, id);
+        else
+            IS_OK(alter(f, ALTER_CANCEL, id));
+    }
+    cr_expect_leq(f->changes[f->change_count - 1].prune_at, clock_now_ms(), "cancelled");
+    upkeep(f, UPKEEP_PRUNE);
+    f->change_count = 0;
+    succeed(f, submit(f));
+    cr_expect_leq(f->changes[f->change_count - 1].prune_at, clock_now_ms(), "succeeded");
+}

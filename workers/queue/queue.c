@@ -93,18 +93,27 @@ void queue_claiming(struct queue *queue, struct grant *grant)
     DL_PREPEND(queue->claiming, grant);
 }
 
-bool queue_settle(struct queue *queue, struct grant *grant, enum err err)
+/* Whatever came anew may be given out. */
+static bool release(struct queue *queue, struct grant *grant, bool back)
 {
-    if (!grant->claiming)
-        return false;
     grant->claiming = false;
     DL_DELETE(queue->claiming, grant);
-    bool back = grant->anew && err == ERR_CONFLICT;
+    back = back && grant->anew;
     if (back)
         window_offer(&queue->window, &grant->anew->ready, grant->anew->offered_us);
     free(grant->anew);
     grant->anew = NULL;
     return back;
+}
+
+bool queue_settle(struct queue *queue, struct grant *grant, enum err err)
+{
+    if (!grant->claiming || grant->refused)
+        return false;
+    grant->refused = err == ERR_CONFLICT;
+    if (grant->refused && grant->runs && !grant->in_process)
+        return false;
+    return release(queue, grant, grant->refused);
 }
 
 /* --- what the store reports ------------------------------------------------------------ */
@@ -144,11 +153,16 @@ void queue_withdraw(struct queue *queue, const struct change *change)
 
 static bool is_taken(void *context, const struct ready *ready)
 {
-    const struct queue *queue = context;
+    struct queue *queue = context;
     for (int i = 0; i < queue->suspect_count; i++)
         if (queue->suspects[i]->ready.id == ready->id)
             return true;
-    return decides(claim_of(queue, ready->id), ready);
+    struct grant *grant = claim_of(queue, ready->id);
+    if (!decides(grant, ready))
+        return false;
+    if (grant->refused && !grant->anew) /* it waits for the process of the last turn */
+        grant->anew = job_new(ready, queue->refilled_us);
+    return true;
 }
 
 /* Can a refill have found what was taken? What is taken comes from before the
@@ -156,10 +170,9 @@ static bool is_taken(void *context, const struct ready *ready)
 static bool may_be_taken(const struct queue *queue, const struct op_refill *refill)
 {
     const struct grant *grant;
-    DL_FOREACH(queue->claiming, grant)
-    {
+    DL_FOREACH (queue->claiming, grant) {
         const struct ready *ready = &grant->job->ready;
-        if (grant->anew || ready->priority > refill->after_priority ||
+        if (grant->anew || grant->refused || ready->priority > refill->after_priority ||
             (ready->priority == refill->after_priority && ready->id > refill->after_id))
             return true;
     }
@@ -168,6 +181,7 @@ static bool may_be_taken(const struct queue *queue, const struct op_refill *refi
 
 void queue_refilled(struct queue *queue, const struct op_refill *refill, struct window_now now)
 {
+    queue->refilled_us = now.mono_us;
     window_refilled(&queue->window, refill, now, may_be_taken(queue, refill) ? is_taken : NULL, queue);
 }
 
@@ -219,7 +233,7 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
 {
     if (!queue_has_work(queue))
         return false;
-    *grant = (struct grant){.suspect = suspect_is_next(queue), .in_process = true};
+    *grant = (struct grant){.suspect = suspect_is_next(queue), .in_process = true, .runs = true};
     grant->job = grant->suspect ? take_suspect(queue) : take_from_lanes(queue, &grant->in_process);
     const struct ready *ready = &grant->job->ready;
     grant->turn = (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
@@ -228,11 +242,13 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
     return true;
 }
 
-void queue_left(struct queue *queue, const struct grant *grant)
+bool queue_left(struct queue *queue, struct grant *grant)
 {
+    grant->runs = false;
     queue->in_process_running -= grant->in_process;
     if (grant->suspect)
         queue->suspect_runs = false;
+    return grant->refused && grant->claiming && release(queue, grant, true);
 }
 
 /* --- refills --------------------------------------------------------------------------------- */

@@ -25,8 +25,10 @@ struct grant {
     bool suspect;    /* nothing else does beside it */
 
     /* The queue's: */
-    bool claiming; /* the claim is neither written nor refused */
+    bool runs;     /* the body does */
+    bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
+    bool refused;
     struct job *anew; /* it came again into the queue meanwhile */
 };
 
@@ -38,7 +40,8 @@ struct queue {
     int suspect_count;
     bool suspect_runs;
     int in_process_running;
-    bool closed; /* nothing starts: paused, closing, or commits fail */
+    int64_t refilled_us; /* clock_mono_us of the refill that is being taken */
+    bool closed;         /* nothing starts: paused, closing, or commits fail */
 };
 
 void queue_init(struct queue *queue);
@@ -78,11 +81,12 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
 void queue_claiming(struct queue *queue, struct grant *grant);
 
 /* The claim was written, or refused with ERR_CONFLICT. True if a job came back.
- * Nothing is done for one that is settled already. */
+ * Nothing is done for one that is settled already. Where the body of a refused
+ * claim runs in a process of its own, its invocation waits for that to end. */
 bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
 
-/* The body has ended, or was never started. */
-void queue_left(struct queue *queue, const struct grant *grant);
+/* The body has ended, or was never started. True if a job came back. */
+bool queue_left(struct queue *queue, struct grant *grant);
 
 /* --- refills ------------------------------------------------------------------------ */
 

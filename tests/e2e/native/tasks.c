@@ -101,6 +101,8 @@ void numbered(struct errand_call *call)
             errand_fail(call, "mine", text);
             return;
         }
+        if (comes(path, run, "crash"))
+            abort();
         if (comes(path, run, "obey") && errand_cancelled(call))
             return;
     }
