@@ -128,3 +128,21 @@ END {
         print checked " includes, all in order and without a circle"
     exit faults > 0
 }'
+
+# Every lock stands in the one table of them, with its file.
+faults=0
+while IFS=: read -r file line declaration; do
+    name=${declaration#pthread_mutex_t }
+    name=${name%%[ ;]*}
+    grep -qF "| \`$name\` | \`$file\` |" docs/house.md || {
+        echo "$file:$line: the lock $name is not in docs/house.md"
+        faults=1
+    }
+done < <(grep -rnoE 'pthread_mutex_t [a-z_]+( =|;)' --include='*.[ch]' base store workers server)
+while read -r name file; do
+    grep -qE "pthread_mutex_t $name( =|;)" "$file" 2>/dev/null || {
+        echo "docs/house.md: there is no lock $name in $file"
+        faults=1
+    }
+done < <(sed -n '/^| lock |/,$s/^| `\([a-z_]*\)` | `\([^`]*\)` |.*/\1 \2/p' docs/house.md)
+exit $faults
