@@ -31,7 +31,7 @@ COMPILE = $(PLAIN) $(FLAGS_$(VARIANT))
 LINK = $(COMPILE) $(LDFLAGS)
 
 FOLDERS = base store workers server
-ROOMS := $(sort $(patsubst %/,%,$(dir $(wildcard $(FOLDERS:%=%/*.[ch]) $(FOLDERS:%=%/*/*.[ch])))))
+ROOMS := $(sort $(patsubst %/,%,$(dir $(wildcard $(foreach d,* */* */*/*,$(FOLDERS:%=%/$d.[ch]))))))
 SOURCES := $(wildcard $(ROOMS:%=%/*.c))
 GENERATED := build/gen/migrations.c build/gen/assets.c build/gen/version.c
 MIGRATIONS := $(sort $(wildcard store/sql/*.sql))
@@ -94,13 +94,13 @@ build/gen/version.c: tools/embed.sh VERSION FORCE
 # prototypes, and some of those for tests are wrong on purpose.
 define native_task =
 	$(call say,CC,$@)
-	$Qmkdir -p $(@D) && $(filter-out -Wmissing-prototypes -Werror,$(PLAIN)) -Iworkers -fPIC -shared $(LDFLAGS) -o $@ $<
+	$Qmkdir -p $(@D) && $(filter-out -Wmissing-prototypes -Werror,$(PLAIN)) -Iworkers/sdk -fPIC -shared $(LDFLAGS) -o $@ $<
 endef
-build/examples/%.so: examples/%.c workers/errand_task.h
+build/examples/%.so: examples/%.c workers/sdk/errand_task.h
 	$(native_task)
-build/tests/%.so: tests/unit/%.c workers/errand_task.h
+build/tests/%.so: tests/unit/%.c workers/sdk/errand_task.h
 	$(native_task)
-build/tests/%.so: tests/e2e/native/%.c workers/errand_task.h
+build/tests/%.so: tests/e2e/native/%.c workers/sdk/errand_task.h
 	$(native_task)
 
 # A test of two servers on one file stands between the store and its lock on that file.
@@ -126,7 +126,7 @@ $(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
 
--include $(wildcard $(B)/obj/*/*.d $(B)/obj/*/*/*.d)
+-include $(wildcard $(foreach d,* */* */*/* */*/*/*,$(B)/obj/$d.d))
 
 # --- running and testing --------------------------------------------------------
 
@@ -208,7 +208,7 @@ lint: ## openapi.yaml, the man page, the unit file, the scripts, and clang-tidy 
 install: all ## to PREFIX=/usr/local, below DESTDIR
 	install -D -m 755 $(B)/errand $(DESTDIR)$(BINDIR)/errand
 	install -D -m 644 errand.1 $(DESTDIR)$(MANDIR)/man1/errand.1
-	install -D -m 644 workers/errand_task.h $(DESTDIR)$(INCLUDEDIR)/errand_task.h
+	install -D -m 644 workers/sdk/errand_task.h $(DESTDIR)$(INCLUDEDIR)/errand_task.h
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|@BINDIR@|$(BINDIR)|' contrib/errand.service >$(DESTDIR)$(UNITDIR)/errand.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/errand.service

@@ -112,15 +112,17 @@ static void read_member(const struct keys_input *in, const cJSON *item, const ch
 
     for (int s = 0; s < section_count; s++) {
         const struct key *key = keys_find(sections[s].keys, item->string);
-        if (key && sections[s].refused) {
-            faults_add(in->faults, line, pointer, "`%s` does not belong here: %s", key->name, sections[s].refused);
+        if (key && sections[s].refuse) {
+            struct reason why;
+            sections[s].refuse(key->name, sections[s].target, &why);
+            faults_add(in->faults, line, pointer, "`%s` does not belong here: %s", key->name, why.text);
             return;
         }
         if (key) {
             read_key(in, key, item, pointer, sections[s].target);
             return;
         }
-        for (key = sections[s].keys; key->name && !sections[s].refused; key++)
+        for (key = sections[s].keys; key->name && !sections[s].refuse; key++)
             nearest_try(&near, key->name);
     }
     faults_add(in->faults, line, pointer, "unknown key `%s`" NEAREST_FORMAT, item->string, NEAREST_ARGS(near));
@@ -141,7 +143,7 @@ void keys_read(const struct keys_input *in, const cJSON *mapping, const char *po
     }
     for (int s = 0; s < section_count; s++)
         for (const struct key *key = sections[s].keys; key->name; key++)
-            if (key->required && !sections[s].refused && !sections[s].lenient &&
+            if (key->required && !sections[s].refuse && !sections[s].lenient &&
                 !cJSON_GetObjectItemCaseSensitive(mapping, key->name))
                 faults_add(in->faults, line, pointer, "`%s` is missing: %s", key->name, key->help);
 }

@@ -70,8 +70,9 @@ struct key {
 struct key_section {
     const struct key *keys;
     void *target;
-    const char *refused; /* these keys don't belong here: why. NULL: they do */
-    bool lenient;        /* required ones may be missing */
+    bool lenient; /* required ones may be missing */
+    /* These keys don't belong here: says why, of one of them. NULL: they do. */
+    void (*refuse)(const char *name, const void *target, struct reason *why);
 };
 
 /* Reads a mapping. A fault for everything that is wrong; what is right is set. */

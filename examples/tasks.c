@@ -1,7 +1,7 @@
 /* Native tasks: C functions that the server's threads run. The header is all
  * they need.
  *
- *     cc -shared -fPIC -Iworkers -o tasks.so examples/tasks.c
+ *     cc -shared -fPIC -Iworkers/sdk -o tasks.so examples/tasks.c
  *
  * Their arguments come as JSON text. These tasks have `params` in errand.yaml,
  * so the text is an object with every name in it, its types checked already,

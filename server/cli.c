@@ -6,7 +6,6 @@
 #include "server/gate.h"
 #include "server/version.h"
 #include "store/db.h"
-#include "workers/attempt.h"
 #include "workers/foreground.h"
 
 #include <stdio.h>
@@ -43,7 +42,7 @@ int cli_check(int argc, char **argv)
     }
     struct config *config = config_load(&options.flags, &faults);
     if (config)
-        native_load(config->registry, &faults);
+        registry_load(config->registry, &faults);
     int tasks = config ? registry_count(config->registry) : 0;
     const char *file = config ? config->file : options.flags.config;
     if (faults.total)
@@ -86,7 +85,7 @@ int cli_run(int argc, char **argv)
     } else if (args.p && json_check(args.p, args.len, JSON_DEPTH_MAX, &fault) != OK) {
         fprintf(stderr, "errand run: the arguments are not JSON: at byte %zu: %s\n", fault.offset, fault.detail);
     } else {
-        native_load(config->registry, &faults);
+        registry_load(config->registry, &faults);
         if (faults.total) {
             cli_print_faults(config->file, &faults);
         } else {

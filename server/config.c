@@ -42,7 +42,7 @@ static void read_tasks(struct loading *l)
 {
     const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
     l->config->registry =
-        registry_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
+        registry_parse(kinds, l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
                        cJSON_GetObjectItemCaseSensitive(root, "defaults"), l->config->folder, l->faults);
 }
 

@@ -6,7 +6,7 @@
 
 #include "base/faults.h"
 #include "base/log.h"
-#include "workers/task.h"
+#include "workers/registry.h"
 
 enum scope { SCOPE_READ = 1, SCOPE_SUBMIT = 2, SCOPE_WORK = 4, SCOPE_ADMIN = 8, SCOPE_ALL = 15 };
 

@@ -1,5 +1,4 @@
 #include "server/config_keys.h"
-#include "workers/task_keys.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -240,9 +239,7 @@ void config_set_defaults(struct config *config)
 void config_add_defaults(struct buf *out)
 {
     keys_add_yaml(out, config_keys, 0, false);
-    keys_add_yaml(out, task_common_keys, 4, true);
-    keys_add_yaml(out, task_native_keys, 4, true);
-    keys_add_yaml(out, task_command_keys, 4, true);
+    registry_add_keys(out, kinds, 4);
     buf_addl(out, "#     and any key of `defaults`\n");
 }
 

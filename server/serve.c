@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "workers/journal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -160,7 +161,7 @@ static void reload(struct serving *s)
     struct reason why;
     struct config *config = config_load(s->flags, &faults);
     if (config)
-        native_load(config->registry, &faults);
+        registry_load(config->registry, &faults);
     struct attempt_limits limits = config ? limits_of(config) : (struct attempt_limits){0};
     if (!config || faults.total) {
         log_faults(&faults);
@@ -320,7 +321,7 @@ static int serve(struct serving *s)
     struct faults faults = {0};
     struct server *server = &s->server;
     int port, status = 1;
-    native_load(server->config->registry, &faults);
+    registry_load(server->config->registry, &faults);
     if (faults.total) {
         cli_print_faults(server->config->file, &faults);
         goto out;

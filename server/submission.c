@@ -5,7 +5,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/nearest.h"
-#include "workers/argv.h"
+#include "workers/kinds/kind.h"
 
 enum field {
     FIELD_TASK,
@@ -201,7 +201,7 @@ static void check_args(const struct submission_context *context, const struct ta
             return;
         bound = buf_span(context->scratch);
     }
-    if (task->kind == TASK_COMMAND && argv_check(task, bound, faults) != OK)
+    if (kind_check_args(task, bound, faults) != OK)
         return;
 }
 

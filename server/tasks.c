@@ -57,7 +57,7 @@ static enum err add_task(struct buf *out, struct reader *reader, const struct ta
     buf_addl(out, "{\"name\":");
     add_text(out, known->name);
     buf_addl(out, ",\"kind\":");
-    add_text(out, task ? task_kind_name(task->kind) : NULL);
+    add_text(out, task ? task->kind->name : NULL);
     buf_addl(out, ",\"description\":");
     add_text(out, task ? task->description : NULL);
     buf_adds(out, known->paused ? ",\"paused\":true" : ",\"paused\":false");

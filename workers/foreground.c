@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
-#include "workers/argv.h"
+#include "workers/kinds/kind.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 
 struct foreground {
     struct attempt attempt;
-    struct buf held_stdout; /* of a command, until it is known whether it is the result */
+    struct buf held_stdout; /* until it is known whether it is the result */
 };
 
 /* What the signal handler needs; written before it is installed. */
@@ -29,6 +29,7 @@ static void on_interrupt(int sig)
     int saved_errno = errno;
     interrupted = 1;
     attempt_stop(interruptible, STOP_CANCEL);
+    attempt_wake(interruptible); /* between two attempts no kind is there to do it */
     errno = saved_errno;
 }
 
@@ -50,7 +51,7 @@ static void write_fd(int fd, struct span bytes)
 static void show_log(struct attempt *attempt, struct log_pending *pending)
 {
     struct foreground *foreground = (struct foreground *)attempt;
-    bool hold = attempt->task->kind == TASK_COMMAND;
+    bool hold = attempt->task->kind->prints_result;
     size_t at = 0;
     for (int i = 0; i < pending->count; i++) {
         struct log_piece piece = pending->pieces[i];
@@ -113,7 +114,7 @@ static bool settle_args(const struct task *task, struct span args, struct buf *b
         buf_add_span(bound, args.p ? json_trim(args) : SPAN("null"));
     }
     buf_cstr(bound);
-    return argv_check(task, buf_span(bound), faults) == OK;
+    return kind_check_args(task, buf_span(bound), faults) == OK;
 }
 
 /* --- running ------------------------------------------------------------------------ */
@@ -144,7 +145,7 @@ static void wait_ms(int wake_fd, int64_t ms)
 static int64_t next_delay_ms(const struct task *task, const struct outcome *outcome, int failures)
 {
     const struct task_options *options = &task->options;
-    if (outcome->kind != OUTCOME_FAILED || !outcome->retry || failures > options->max_retries ||
+    if (outcome->end != OUTCOME_FAILED || !outcome->retry || failures > options->max_retries ||
         !retry_allows(&options->retry, buf_span(&outcome->type)))
         return -1;
     return outcome->retry_after_ms >= 0 ? outcome->retry_after_ms
@@ -156,7 +157,7 @@ static int show_outcome(const struct outcome *outcome)
     struct buf line = {0};
     int status = FOREGROUND_FAILED;
     int fd = STDERR_FILENO;
-    switch (outcome->kind) {
+    switch (outcome->end) {
     case OUTCOME_SUCCEEDED:
         buf_add_span(&line, outcome->result.len ? buf_span(&outcome->result) : SPAN("null"));
         status = FOREGROUND_OK;

@@ -5,11 +5,11 @@
  * SIGINT and SIGTERM while it runs. Blocks until the end. */
 #pragma once
 
-#include "workers/attempt.h"
+#include "workers/kinds/attempt.h"
 
 enum { FOREGROUND_OK = 0, FOREGROUND_FAILED = 1, FOREGROUND_INVALID = 2, FOREGROUND_CANCELLED = 130 };
 
-/* Runs the task (a native one loaded by native_load()) with these arguments,
+/* Runs the task (loaded by registry_load()) with these arguments,
  * JSON (absent: null, or the defaults of its params), and retries as its
  * options say. The result goes to stdout with a line break; the log, progress,
  * faults of the arguments and the error object go to stderr. The first SIGINT

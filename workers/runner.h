@@ -11,8 +11,8 @@
 #pragma once
 
 #include "store/store.h"
-#include "workers/attempt.h"
-#include "workers/task.h"
+#include "workers/kinds/attempt.h"
+#include "workers/registry.h"
 
 struct runner;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "workers/histogram.h"
+#include "workers/journal.h"
 #include "workers/runner.h"
 #include "workers/window.h"
 

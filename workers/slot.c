@@ -92,7 +92,7 @@ static void sink_progress(struct attempt *attempt, double value, struct span not
 
 bool slot_flush_locked(struct slot *slot)
 {
-    if (!slot->run || slot->attempt.task->kind != TASK_NATIVE)
+    if (!slot->run || !slot->attempt.task->kind->in_process)
         return false;
     attempt_log_tick(&slot->attempt);
     pthread_mutex_lock(&slot->attempt.lock);
@@ -122,7 +122,7 @@ static void decide(struct slot *slot, struct run *run, const struct task *task)
     struct span type = buf_span(&outcome->type);
     op->next = FINISH_FINAL;
     op->finished_at = clock_now_ms();
-    switch (outcome->kind) {
+    switch (outcome->end) {
     case OUTCOME_SUCCEEDED:
         op->status = STATUS_SUCCEEDED;
         op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};
@@ -277,7 +277,7 @@ static void started_locked(struct slot *slot, struct run *run, int64_t now_us)
 {
     struct runner *runner = slot->runner;
     schedule_claim_locked(runner, run);
-    if (slot->attempt.task->kind == TASK_NATIVE)
+    if (slot->attempt.task->kind->in_process)
         dispatcher_flush_locked(runner);
     histogram_add(&runner->wait, now_us - run->job->offered_us);
 }

@@ -13,7 +13,7 @@
 #pragma once
 
 #include "store/store.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 struct job {
     struct ready ready; /* args point into `args` */

@@ -56,7 +56,7 @@ def compile_programs():
     make("ceiling_spawn", "ceiling_spawn.c", "-lpthread")
     make("fill", "fill.c", "-lsqlite3")
     make("latency", "latency.c")
-    make("bench_tasks.so", "bench_tasks.c", "-I" + os.path.join(ROOT, "workers"), "-fPIC", "-shared")
+    make("bench_tasks.so", "bench_tasks.c", "-I" + os.path.join(ROOT, "workers", "sdk"), "-fPIC", "-shared")
 
 
 def program(name):

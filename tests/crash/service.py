@@ -29,7 +29,7 @@ def prepare(name, tasks, files):
     folder = tempfile.mkdtemp(prefix=name + "-", dir=os.path.join(ROOT, "build"))
     compiler = os.environ.get("CC", "cc").split()
     subprocess.run(compiler + ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared",
-                    "-I" + os.path.join(ROOT, "workers"), "-o", os.path.join(folder, tasks.replace(".c", ".so")),
+                    "-I" + os.path.join(ROOT, "workers", "sdk"), "-o", os.path.join(folder, tasks.replace(".c", ".so")),
                     os.path.join(HERE, tasks)], check=True)  # fmt: skip
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as file:

@@ -208,7 +208,7 @@ char *native(const char *name)
     char *target = format("build/tests/%s.so", name);
     struct stat made = {0}, from = {0}, headed = {0};
     REQUIRE(stat(source, &from) == 0, "there is no %s here: run the tests from the repository", source);
-    if (stat("workers/errand_task.h", &headed) == 0 && headed.st_mtime > from.st_mtime)
+    if (stat("workers/sdk/errand_task.h", &headed) == 0 && headed.st_mtime > from.st_mtime)
         from = headed;
     if (stat(target, &made) != 0 || made.st_mtime < from.st_mtime) {
         mkdir("build", 0777);
@@ -216,7 +216,7 @@ char *native(const char *name)
         char *raw = format("build/tests/%s-%d.so", name, (int)getpid());
         const char *cc = getenv("CC");
         const char *argv[] = {cc && *cc ? cc : "cc",
-                              "-Iworkers",
+                              "-Iworkers/sdk",
                               "-O1",
                               "-g",
                               "-Wall",

@@ -171,7 +171,7 @@ char *run_log(struct run *run)
 bool failed_as(const struct run *run, const char *type)
 {
     const struct buf *error = &run->outcome.error;
-    return run->outcome.kind == OUTCOME_FAILED && span_is(buf_span(&run->outcome.type), type) && error->len &&
+    return run->outcome.end == OUTCOME_FAILED && span_is(buf_span(&run->outcome.type), type) && error->len &&
            json_check(error->data, error->len, 10, NULL) == OK && strcmp(error_member(run, "type"), type) == 0 &&
            *error_member(run, "message");
 }

@@ -2,7 +2,7 @@
  * out of them. */
 #pragma once
 
-#include "workers/attempt.h"
+#include "workers/kinds/attempt.h"
 
 struct run {
     struct attempt attempt; /* set what differs before run_start() or run() */

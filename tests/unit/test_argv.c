@@ -1,11 +1,15 @@
-#include "workers/argv.h"
+#include "workers/kinds/command/argv.h"
+#include "workers/kinds/command/command.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+static struct command_task definition;
+
 static struct task command(char **words)
 {
-    return (struct task){.name = "command", .kind = TASK_COMMAND, .run = words};
+    definition = (struct command_task){.run = words};
+    return (struct task){.name = "command", .kind = &command_kind, .definition = &definition};
 }
 
 #define WORDS(...) ((char *[]){__VA_ARGS__, NULL})
@@ -105,10 +109,4 @@ Test(argv, a_word_longer_than_the_kernel_takes_is_refused)
     cr_assert_eq(faults.count, 1);
     cr_expect_str_eq(faults.items[0].pointer, "/args/x");
     faults_release(&faults);
-}
-
-Test(argv, other_kinds_of_tasks_have_nothing_to_check)
-{
-    struct task task = {.name = "native", .kind = TASK_NATIVE};
-    cr_expect_eq(argv_check(&task, SPAN("{}"), NULL), OK);
 }

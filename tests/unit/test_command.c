@@ -1,4 +1,5 @@
 #include "tests/unit/attempts.h"
+#include "workers/kinds/command/command.h"
 
 #include "base/json.h"
 #include <criterion/criterion.h>
@@ -35,11 +36,19 @@ static char *path_of(const char *name)
 }
 
 #define WORDS(...) ((char *[]){__VA_ARGS__, NULL})
-#define COMMAND(...)                                                                      \
-    {                                                                                     \
-        .name = "command", .kind = TASK_COMMAND, .run = WORDS(__VA_ARGS__), .cwd = folder \
+#define COMMAND(...)                                                                   \
+    {                                                                                  \
+        .name = "command", .kind = &command_kind, .definition = &(struct command_task) \
+        {                                                                              \
+            .run = WORDS(__VA_ARGS__), .cwd = folder                                   \
+        }                                                                              \
     }
 #define SHELL(script) COMMAND("/bin/sh", "-c", script)
+
+static struct command_task *definition(struct task *task)
+{
+    return task->definition;
+}
 
 /* The process id that the script wrote into a file; waits for it. */
 static pid_t pid_in(const char *name)
@@ -85,10 +94,10 @@ Test(command, stdout_of_exit_0_is_the_result)
         char *script = strdup(rows[i].script);
         struct task task = SHELL(script);
         struct run r;
-        task.result_json = rows[i].json;
+        definition(&task)->result_json = rows[i].json;
         run_init(&r, &task, "{\"x\":1}");
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "row %zu: %s", i, buf_cstr(&r.outcome.error));
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "row %zu: %s", i, buf_cstr(&r.outcome.error));
         cr_expect_str_eq(buf_cstr(&r.outcome.result), rows[i].result, "row %zu", i);
         cr_expect(r.outcome.drop_stdout);
         run_release(&r);
@@ -115,7 +124,7 @@ Test(command, a_failure_has_its_exit_code_or_signal_and_the_end_of_stderr)
         char *script = strdup(rows[i].script);
         struct task task = SHELL(script);
         struct run r;
-        task.result_json = rows[i].json;
+        definition(&task)->result_json = rows[i].json;
         run_init(&r, &task, "{}");
         run(&r);
         cr_expect(failed_as(&r, rows[i].type), "row %zu: %s", i, buf_cstr(&r.outcome.error));
@@ -197,10 +206,10 @@ Test(command, stdin_gets_the_arguments_whatever_their_size)
         while (args.len < sizes[i] - 1)
             buf_addc(&args, 'x');
         buf_addc(&args, '"');
-        task.result_json = true;
+        definition(&task)->result_json = true;
         run_init(&r, &task, buf_cstr(&args));
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "%s", buf_cstr(&r.outcome.error));
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "%s", buf_cstr(&r.outcome.error));
         cr_expect_eq(strtoul(buf_cstr(&r.outcome.result), NULL, 10), sizes[i]);
         run_release(&r);
         buf_release(&args);
@@ -216,10 +225,10 @@ Test(command, arguments_larger_than_a_pipe_come_back_while_they_are_written)
     for (int i = 0; i < 100000; i++)
         buf_addl(&args, "01234567");
     buf_addc(&args, '"');
-    task.result_json = true;
+    definition(&task)->result_json = true;
     run_init(&r, &task, buf_cstr(&args));
     run(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_str_eq(buf_cstr(&r.outcome.result), args.data);
     run_release(&r);
     buf_release(&args);
@@ -243,7 +252,7 @@ Test(command, a_stdin_closed_early_is_no_failure)
         struct run r;
         run_init(&r, &task, args.data);
         run(&r);
-        cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED, "row %zu", i);
+        cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED, "row %zu", i);
         run_release(&r);
         free(script);
     }
@@ -272,7 +281,7 @@ Test(command, ten_mib_of_output_are_a_result_where_the_limit_allows)
     run_init(&r, &task, "{}");
     r.limits.result_bytes = 10485760 + 2;
     run(&r);
-    cr_expect_eq(r.outcome.kind, OUTCOME_SUCCEEDED);
+    cr_expect_eq(r.outcome.end, OUTCOME_SUCCEEDED);
     cr_expect_eq(r.outcome.result.len, 10485760 + 2);
     run_release(&r);
 }
@@ -319,7 +328,7 @@ Test(command, the_environment_is_the_servers_the_tasks_and_errands)
     setenv("FROM_SERVER", "server", 1);
     setenv("BOTH", "server", 1);
     setenv("ERRAND_ID", "another", 1);
-    task.env = WORDS("BOTH=task", "FROM_TASK=a b");
+    definition(&task)->env = WORDS("BOTH=task", "FROM_TASK=a b");
     run_init(&r, &task, "{}");
     r.attempt.number = 4;
     run(&r);
@@ -388,7 +397,7 @@ Test(command, programs_are_looked_for_along_the_path)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct task task = COMMAND(rows[i].program);
         struct run r;
-        task.env = WORDS(rows[i].env);
+        definition(&task)->env = WORDS(rows[i].env);
         run_init(&r, &task, "{}");
         run(&r);
         cr_expect_str_eq(buf_cstr(&r.outcome.result), "\"mine\\n\"", "row %zu: %s", i, buf_cstr(&r.outcome.error));
@@ -423,7 +432,7 @@ Test(command, what_cannot_start_fails_as_a_shell_says_it)
         struct task task = COMMAND(rows[i].program);
         struct run r;
         if (rows[i].cwd)
-            task.cwd = (char *)rows[i].cwd;
+            definition(&task)->cwd = (char *)rows[i].cwd;
         run_init(&r, &task, "{}");
         run(&r);
         cr_expect(failed_as(&r, rows[i].type), "row %zu: %s", i, buf_cstr(&r.outcome.error));
@@ -454,7 +463,7 @@ Test(command, whoever_stops_it_decides_how_it_ends)
         const char *script;
         enum stop stop;
         int64_t timeout_ms;
-        enum outcome_kind kind;
+        enum outcome_end end;
         const char *type;
         int64_t at_least_ms; /* the grace of 300 ms was waited for */
     } rows[] = {
@@ -484,7 +493,7 @@ Test(command, whoever_stops_it_decides_how_it_ends)
             attempt_stop(&r.attempt, rows[i].stop);
         }
         run_join(&r);
-        cr_expect_eq(r.outcome.kind, rows[i].kind, "row %zu: %d", i, r.outcome.kind);
+        cr_expect_eq(r.outcome.end, rows[i].end, "row %zu: %d", i, r.outcome.end);
         cr_expect_str_eq(buf_cstr(&r.outcome.type), rows[i].type, "row %zu", i);
         cr_expect(r.took_ms >= rows[i].at_least_ms && r.took_ms < 10000, "row %zu: %d ms", i, (int)r.took_ms);
         run_release(&r);
@@ -599,7 +608,7 @@ static void *run_many(void *argument)
     struct task task = SHELL("cat; echo err >&2");
     struct run r;
     (void)argument;
-    task.result_json = true;
+    definition(&task)->result_json = true;
     for (int i = 0; i < 30; i++) {
         run_init(&r, &task, "[1, 2]");
         run(&r);

@@ -1,6 +1,7 @@
 #include "workers/foreground.h"
 
 #include "tests/unit/attempts.h"
+#include "workers/registry.h"
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -46,7 +47,7 @@ static pid_t start(const char *definition, const char *args)
     struct faults faults = {0};
     struct yaml *doc = yaml_parse(span_of(definition), &faults);
     cr_assert(doc);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, folder, &faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, folder, &faults);
     cr_assert(registry, "%s", faults.count ? faults.items[0].detail : "");
     pid_t pid = fork();
     if (pid == 0) {

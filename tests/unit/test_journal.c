@@ -1,4 +1,7 @@
 #include "tests/unit/attempts.h"
+#include "workers/journal.h"
+#include "workers/kinds/command/command.h"
+#include "workers/registry.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -245,8 +248,8 @@ static struct registry *load(const char *function)
     buf_addf(&text, "t: {kind: native, module: %s, function: %s}\nslow: {kind: native, module: %s}", module,
              function, module);
     struct yaml *doc = yaml_parse(buf_span(&text), &faults);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, "/", &faults);
-    native_load(registry, &faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", &faults);
+    registry_load(registry, &faults);
     cr_assert_eq(faults.total, 0);
     yaml_free(doc);
     buf_release(&text);
@@ -448,8 +451,8 @@ static void serve_and_die(const char *script)
     struct left left;
     struct journal *journal = opened(1, &left);
     char *text = strdup(script);
-    struct task task = {
-        .name = "t", .kind = TASK_COMMAND, .run = (char *[]){"/bin/sh", "-c", text, NULL}, .cwd = folder};
+    struct command_task command = {.run = (char *[]){"/bin/sh", "-c", text, NULL}, .cwd = folder};
+    struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
     struct slot slot = {journal, 0, &task};
     pthread_t thread;
     pthread_create(&thread, NULL, slot_thread, &slot);
@@ -532,7 +535,8 @@ Test(journal, a_finished_command_leaves_no_group_behind)
 {
     struct left left;
     struct journal *journal = opened(1, &left);
-    struct task task = {.name = "t", .kind = TASK_COMMAND, .run = (char *[]){"/bin/true", NULL}, .cwd = folder};
+    struct command_task command = {.run = (char *[]){"/bin/true", NULL}, .cwd = folder};
+    struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
     struct run r;
     run_init(&r, &task, "{}");
     r.attempt.journal = journal;

@@ -1,4 +1,6 @@
 #include "tests/unit/attempts.h"
+#include "workers/kinds/native.h"
+#include "workers/registry.h"
 
 #include "base/json.h"
 #include <criterion/criterion.h>
@@ -21,9 +23,9 @@ static struct registry *load(const char *function, struct faults *faults)
     buf_addf(&text, "t: {kind: native, module: %s, function: %s}", module_path(), function);
     struct yaml *doc = yaml_parse(buf_span(&text), faults);
     cr_assert(doc);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, "/", faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", faults);
     cr_assert(registry, "%s", faults->count ? faults->items[0].detail : "");
-    native_load(registry, faults);
+    registry_load(registry, faults);
     yaml_free(doc);
     buf_release(&text);
     return registry;
@@ -62,7 +64,7 @@ Test(native, a_body_gives_a_result_or_none)
         struct native n;
         native_init(&n, rows[i].function, rows[i].args);
         run(&n.run);
-        cr_expect_eq(n.run.outcome.kind, OUTCOME_SUCCEEDED, "row %zu", i);
+        cr_expect_eq(n.run.outcome.end, OUTCOME_SUCCEEDED, "row %zu", i);
         cr_expect_str_eq(buf_cstr(&n.run.outcome.result), rows[i].result, "row %zu", i);
         cr_expect_eq(n.run.outcome.error.len, 0);
         native_release(&n);
@@ -195,7 +197,7 @@ Test(native, whoever_stops_it_decides_how_it_ends)
         const char *function;
         enum stop stop;
         int64_t timeout_ms;
-        enum outcome_kind kind;
+        enum outcome_end end;
         const char *type;
     } rows[] = {
         {"slow", STOP_CANCEL, 0, OUTCOME_CANCELLED, ""},
@@ -219,7 +221,7 @@ Test(native, whoever_stops_it_decides_how_it_ends)
             attempt_stop(&n.run.attempt, rows[i].stop);
         }
         run_join(&n.run);
-        cr_expect_eq(n.run.outcome.kind, rows[i].kind, "row %zu: %d", i, n.run.outcome.kind);
+        cr_expect_eq(n.run.outcome.end, rows[i].end, "row %zu: %d", i, n.run.outcome.end);
         cr_expect_str_eq(buf_cstr(&n.run.outcome.type), rows[i].type, "row %zu", i);
         native_release(&n);
     }
@@ -233,7 +235,7 @@ Test(native, what_is_stopped_before_it_starts_does_not_run)
     attempt_stop(&n.run.attempt, STOP_KILL);
     attempt_stop(&n.run.attempt, STOP_CANCEL);
     attempt_run(&n.run.attempt, &n.run.outcome);
-    cr_expect_eq(n.run.outcome.kind, OUTCOME_STOPPED); /* the stronger reason stays */
+    cr_expect_eq(n.run.outcome.end, OUTCOME_STOPPED); /* the stronger reason stays */
     cr_expect_eq(n.run.attempt.pending.count, 0);
     attempt_release(&n.run.attempt);
     native_release(&n);
@@ -267,9 +269,9 @@ Test(native, a_module_that_does_not_load_is_a_fault_with_its_place)
 {
     struct faults faults = {0};
     struct yaml *doc = yaml_parse(SPAN("t: {kind: native, module: /etc/passwd}"), &faults);
-    struct registry *registry = registry_parse(doc, yaml_root(doc), NULL, "/", &faults);
+    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", &faults);
     cr_assert(registry);
-    native_load(registry, &faults);
+    registry_load(registry, &faults);
     cr_assert_eq(faults.count, 1);
     cr_expect_str_eq(faults.items[0].pointer, "/tasks/t/module");
     faults_release(&faults);
@@ -282,7 +284,8 @@ Test(native, a_registry_loaded_again_finds_the_same_functions)
     struct native a, b;
     native_init(&a, "echo", "{}");
     native_init(&b, "echo", "{}");
-    cr_expect_eq(a.run.attempt.task->entry, b.run.attempt.task->entry);
+    const struct native_task *first = a.run.attempt.task->definition, *second = b.run.attempt.task->definition;
+    cr_expect_eq(first->entry, second->entry);
     native_release(&a);
     native_release(&b);
 }

@@ -1,4 +1,4 @@
-#include "workers/params.h"
+#include "workers/tasks/params.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "workers/retry.h"
+#include "workers/tasks/retry.h"
 
 #include <criterion/criterion.h>
 #include <limits.h>

@@ -1,4 +1,4 @@
-#include "workers/retry.h"
+#include "workers/tasks/retry.h"
 
 /* Stops at `max`: what follows cannot be smaller, as factor is at least 1. */
 static double grown(const struct backoff *backoff, int failures)

@@ -1,4 +1,4 @@
-#include "workers/template.h"
+#include "workers/tasks/template.h"
 
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 

@@ -1,7 +1,8 @@
-#include "workers/argv.h"
+#include "workers/kinds/command/argv.h"
 
 #include "base/json.h"
-#include "workers/template.h"
+#include "workers/kinds/command/command.h"
+#include "workers/tasks/template.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -87,9 +88,10 @@ enum err argv_expand(const struct task *task, struct span args, struct argv *arg
     if (args.p)
         args = json_trim(args);
     struct expansion e = {.args = args, .text = &argv->text, .faults = faults};
+    char **run = command_task(task)->run;
     int count = 0;
-    for (; task->run[count]; count++)
-        add_word(&e, task->run[count], count);
+    for (; run[count]; count++)
+        add_word(&e, run[count], count);
     if (e.wrong)
         return ERR_INVALID;
 
@@ -109,8 +111,6 @@ void argv_release(struct argv *argv)
 
 enum err argv_check(const struct task *task, struct span args, struct faults *faults)
 {
-    if (task->kind != TASK_COMMAND)
-        return OK;
     struct argv argv;
     enum err err = argv_expand(task, args, &argv, faults);
     argv_release(&argv);

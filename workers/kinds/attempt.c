@@ -1,7 +1,10 @@
-#include "workers/attempt.h"
+#include "workers/kinds/attempt.h"
+#include "workers/kinds/kind.h"
 
 #include "base/clock.h"
 #include "base/json.h"
+#include <errno.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,6 +34,12 @@ void attempt_stop(struct attempt *attempt, enum stop why)
     int now = atomic_load(&attempt->stop);
     while (now < (int)why && !atomic_compare_exchange_weak(&attempt->stop, &now, (int)why)) {
     }
+    if (attempt->task->kind->stop)
+        attempt->task->kind->stop(attempt);
+}
+
+void attempt_wake(struct attempt *attempt)
+{
     uint64_t one = 1;
     /* Full means that it is readable already. */
     if (attempt->wake_fd >= 0 && write(attempt->wake_fd, &one, sizeof(one)) < 0)
@@ -48,27 +57,51 @@ bool attempt_should_stop(struct attempt *attempt)
 static void settle(struct attempt *attempt, struct outcome *outcome)
 {
     enum stop stop = (enum stop)atomic_load(&attempt->stop);
-    if (outcome->kind != OUTCOME_FAILED || stop == STOP_NONE)
+    if (outcome->end != OUTCOME_FAILED || stop == STOP_NONE)
         return;
     if (stop == STOP_KILL && span_is(buf_span(&outcome->type), "timeout"))
         return;
-    outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    outcome->end = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
     outcome->result.len = outcome->type.len = outcome->error.len = 0;
 }
 
-void attempt_run(struct attempt *attempt, struct outcome *outcome)
+void attempt_end(struct attempt *attempt)
 {
+    settle(attempt, attempt->outcome);
+    attempt->ended(attempt, attempt->context);
+}
+
+void attempt_start(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context)
+{
+    attempt->outcome = outcome;
+    attempt->ended = ended;
+    attempt->context = context;
     outcome->retry = true;
     outcome->retry_after_ms = -1;
 
     enum stop stop = (enum stop)atomic_load(&attempt->stop);
-    if (stop != STOP_NONE)
-        outcome->kind = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
-    else if (attempt->task->kind == TASK_NATIVE)
-        native_run(attempt, outcome);
-    else
-        command_run(attempt, outcome);
-    settle(attempt, outcome);
+    if (stop == STOP_NONE) {
+        attempt->task->kind->start(attempt);
+        return;
+    }
+    outcome->end = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
+    attempt_end(attempt);
+}
+
+static void post(struct attempt *attempt, void *end)
+{
+    (void)attempt;
+    sem_post(end);
+}
+
+void attempt_run(struct attempt *attempt, struct outcome *outcome)
+{
+    sem_t end;
+    sem_init(&end, 0, 0);
+    attempt_start(attempt, outcome, post, &end);
+    while (sem_wait(&end) != 0 && errno == EINTR) {
+    }
+    sem_destroy(&end);
 }
 
 static void add_type(struct buf *out, struct span type)
@@ -81,7 +114,7 @@ static void add_type(struct buf *out, struct span type)
 
 void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail)
 {
-    outcome->kind = OUTCOME_FAILED;
+    outcome->end = OUTCOME_FAILED;
     outcome->retry = true;
     outcome->retry_after_ms = -1;
     outcome->drop_stdout = false;

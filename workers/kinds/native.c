@@ -1,18 +1,69 @@
-#include "workers/attempt.h"
-#include "workers/errand_task.h"
+/* Native: a C function of a shared object, run on the slot's own thread. */
+#include "workers/kinds/native.h"
 
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "workers/kinds/attempt.h"
+#include "workers/sdk/errand_task.h"
 #include <dlfcn.h>
 #include <elf.h>
 #include <inttypes.h>
 #include <link.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NOTE_BYTES = 1000, LINE_BYTES = 1024 };
+#define IDENTIFIER_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+
+enum { NOTE_BYTES = 4096 /* more than is kept of one */, LINE_BYTES = 1024 };
+
+static struct native_task *native_task(const struct task *task)
+{
+    return task->definition;
+}
+
+/* --- the definition ---------------------------------------------------------- */
+
+static bool check_function(char *text, struct reason *why)
+{
+    size_t n = strspn(text, IDENTIFIER_LETTERS "0123456789");
+    if (n > 0 && text[n] == '\0' && !(text[0] >= '0' && text[0] <= '9'))
+        return true;
+    reason_set(why, "`%s` is no name of a C function", text);
+    return false;
+}
+
+static const struct key native_keys[] = {
+    {.name = "module",
+     .type = KEY_PATH,
+     .path = PATH_FILE,
+     .required = true,
+     .example = "tasks.so",
+     .offset = offsetof(struct native_task, module),
+     .help = "native: the shared object"},
+    {.name = "function",
+     .type = KEY_TEXT,
+     .min = 1,
+     .max = 256,
+     .check = check_function,
+     .example = "add",
+     .offset = offsetof(struct native_task, function),
+     .help = "native: the C function; default: the task's name"},
+    {0},
+};
+
+static void check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
+{
+    struct native_task *native = task->definition;
+    struct reason why;
+    if (native->function)
+        return;
+    if (check_function(task->name, &why))
+        native->function = xstrdup(task->name);
+    else if (!cJSON_GetObjectItemCaseSensitive(item, "function"))
+        faults_add(in->faults, yaml_line(in->doc, item), pointer,
+                   "`function` is missing: the task's name is no name of a C function");
+}
 
 /* What the body gets; it sees the first member only. */
 struct native_call {
@@ -80,7 +131,7 @@ static int host_result(struct errand_call *call, const char *json, size_t length
                  fault.offset);
         return refuse_result(outcome, message);
     }
-    outcome->kind = OUTCOME_SUCCEEDED;
+    outcome->end = OUTCOME_SUCCEEDED;
     outcome->type.len = outcome->error.len = 0;
     outcome->result.len = 0;
     buf_add(&outcome->result, json, length);
@@ -100,22 +151,8 @@ static void host_fail(struct errand_call *call, const char *type, const char *me
 
 static void host_progress(struct errand_call *call, double value, const char *note)
 {
-    struct attempt *attempt = native_call(call)->attempt;
-    if (!isfinite(value) || !attempt->sink || !attempt->sink->progress)
-        return;
-    struct buf mended = {0};
-    struct span text = {NULL, 0};
-    if (note) {
-        text = utf8_cut((struct span){note, strnlen(note, NOTE_BYTES + 4)}, NOTE_BYTES);
-        if (!utf8_valid(text)) {
-            utf8_add_lossy(&mended, text);
-            text = utf8_cut(buf_span(&mended), NOTE_BYTES);
-        }
-    }
-    pthread_mutex_lock(&attempt->lock);
-    attempt->sink->progress(attempt, value, text);
-    pthread_mutex_unlock(&attempt->lock);
-    buf_release(&mended);
+    struct span text = {note, note ? strnlen(note, NOTE_BYTES) : 0};
+    attempt_progress(native_call(call)->attempt, value, text);
 }
 
 __attribute__((format(printf, 2, 0))) static void host_log(struct errand_call *call, const char *format,
@@ -173,7 +210,7 @@ static void thread_was_ended(void *argument)
 static void call_body(struct native_call *native)
 {
     errand_task_fn *body;
-    memcpy(&body, &native->attempt->task->entry, sizeof(body));
+    memcpy(&body, &native_task(native->attempt->task)->entry, sizeof(body));
     pthread_cleanup_push(thread_was_ended, native);
     body(&native->call);
     pthread_cleanup_pop(0);
@@ -193,13 +230,8 @@ static void fail_late(struct attempt *attempt, struct outcome *outcome, int64_t 
     buf_release(&message);
 }
 
-void native_run(struct attempt *attempt, struct outcome *outcome)
+static void run_body(struct attempt *attempt, struct outcome *outcome)
 {
-    if (!attempt->task->entry) {
-        outcome_fail(outcome, SPAN("not_loaded"), SPAN("the task's function was not found in its module"),
-                     (struct span){NULL, 0});
-        return;
-    }
     struct native_call native = {.call = {&host}, .attempt = attempt, .outcome = outcome};
     id_format(attempt->id, native.id);
     call_body(&native);
@@ -208,8 +240,18 @@ void native_run(struct attempt *attempt, struct outcome *outcome)
     if (late_us >= 0)
         fail_late(attempt, outcome, late_us);
     else if (!native.answered && atomic_load(&native.told_stop))
-        /* It gave up because it was told to; attempt_run() knows why. */
+        /* It gave up because it was told to; attempt_end() knows why. */
         outcome_fail(outcome, SPAN("stopped"), SPAN("it was stopped"), (struct span){NULL, 0});
+}
+
+static void start(struct attempt *attempt)
+{
+    if (native_task(attempt->task)->entry)
+        run_body(attempt, attempt->outcome);
+    else
+        outcome_fail(attempt->outcome, SPAN("not_loaded"), SPAN("the task's function was not found in its module"),
+                     (struct span){NULL, 0});
+    attempt_end(attempt);
 }
 
 /* --- loading ----------------------------------------------------------------- */
@@ -245,22 +287,24 @@ static void add_fault(struct faults *faults, const struct task *task, const char
  * stays for the life of the process. */
 static void load(struct task *task, struct faults *faults)
 {
-    void *module = dlopen(task->module, RTLD_NOW | RTLD_LOCAL);
+    struct native_task *native = task->definition;
+    void *module = dlopen(native->module, RTLD_NOW | RTLD_LOCAL);
     if (!module) {
         add_fault(faults, task, "module", "cannot be loaded:", dlerror());
         return;
     }
     const char *fault = NULL;
-    task->entry = find_function(module, task->function, &fault);
+    native->entry = find_function(module, native->function, &fault);
     if (fault)
-        add_fault(faults, task, "function", task->function, fault);
+        add_fault(faults, task, "function", native->function, fault);
 }
 
-void native_load(const struct registry *registry, struct faults *faults)
-{
-    for (int i = 0; i < registry_count(registry); i++) {
-        struct task *task = registry_at(registry, i);
-        if (task->kind == TASK_NATIVE)
-            load(task, faults);
-    }
-}
+const struct kind native_kind = {
+    .name = "native",
+    .in_process = true,
+    .keys = native_keys,
+    .definition_bytes = sizeof(struct native_task),
+    .check = check,
+    .load = load,
+    .start = start,
+};

@@ -1,4 +1,4 @@
-#include "workers/task_keys.h"
+#include "workers/tasks/task_options.h"
 
 #include <stdlib.h>
 

@@ -1,4 +1,6 @@
-#include "workers/environment.h"
+#include "workers/kinds/command/environment.h"
+
+#include "workers/kinds/command/command.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,12 +48,13 @@ void environment_init(struct environment *environment, const struct attempt *att
     snprintf(environment->number, sizeof(environment->number), "ERRAND_ATTEMPT=%d", attempt->number);
     snprintf(environment->name, sizeof(environment->name), "ERRAND_TASK=%s", attempt->task->name);
 
-    size_t room = 3 + count_of(attempt->task->env) + count_of(environ) + 1;
+    char **more = command_task(attempt->task)->env;
+    size_t room = 3 + count_of(more) + count_of(environ) + 1;
     char **vars = xcalloc(room, sizeof(*vars));
     vars[0] = environment->id;
     vars[1] = environment->number;
     vars[2] = environment->name;
-    size_t count = add_missing(vars, 3, attempt->task->env);
+    size_t count = add_missing(vars, 3, more);
     count = add_missing(vars, count, environ);
     vars[count] = NULL;
     environment->vars = vars;

@@ -1,18 +1,17 @@
-/* One attempt in progress, and how it came out: what the task kinds get and
- * give back.
+/* One attempt in progress, and how it came out: what stands between those who
+ * want a body run and the kinds, which run it.
  *
- * A slot's thread fills an attempt, calls attempt_run(), and takes the
- * outcome. The kinds (native.c, command.c) know nothing of the store: logs and
- * progress leave through the sink.
+ * Who wants one fills an attempt, calls attempt_start() or attempt_run(), and
+ * takes the outcome. A kind knows nothing of the store: logs and progress leave
+ * through the sink.
  *
- * Threads: an attempt belongs to the thread that runs it, but for attempt_stop()
- * (any thread) and, for native bodies with threads of their own, the log, which
- * has a lock. */
+ * Threads: an attempt belongs to whoever fills it, but from attempt_start() to
+ * its end to its kind (kind.h). Any thread may call attempt_stop(), and until
+ * the end what logs and reports, which has a lock. */
 #pragma once
 
 #include "base/id.h"
-#include "workers/journal.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -42,15 +41,19 @@ struct log_pending {
 };
 
 struct attempt;
+struct journal;
 
 /* Where logs and progress go while the attempt runs. The callee takes the
  * bytes out of `pending` (the caller resets it); progress is copied. May be
- * called from a native body's own threads, under the attempt's lock: no
- * blocking. */
+ * called on any thread, under the attempt's lock: no blocking. */
 struct attempt_sink {
     void (*log)(struct attempt *attempt, struct log_pending *pending);
     void (*progress)(struct attempt *attempt, double value, struct span note);
 };
+
+/* The attempt is over and its outcome is decided. Any thread, perhaps before
+ * attempt_start() has returned. */
+typedef void attempt_ended(struct attempt *attempt, void *context);
 
 struct attempt {
     const struct task *task;
@@ -62,11 +65,14 @@ struct attempt {
     const struct attempt_sink *sink;
     struct journal *journal; /* NULL in `errand run` */
     int slot;                /* index in the journal */
-    int wake_fd;             /* an eventfd, written by attempt_stop(); owned by the slot */
+    int wake_fd;             /* an eventfd, for a kind that minds the body on the caller's thread */
 
-    /* the attempt's own; attempt_init() sets them */
-    int64_t deadline_us;  /* clock_mono_us; 0: none */
-    atomic_int stop;      /* enum stop */
+    /* the attempt's own; attempt_init() and attempt_start() set them */
+    int64_t deadline_us; /* clock_mono_us; 0: none */
+    atomic_int stop;     /* enum stop */
+    struct outcome *outcome;
+    attempt_ended *ended;
+    void *context;
     pthread_mutex_t lock; /* guards what follows */
     struct log_pending pending;
     int64_t log_total;  /* bytes taken, at most limits->log_bytes and a notice */
@@ -74,7 +80,7 @@ struct attempt {
     int64_t pending_since_us;
 };
 
-enum outcome_kind {
+enum outcome_end {
     OUTCOME_SUCCEEDED,
     OUTCOME_FAILED,
     OUTCOME_CANCELLED, /* it ended because of STOP_CANCEL */
@@ -82,7 +88,7 @@ enum outcome_kind {
 };
 
 struct outcome {
-    enum outcome_kind kind;
+    enum outcome_end end;
     struct buf result;      /* JSON; empty is null */
     struct buf type;        /* of a failure */
     struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON */
@@ -97,16 +103,26 @@ struct outcome {
 void attempt_init(struct attempt *attempt);
 void attempt_release(struct attempt *attempt);
 
-/* Runs the body to its end and fills the outcome (all zero before). Decides:
- * a body that succeeded is SUCCEEDED even if it was cancelled meanwhile; one
- * that returned or was killed after its deadline FAILED as `timeout`; else a
- * stop asked for before it ended makes it CANCELLED or STOPPED. What is left
- * in attempt->pending when it returns was not flushed: the caller stores it
- * with the outcome. */
+/* Has the body run by its task's kind and the outcome filled (all zeros
+ * before); `ended` is called once. Decides: a body that succeeded is SUCCEEDED
+ * even if it was cancelled meanwhile; one that returned or was killed after its
+ * deadline FAILED as `timeout`; else a stop asked for before it ended makes it
+ * CANCELLED or STOPPED. What is left in attempt->pending at the end was not
+ * flushed: the caller stores it with the outcome. Blocks as long as the kind's
+ * start() does. */
+void attempt_start(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context);
+
+/* The same, and waits for the end. */
 void attempt_run(struct attempt *attempt, struct outcome *outcome);
+
+/* For kinds: the body has ended and attempt->outcome says how. */
+void attempt_end(struct attempt *attempt);
 
 /* Asks it to end. Any thread; async-signal-safe. A later, stronger reason wins. */
 void attempt_stop(struct attempt *attempt, enum stop why);
+
+/* Makes wake_fd readable: a kind's stop(), if it polls that. */
+void attempt_wake(struct attempt *attempt);
 
 /* Is it to end (stopped or past its deadline)? */
 bool attempt_should_stop(struct attempt *attempt);
@@ -119,16 +135,15 @@ void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes)
  * the next call is due, -1 when nothing is pending. Minders call it. */
 int attempt_log_tick(struct attempt *attempt);
 
+/* stdout became the result: takes it out of the log, as far as it was not
+ * flushed, and has the caller take back what was. */
+void attempt_drop_stdout(struct attempt *attempt);
+
+/* How far it is: any finite value, and a note (absent, or any bytes: mended and
+ * cut). */
+void attempt_progress(struct attempt *attempt, double value, struct span note);
+
 /* Makes it a failure: type and message, `detail` (NULL or JSON members such as
  * `"exit_code":1,"stderr":"..."`, without braces) added to the error object. */
 void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail);
 void outcome_release(struct outcome *outcome);
-
-/* The two kinds. */
-void native_run(struct attempt *attempt, struct outcome *outcome);
-void command_run(struct attempt *attempt, struct outcome *outcome);
-
-/* Opens the shared objects of all native tasks and resolves their functions
- * (an object once; kept open for the life of the process). Faults are added
- * under /tasks/NAME/module or /function. */
-void native_load(const struct registry *registry, struct faults *faults);

@@ -1,4 +1,4 @@
-#include "workers/params.h"
+#include "workers/tasks/params.h"
 #include "base/nearest.h"
 
 #include <stdlib.h>

@@ -1,9 +1,9 @@
-#include "workers/task_keys.h"
-#include "workers/template.h"
+/* What a configuration says of a command: read, checked, freed. */
+#include "workers/kinds/command/command.h"
+#include "workers/kinds/command/spawn.h"
+#include "workers/tasks/template.h"
 
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { RUN_MAX = 1000 };
 
@@ -15,9 +15,11 @@ static struct span argument_text(const cJSON *item)
     return keys_text(item);
 }
 
-void task_run_read(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+/* --- the keys ------------------------------------------------------------------ */
+
+static void read_run(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
-    struct task *task = target;
+    struct command_task *command = target;
     int count = cJSON_IsArray(item) ? cJSON_GetArraySize(item) : 0;
     if (count < 1 || count > RUN_MAX) {
         faults_add(in->faults, yaml_line(in->doc, item), pointer,
@@ -25,7 +27,7 @@ void task_run_read(const struct keys_input *in, const cJSON *item, const char *p
                    RUN_MAX);
         return;
     }
-    task->run = xcalloc((size_t)count + 1, sizeof(*task->run));
+    command->run = xcalloc((size_t)count + 1, sizeof(*command->run));
     int i = 0;
     for (const cJSON *word = item->child; word; word = word->next, i++) {
         struct span text = argument_text(word);
@@ -35,7 +37,7 @@ void task_run_read(const struct keys_input *in, const cJSON *item, const char *p
             buf_add_int(&digits, i);
             faults_add_member(in->faults, yaml_line(in->doc, word), pointer, buf_span(&digits), "must be a text");
         }
-        task->run[i] = text.p ? span_dup(text) : xstrdup("");
+        command->run[i] = text.p ? span_dup(text) : xstrdup("");
     }
 }
 
@@ -48,14 +50,14 @@ static bool is_reserved(const char *name)
     return false;
 }
 
-void task_run_read_env(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+static void read_env(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
-    struct task *task = target;
+    struct command_task *command = target;
     if (!cJSON_IsObject(item) && !cJSON_IsNull(item)) {
         faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a mapping, {NAME: value}");
         return;
     }
-    task->env = xcalloc((size_t)cJSON_GetArraySize(item) + 1, sizeof(*task->env));
+    command->env = xcalloc((size_t)cJSON_GetArraySize(item) + 1, sizeof(*command->env));
     int count = 0;
     for (const cJSON *member = item->child; member; member = member->next) {
         struct span value = argument_text(member);
@@ -74,9 +76,62 @@ void task_run_read_env(const struct keys_input *in, const cJSON *item, const cha
         struct buf line = {0};
         buf_addf(&line, "%s=", member->string);
         buf_add_span(&line, value);
-        task->env[count++] = buf_take(&line);
+        command->env[count++] = buf_take(&line);
     }
 }
+
+static bool parse_result(struct span text, const char *folder, void *target, struct reason *why)
+{
+    struct command_task *command = target;
+    (void)folder;
+    command->result_json = span_is(text, "json");
+    if (command->result_json || span_is(text, "text"))
+        return true;
+    reason_set(why, "`%.*s` is not text or json", (int)text.len, text.p);
+    return false;
+}
+
+const struct key command_keys[] = {
+    {.name = "run",
+     .type = KEY_OTHER,
+     .read = read_run,
+     .required = true,
+     .example = "[convert, \"{source}\", \"{target}\"]",
+     .help = "command: the program and its arguments"},
+    {.name = "cwd",
+     .type = KEY_PATH,
+     .path = PATH_FOLDER,
+     .example = ".",
+     .offset = offsetof(struct command_task, cwd),
+     .help = "command: where it runs; default: this file's folder"},
+    {.name = "env",
+     .type = KEY_OTHER,
+     .read = read_env,
+     .example = "{LANG: C.UTF-8}",
+     .help = "command: added to the server's environment"},
+    {.name = "result",
+     .type = KEY_PARSED,
+     .parse = parse_result,
+     .example = "text",
+     .help = "command: what stdout is, text or json; default: text"},
+    {0},
+};
+
+static void free_list(char **list)
+{
+    for (char **text = list; text && *text; text++)
+        free(*text);
+    free(list);
+}
+
+void command_release(void *definition)
+{
+    struct command_task *command = definition;
+    free_list(command->run);
+    free_list(command->env);
+}
+
+/* --- the check ------------------------------------------------------------------- */
 
 /* One element of argv. */
 static void check_element(const struct keys_input *in, const struct task *task, const cJSON *element,
@@ -113,41 +168,21 @@ static void check_placeholders(const struct keys_input *in, const cJSON *item, c
     }
 }
 
-static bool can_run(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
-}
-
-/* The PATH that the child will have. */
-static const char *search_path(const struct task *task)
+/* The PATH that the child will have, NULL: none. */
+static const char *search_path(const struct command_task *command)
 {
     const char *path = getenv("PATH");
-    for (char **env = task->env; env && *env; env++)
+    for (char **env = command->env; env && *env; env++)
         if (strncmp(*env, "PATH=", 5) == 0)
             path = *env + 5;
-    return path && *path ? path : "/usr/local/bin:/usr/bin:/bin";
+    return path;
 }
 
-/* As execvp() finds it, from the task's folder. */
-static bool program_exists(const struct task *task, const char *program)
+static bool program_exists(const struct command_task *command, const char *program)
 {
-    bool search = !strchr(program, '/');
-    const char *path = search ? search_path(task) : "";
-    bool found = false;
-    do {
-        size_t n = strcspn(path, ":");
-        struct buf file = {0};
-        if (path[0] != '/' && program[0] != '/')
-            buf_addf(&file, "%s/", task->cwd);
-        buf_add(&file, path, n);
-        if (n)
-            buf_addc(&file, '/');
-        buf_adds(&file, program);
-        found = can_run(buf_cstr(&file));
-        buf_release(&file);
-        path += n;
-    } while (!found && *path++ == ':');
+    struct buf path = {0};
+    bool found = spawn_find(program, search_path(command), command->cwd, &path) == 0;
+    buf_release(&path);
     return found;
 }
 
@@ -162,15 +197,15 @@ static char *plain_program(const char *element)
 }
 
 static void check_program(const struct keys_input *in, const cJSON *item, const char *pointer,
-                          const struct task *task)
+                          const struct command_task *command)
 {
     const cJSON *run = cJSON_GetObjectItemCaseSensitive(item, "run");
     char *place = keys_pointer(pointer, "run");
-    char *program = plain_program(task->run[0]);
+    char *program = plain_program(command->run[0]);
     int line = yaml_line(in->doc, run->child);
     if (*program == '\0')
         faults_add(in->faults, line, place, "the program has no name");
-    else if (!program_exists(task, program))
+    else if (!program_exists(command, program))
         faults_add(in->faults, line, place,
                    strchr(program, '/') ? "there is no program `%s` (a relative path starts at `cwd`)"
                                         : "there is no program `%s` in the PATH",
@@ -179,10 +214,15 @@ static void check_program(const struct keys_input *in, const cJSON *item, const 
     free(place);
 }
 
-void task_run_check(const struct keys_input *in, const cJSON *item, const char *pointer, const struct task *task)
+void command_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
 {
+    struct command_task *command = task->definition;
+    if (!command->cwd && !cJSON_GetObjectItemCaseSensitive(item, "cwd"))
+        command->cwd = xstrdup(in->folder);
+    if (!command->run)
+        return;
     int before = in->faults->total;
     check_placeholders(in, item, pointer, task);
-    if (in->faults->total == before && task->cwd)
-        check_program(in, item, pointer, task);
+    if (in->faults->total == before && command->cwd)
+        check_program(in, item, pointer, command);
 }

@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/faults.h"
-#include "workers/task.h"
+#include "workers/tasks/task.h"
 
 /* What the kernel takes in one word, without its NUL (MAX_ARG_STRLEN). */
 enum { ARGV_WORD_MAX = 128 * 1024 - 1 };
@@ -17,13 +17,12 @@ struct argv {
     struct buf text;
 };
 
-/* Expands task->run with the arguments: checked JSON, bound if the task has
+/* Expands the task's `run` with the arguments: checked JSON, bound if the task has
  * params, absent or an object without them. ERR_INVALID with every fault added
  * under /args/NAME: a missing argument, one with \u0000 in it, a word that gets
  * too long. `faults` may be NULL. Release it either way. */
 MUST_USE enum err argv_expand(const struct task *task, struct span args, struct argv *argv, struct faults *faults);
 void argv_release(struct argv *argv);
 
-/* Would argv_expand() do? For the HTTP layer, which answers 422 with the
- * faults. Tasks of other kinds pass. */
+/* Would argv_expand() do? For a submission, which is refused with the faults. */
 MUST_USE enum err argv_check(const struct task *task, struct span args, struct faults *faults);

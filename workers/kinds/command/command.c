@@ -5,13 +5,14 @@
  * the grace SIGKILL. When the process has ended, what is left of its group is
  * killed before it is reaped (until then its number cannot be anybody else's),
  * and what the pipes hold is read, without waiting for who else holds them. */
-#include "workers/attempt.h"
+#include "workers/kinds/command/command.h"
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "workers/argv.h"
-#include "workers/environment.h"
-#include "workers/spawn.h"
+#include "workers/journal.h"
+#include "workers/kinds/command/argv.h"
+#include "workers/kinds/command/environment.h"
+#include "workers/kinds/command/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -137,7 +138,7 @@ static bool open_pipes(struct command *command, int stdio[3])
 /* As a shell says it: 127 is not there, 126 is there and does not start. */
 static void fail_start(struct command *command, const char *what, const char *object, int error)
 {
-    bool missing = error == ENOENT && object == command->attempt->task->run[0];
+    bool missing = error == ENOENT && object == command_task(command->attempt->task)->run[0];
     struct buf message = {0};
     buf_addf(&message, "cannot %s", what);
     if (object)
@@ -152,9 +153,10 @@ static bool start_program(struct command *command, char **argv, const struct env
                           int stdio[3])
 {
     const struct attempt *attempt = command->attempt;
-    const char *program = attempt->task->run[0];
+    const struct command_task *task = command_task(attempt->task);
+    const char *program = task->run[0];
     struct buf path = {0};
-    int error = spawn_find(argv[0], environment_get(environment, "PATH"), attempt->task->cwd, &path);
+    int error = spawn_find(argv[0], environment_get(environment, "PATH"), task->cwd, &path);
     if (error) {
         fail_start(command, "start the program", program, error);
         buf_release(&path);
@@ -164,14 +166,14 @@ static bool start_program(struct command *command, char **argv, const struct env
         .path = buf_cstr(&path),
         .argv = argv,
         .envp = environment->vars,
-        .cwd = attempt->task->cwd,
+        .cwd = task->cwd,
         .stdio = {stdio[0], stdio[1], stdio[2]},
         .journal = attempt->journal,
         .slot = attempt->slot,
     };
     error = spawn_start(&spawn);
     if (error) {
-        const char *object = strcmp(spawn.failed, "enter the folder") == 0    ? attempt->task->cwd
+        const char *object = strcmp(spawn.failed, "enter the folder") == 0    ? task->cwd
                              : strcmp(spawn.failed, "start the program") == 0 ? program
                                                                               : NULL;
         fail_start(command, spawn.failed, object, error);
@@ -380,27 +382,6 @@ __attribute__((format(printf, 4, 5))) static void fail(struct command *command, 
     buf_release(&detail);
 }
 
-/* Takes the pieces of stdout out of what is not flushed yet. */
-static void drop_pending_stdout(struct attempt *attempt)
-{
-    struct log_pending *pending = &attempt->pending;
-    size_t from = 0, to = 0;
-    int kept = 0;
-    pthread_mutex_lock(&attempt->lock);
-    for (int i = 0; i < pending->count; i++) {
-        struct log_piece piece = pending->pieces[i];
-        if (piece.stream != STREAM_STDOUT) {
-            memmove(pending->bytes.data + to, pending->bytes.data + from, piece.len);
-            to += piece.len;
-            pending->pieces[kept++] = piece;
-        }
-        from += piece.len;
-    }
-    pending->bytes.len = to;
-    pending->count = kept;
-    pthread_mutex_unlock(&attempt->lock);
-}
-
 static bool take_json(struct command *command)
 {
     struct json_fault fault;
@@ -422,7 +403,7 @@ static void succeed(struct command *command)
         fail(command, "bad_result", 0, "stdout is larger than the limit of a result, %" PRId64 " bytes", limit);
         return;
     }
-    if (!command->attempt->task->result_json) {
+    if (!command_task(command->attempt->task)->result_json) {
         json_add_lossy(&outcome->result, buf_span(&command->out));
         if ((int64_t)outcome->result.len > limit) {
             fail(command, "bad_result", 0,
@@ -433,9 +414,8 @@ static void succeed(struct command *command)
     } else if (!take_json(command)) {
         return;
     }
-    outcome->kind = OUTCOME_SUCCEEDED;
-    outcome->drop_stdout = true;
-    drop_pending_stdout(command->attempt);
+    outcome->end = OUTCOME_SUCCEEDED;
+    attempt_drop_stdout(command->attempt);
 }
 
 static void fail_timeout(struct command *command)
@@ -474,9 +454,9 @@ static void conclude(struct command *command, int status)
         fail_status(command, status);
 }
 
-void command_run(struct attempt *attempt, struct outcome *outcome)
+static void run(struct attempt *attempt)
 {
-    struct command command = {.attempt = attempt, .outcome = outcome, .input = attempt->args};
+    struct command command = {.attempt = attempt, .outcome = attempt->outcome, .input = attempt->args};
     for (int i = 0; i < WATCH_COUNT; i++)
         command.watched[i] = (struct pollfd){-1, i == WATCH_IN ? POLLOUT : POLLIN, 0};
     command.watched[WATCH_WAKE].fd = attempt->wake_fd;
@@ -491,4 +471,17 @@ void command_run(struct attempt *attempt, struct outcome *outcome)
     close_fd(&command.watched[WATCH_PROCESS].fd);
     buf_release(&command.out);
     buf_release(&command.tail);
+    attempt_end(attempt);
 }
+
+const struct kind command_kind = {
+    .name = "command",
+    .prints_result = true,
+    .keys = command_keys,
+    .definition_bytes = sizeof(struct command_task),
+    .check = command_check,
+    .check_args = argv_check,
+    .start = run,
+    .stop = attempt_wake,
+    .release = command_release,
+};

@@ -1,7 +1,7 @@
 /* The child shares the server's memory until it executes its program, on a
  * stack that is a local array of the thread that waits for it. So it calls
  * system calls only, and says what failed by writing to the parent's struct. */
-#include "workers/spawn.h"
+#include "workers/kinds/command/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>

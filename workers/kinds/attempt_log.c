@@ -1,12 +1,14 @@
-/* An attempt's log: pieces pile up under the lock and leave in batches, so
- * that a chatty body costs the store little and a quiet one is seen soon. */
-#include "workers/attempt.h"
+/* An attempt's log and progress: pieces pile up under the lock and leave in
+ * batches, so that a chatty body costs the store little and a quiet one is seen
+ * soon. */
+#include "workers/kinds/attempt.h"
 
 #include "base/clock.h"
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
-enum { FLUSH_BYTES = 32 * 1024, FLUSH_US = 100 * 1000 };
+enum { FLUSH_BYTES = 32 * 1024, FLUSH_US = 100 * 1000, NOTE_BYTES = 1000 };
 
 static void append_locked(struct attempt *attempt, enum stream stream, struct span bytes)
 {
@@ -101,4 +103,41 @@ int attempt_log_tick(struct attempt *attempt)
     }
     pthread_mutex_unlock(&attempt->lock);
     return due_ms;
+}
+
+void attempt_drop_stdout(struct attempt *attempt)
+{
+    struct log_pending *pending = &attempt->pending;
+    size_t from = 0, to = 0;
+    int kept = 0;
+    attempt->outcome->drop_stdout = true;
+    pthread_mutex_lock(&attempt->lock);
+    for (int i = 0; i < pending->count; i++) {
+        struct log_piece piece = pending->pieces[i];
+        if (piece.stream != STREAM_STDOUT) {
+            memmove(pending->bytes.data + to, pending->bytes.data + from, piece.len);
+            to += piece.len;
+            pending->pieces[kept++] = piece;
+        }
+        from += piece.len;
+    }
+    pending->bytes.len = to;
+    pending->count = kept;
+    pthread_mutex_unlock(&attempt->lock);
+}
+
+void attempt_progress(struct attempt *attempt, double value, struct span note)
+{
+    if (!isfinite(value) || !attempt->sink || !attempt->sink->progress)
+        return;
+    struct buf mended = {0};
+    struct span text = utf8_cut(note, NOTE_BYTES);
+    if (!utf8_valid(text)) {
+        utf8_add_lossy(&mended, text);
+        text = utf8_cut(buf_span(&mended), NOTE_BYTES);
+    }
+    pthread_mutex_lock(&attempt->lock);
+    attempt->sink->progress(attempt, value, text);
+    pthread_mutex_unlock(&attempt->lock);
+    buf_release(&mended);
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "base/buf.h"
-#include "workers/attempt.h"
+#include "workers/kinds/attempt.h"
 
 struct environment {
     char **vars; /* NULL-terminated "NAME=value", borrowed but for the texts below */

@@ -1,5 +1,6 @@
-#include "workers/task.h"
-#include "workers/template.h"
+#include "workers/kinds/command/command.h"
+#include "workers/kinds/native.h"
+#include "workers/registry.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -32,14 +33,14 @@ static void remove_folder(void)
     rmdir(folder);
 }
 
-TestSuite(task, .init = make_folder, .fini = remove_folder);
+TestSuite(registry, .init = make_folder, .fini = remove_folder);
 
 static struct registry *parsed(const char *text, struct faults *faults)
 {
     struct yaml *doc = yaml_parse(span_of(text), faults);
     cr_assert(doc, "not YAML: %s", text);
     const cJSON *root = yaml_root(doc);
-    struct registry *registry = registry_parse(doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
+    struct registry *registry = registry_parse(kinds, doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
                                                cJSON_GetObjectItemCaseSensitive(root, "defaults"), folder, faults);
     yaml_free(doc);
     return registry;
@@ -60,22 +61,23 @@ static const char *in_folder(const char *name)
     return path;
 }
 
-Test(task, a_native_task_has_an_absolute_module_and_its_name_as_function)
+Test(registry, a_native_task_has_an_absolute_module_and_its_name_as_function)
 {
     struct registry *registry = good("tasks: {add: {kind: native, module: tasks.so, params: {x: integer}},\n"
                                      "        odd-name: {kind: native, module: tasks.so, function: add_2}}");
     struct task *add = registry_at(registry, 0), *odd = registry_at(registry, 1);
-    cr_expect_eq(add->kind, TASK_NATIVE);
-    cr_expect_str_eq(add->module, in_folder("tasks.so"));
-    cr_expect_str_eq(add->function, "add");
+    const struct native_task *native = add->definition, *odd_native = odd->definition;
+    cr_expect_eq(add->kind, &native_kind);
+    cr_expect_str_eq(native->module, in_folder("tasks.so"));
+    cr_expect_str_eq(native->function, "add");
     cr_expect(add->params && params_has(add->params, SPAN("x")));
-    cr_expect_str_eq(odd->function, "add_2");
+    cr_expect_eq(odd->kind, &native_kind);
+    cr_expect_str_eq(odd_native->function, "add_2");
     cr_expect_null(odd->params);
-    cr_expect_null(odd->run);
     registry_unref(registry);
 }
 
-Test(task, a_command_keeps_its_words_as_they_are_written)
+Test(registry, a_command_keeps_its_words_as_they_are_written)
 {
     struct registry *registry = good("tasks:\n"
                                      "  c:\n"
@@ -86,20 +88,22 @@ Test(task, a_command_keeps_its_words_as_they_are_written)
     static const char *const run[] = {"cat", "-n{x}", "1.10", "007", "true", "{{}}", "", NULL};
     static const char *const env[] = {"A=1.10", "B=false", "C=x=y", "EMPTY=", NULL};
     struct task *task = registry_at(registry, 0);
+    const struct command_task *command = command_task(task);
 
+    cr_expect_eq(task->kind, &command_kind);
     for (int i = 0; run[i]; i++)
-        cr_expect_str_eq(task->run[i], run[i]);
-    cr_expect_null(task->run[7]);
+        cr_expect_str_eq(command->run[i], run[i]);
+    cr_expect_null(command->run[7]);
     for (int i = 0; env[i]; i++)
-        cr_expect_str_eq(task->env[i], env[i]);
-    cr_expect_null(task->env[4]);
-    cr_expect_str_eq(task->cwd, folder);
+        cr_expect_str_eq(command->env[i], env[i]);
+    cr_expect_null(command->env[4]);
+    cr_expect_str_eq(command->cwd, folder);
     cr_expect_str_eq(task->description, "does it");
-    cr_expect_not(task->result_json);
+    cr_expect_not(command->result_json);
     registry_unref(registry);
 }
 
-Test(task, a_program_is_found_in_the_path_or_from_its_folder)
+Test(registry, a_program_is_found_in_the_path_or_from_its_folder)
 {
     registry_unref(good("tasks: {a: {kind: command, run: [./program], result: json}}"));
     registry_unref(good("tasks: {a: {kind: command, run: [/bin/sh], cwd: /, result: text}}"));
@@ -107,7 +111,7 @@ Test(task, a_program_is_found_in_the_path_or_from_its_folder)
     registry_unref(good("tasks: {a: {kind: command, run: [bin/sh], cwd: /}}"));
 }
 
-Test(task, options_come_from_the_task_then_from_the_defaults_then_from_errand)
+Test(registry, options_come_from_the_task_then_from_the_defaults_then_from_errand)
 {
     static const struct {
         const char *yaml, *options;
@@ -141,7 +145,7 @@ Test(task, options_come_from_the_task_then_from_the_defaults_then_from_errand)
     }
 }
 
-Test(task, the_default_backoff_is_the_one_of_the_header)
+Test(registry, the_default_backoff_is_the_one_of_the_header)
 {
     struct registry *registry = good("tasks: {a: {kind: command, run: [cat]}}");
     const struct retry_policy *policy = &registry_at(registry, 0)->options.retry;
@@ -154,7 +158,7 @@ Test(task, the_default_backoff_is_the_one_of_the_header)
     registry_unref(registry);
 }
 
-Test(task, a_registry_finds_tasks_by_name_and_keeps_their_order)
+Test(registry, a_registry_finds_tasks_by_name_and_keeps_their_order)
 {
     struct buf yaml = {0};
     buf_addl(&yaml, "tasks:\n");
@@ -181,7 +185,7 @@ Test(task, a_registry_finds_tasks_by_name_and_keeps_their_order)
     registry_unref(NULL);
 }
 
-Test(task, no_tasks_at_all_are_a_registry_too)
+Test(registry, no_tasks_at_all_are_a_registry_too)
 {
     static const char *const rows[] = {"{}", "tasks: {}", "tasks:", "{defaults: , tasks: }"};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -193,7 +197,7 @@ Test(task, no_tasks_at_all_are_a_registry_too)
 }
 
 /* One row: the keys of a task `t`, and what is wrong with it. */
-Test(task, every_fault_of_a_task_is_named)
+Test(registry, every_fault_of_a_task_is_named)
 {
     static const struct {
         const char *task, *faults;
@@ -293,7 +297,95 @@ Test(task, every_fault_of_a_task_is_named)
     }
 }
 
-Test(task, names_are_what_a_url_can_hold)
+/* Each key of a kind beside another kind, beside none and beside a wrong one;
+ * once right, once wrong. */
+static const struct {
+    const char *key, *good, *bad, *owner;
+} kind_rows[] = {
+    {"module", "tasks.so", "none.so", "native"}, {"function", "f", "1f", "native"},
+    {"run", "[cat]", "cat", "command"},          {"cwd", "/", "/nowhere", "command"},
+    {"env", "{A: b}", "{A: [b]}", "command"},    {"result", "json", "jsn", "command"},
+};
+enum { KIND_ROWS = sizeof(kind_rows) / sizeof(kind_rows[0]) };
+
+/* The faults of a task with these keys: "POINTER: DETAIL\n" each. The caller frees. */
+static char *faults_of(const char *keys, const char *key, const char *value)
+{
+    struct buf yaml = {0}, text = {0};
+    struct faults faults = {0};
+    buf_addf(&yaml, "tasks: {t: {%s%s: %s}}", keys, key, value);
+    registry_unref(parsed(buf_cstr(&yaml), &faults));
+    for (int i = 0; i < faults.count; i++)
+        buf_addf(&text, "%s: %s\n", faults.items[i].pointer, faults.items[i].detail);
+    buf_release(&yaml);
+    faults_release(&faults);
+    return buf_take(&text);
+}
+
+Test(registry, a_key_of_another_kind_is_one_fault_whatever_it_says)
+{
+    static const struct {
+        const char *kind, *keys;
+    } others[] = {
+        {"native", "kind: native, module: tasks.so, function: f, "},
+        {"command", "kind: command, run: [cat], "},
+    };
+    for (size_t o = 0; o < sizeof(others) / sizeof(others[0]); o++)
+        for (int i = 0; i < KIND_ROWS; i++) {
+            if (strcmp(kind_rows[i].owner, others[o].kind) == 0)
+                continue;
+            struct buf expected = {0};
+            buf_addf(&expected, "/tasks/t/%s: `%s` does not belong here: only tasks of kind %s have it\n",
+                     kind_rows[i].key, kind_rows[i].key, kind_rows[i].owner);
+            char *good = faults_of(others[o].keys, kind_rows[i].key, kind_rows[i].good);
+            char *bad = faults_of(others[o].keys, kind_rows[i].key, kind_rows[i].bad);
+            cr_expect_str_eq(good, buf_cstr(&expected));
+            cr_expect_str_eq(bad, buf_cstr(&expected));
+            free(good);
+            free(bad);
+            buf_release(&expected);
+        }
+}
+
+Test(registry, beside_no_kind_or_a_wrong_one_only_what_a_key_says_itself_is_a_fault)
+{
+    static const struct {
+        const char *keys, *fault;
+    } unclear[] = {
+        {"", "/tasks/t: `kind` is missing: how it runs: native or command\n"},
+        {"kind: nativ, ", "/tasks/t/kind: `nativ` is not native or command; did you mean `native`?\n"},
+        {"kind: Command, ", "/tasks/t/kind: `Command` is not native or command; did you mean `command`?\n"},
+        {"kind: [native], ", "/tasks/t/kind: must be one value, not a list\n"},
+        {"kind: ~, ", "/tasks/t/kind: has no value\n"},
+    };
+    for (size_t u = 0; u < sizeof(unclear) / sizeof(unclear[0]); u++)
+        for (int i = 0; i < KIND_ROWS; i++) {
+            char *good = faults_of(unclear[u].keys, kind_rows[i].key, kind_rows[i].good);
+            char *bad = faults_of(unclear[u].keys, kind_rows[i].key, kind_rows[i].bad);
+            struct buf of_its_own = {0};
+            buf_addf(&of_its_own, "/tasks/t/%s", kind_rows[i].key);
+            cr_expect_str_eq(good, unclear[u].fault);
+            cr_expect(strstr(bad, unclear[u].fault), "%s", bad);
+            cr_expect(strstr(bad, buf_cstr(&of_its_own)), "%s", bad);
+            buf_release(&of_its_own);
+            free(good);
+            free(bad);
+        }
+}
+
+Test(registry, no_key_of_a_kind_is_left_out_of_the_rows)
+{
+    for (int k = 0; kinds[k]; k++)
+        for (const struct key *key = kinds[k]->keys; key->name; key++) {
+            bool found = false;
+            for (int i = 0; i < KIND_ROWS; i++)
+                found |=
+                    strcmp(kind_rows[i].key, key->name) == 0 && strcmp(kind_rows[i].owner, kinds[k]->name) == 0;
+            cr_expect(found, "%s of %s", key->name, kinds[k]->name);
+        }
+}
+
+Test(registry, names_are_what_a_url_can_hold)
 {
     static const struct {
         const char *name;
@@ -327,7 +419,7 @@ Test(task, names_are_what_a_url_can_hold)
     buf_release(&yaml);
 }
 
-Test(task, a_function_is_needed_where_the_name_is_no_c_name)
+Test(registry, a_function_is_needed_where_the_name_is_no_c_name)
 {
     struct faults faults = {0};
     cr_expect_null(parsed("tasks: {odd-name: {kind: native, module: tasks.so}}", &faults));
@@ -336,7 +428,7 @@ Test(task, a_function_is_needed_where_the_name_is_no_c_name)
     faults_release(&faults);
 }
 
-Test(task, faults_of_defaults_and_tasks_come_together_with_their_lines)
+Test(registry, faults_of_defaults_and_tasks_come_together_with_their_lines)
 {
     struct faults faults = {0};
     cr_expect_null(parsed("defaults:\n  prio: 1\ntasks:\n  a: {kind: native}\n\n  b: 5\n", &faults));
@@ -351,40 +443,4 @@ Test(task, faults_of_defaults_and_tasks_come_together_with_their_lines)
     cr_expect_null(parsed("tasks: [a]", &faults));
     cr_expect_eq(faults.count, 1);
     faults_release(&faults);
-}
-
-Test(task, a_template_is_text_names_and_literal_braces)
-{
-    static const struct {
-        const char *element, *pieces; /* T text, N name, B bad */
-    } rows[] = {
-        {"", ""},
-        {"plain", "T(plain)"},
-        {"{x}", "N(x)"},
-        {"-o{x}.{_y9}", "T(-o)N(x)T(.)N(_y9)"},
-        {"{{x}}", "T({)T(x)T(})"},
-        {"{{{x}}}", "T({)N(x)T(})"},
-        {"{{}}", "T({)T(})"},
-        {"{}", "B({)B(})"},
-        {"{9}", "B({)T(9)B(})"},
-        {"{a b}", "B({)T(a b)B(})"},
-        {"{x", "B({)T(x)"},
-        {"x}", "T(x)B(})"},
-        {"{", "B({)"},
-        {"\303\244{x}\303\244", "T(\303\244)N(x)T(\303\244)"},
-    };
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct buf pieces = {0};
-        const char *at = rows[i].element;
-        struct span text;
-        enum template_piece piece;
-        while ((piece = template_next(&at, &text)) != TEMPLATE_END)
-            buf_addf(&pieces, "%c(%.*s)",
-                     piece == TEMPLATE_TEXT   ? 'T'
-                     : piece == TEMPLATE_NAME ? 'N'
-                                              : 'B',
-                     (int)text.len, text.p);
-        cr_expect_str_eq(buf_cstr(&pieces), rows[i].pieces);
-        buf_release(&pieces);
-    }
 }

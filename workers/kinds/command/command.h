@@ -1,0 +1,26 @@
+/* Inside the command kind: one process an attempt, and no shell.
+ *
+ * Threads: as kind.h says. */
+#pragma once
+
+#include "workers/kinds/attempt.h"
+#include "workers/kinds/kind.h"
+
+struct command_task {
+    char **run;       /* argv as configured, NULL-terminated, with {name} in it */
+    char *cwd;        /* absolute */
+    char **env;       /* NULL-terminated "NAME=value", added to the server's environment */
+    bool result_json; /* stdout must be JSON */
+};
+
+extern const struct kind command_kind;
+
+static inline const struct command_task *command_task(const struct task *task)
+{
+    return task->definition;
+}
+
+/* definition.c */
+extern const struct key command_keys[];
+void command_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
+void command_release(void *definition);

@@ -1,0 +1,85 @@
+/* A kind of task: how its body is run. One struct of properties and functions
+ * a kind, and everything else asks it: no other file knows which kinds there
+ * are, and no kind knows another. Adding one touches its own file or folder
+ * here and its line in kinds.c.
+ *
+ *     configuration read      a definition of zeros, `keys` read into it, check()
+ *     about to be served      load()
+ *     submission              check_args()
+ *     attempt                 start() ... attempt_end(); stop() at any moment
+ *     configuration replaced  release(), once nothing that holds it is left
+ *
+ * A function that a kind does not need is NULL; `keys` and start() it needs.
+ *
+ * An attempt, from start() to attempt_end():
+ *
+ * - start() is called once, on the thread of a slot (or the main thread, for
+ *   `errand run`). A kind may run the body there, to its end, and block as long
+ *   as that takes; or hand it to a thread, a process or a transfer of its own
+ *   and return at once. Either way it calls attempt_end() exactly once, on any
+ *   thread, within start() or after it.
+ * - Between the two the attempt and attempt->outcome are the kind's: it fills
+ *   the outcome, which starts as a success with the result null. With
+ *   attempt_end() they go back to the caller, and the kind touches them no more.
+ *   The task outlives that. wake_fd is of use only to who blocks in start().
+ * - A kind ends the body at attempt->deadline_us and fails it as `timeout`.
+ * - attempt->stop is set when the body is to end early, and then stop() is
+ *   called, so that whoever minds the body looks at the flag. It may come
+ *   before start() and after attempt_end(), on any thread, under the caller's
+ *   locks and in a signal handler: it only wakes. So who minds a body looks at
+ *   the flag before it first sleeps. A body that was stopped is outcome_fail()ed
+ *   like any other; attempt_end() makes it a cancellation.
+ * - What the body prints goes to attempt_log(), and whoever minds it calls
+ *   attempt_log_tick() when that is due; progress goes to attempt_progress().
+ * - A process that a kind starts for an attempt is written into attempt->journal
+ *   before it runs anything, so that it does not outlive a crash unnoticed.
+ *
+ * Threads: the structs are constant. */
+#pragma once
+
+#include "base/err.h"
+#include "workers/tasks/task.h"
+
+struct attempt;
+
+struct kind {
+    const char *name; /* the word in the configuration */
+
+    /* The body runs on the slot's own thread, inside the server. So nobody
+     * minds it: the dispatcher calls attempt_log_tick() while it is busy. */
+    bool in_process;
+
+    /* stdout may become the result: whoever shows the log as it comes waits
+     * for the end (outcome->drop_stdout) before showing that. */
+    bool prints_result;
+
+    /* Of its own, besides those of every task. They fill a definition: so many
+     * bytes, all zeros before. */
+    const struct key *keys;
+    size_t definition_bytes;
+
+    /* The keys were read; what was faulty is not set. Fills in what follows
+     * from others, and adds a fault for what no single key can see; `item` is
+     * where they stood. May look at the file system. Any thread. */
+    void (*check)(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
+
+    /* Makes a task without faults ready to be run, or adds faults. Called before
+     * the first start(), once a definition. May block; the main thread. */
+    void (*load)(struct task *task, struct faults *faults);
+
+    /* Can a body be started with these arguments (bound if the task has params,
+     * absent or JSON)? ERR_INVALID with every fault added under /args; `faults`
+     * may be NULL. Any thread; does not block. */
+    enum err (*check_args)(const struct task *task, struct span args, struct faults *faults);
+
+    void (*start)(struct attempt *attempt);
+    void (*stop)(struct attempt *attempt);
+
+    /* Frees what the keys do not own (keys_release() follows). Nothing of the
+     * task runs any more; a definition with faults was neither checked nor loaded.
+     * Any thread, the committer's too: must not block. */
+    void (*release)(void *definition);
+};
+
+/* check_args() of the task's kind; OK if it has none. */
+MUST_USE enum err kind_check_args(const struct task *task, struct span args, struct faults *faults);

@@ -1,0 +1,13 @@
+#include "workers/kinds/kinds.h"
+
+/* A line a kind. KIND(native) stands for `const struct kind native_kind`. */
+#define KINDS    \
+    KIND(native) \
+    KIND(command)
+
+#define KIND(name) extern const struct kind name##_kind;
+KINDS
+#undef KIND
+
+#define KIND(name) &name##_kind,
+const struct kind *const kinds[] = {KINDS NULL};

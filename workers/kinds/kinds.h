@@ -1,0 +1,9 @@
+/* The table of kinds, for whoever reads a configuration. The kinds themselves
+ * do not know it.
+ *
+ * Threads: constant. */
+#pragma once
+
+#include "workers/kinds/kind.h"
+
+extern const struct kind *const kinds[]; /* NULL-terminated */

@@ -1,0 +1,37 @@
+/* A task: what a configuration says under its name.
+ *
+ * Threads: immutable once its configuration was read and loaded. */
+#pragma once
+
+#include "base/keys.h"
+#include "workers/tasks/params.h"
+#include "workers/tasks/task_options.h"
+
+enum { TASK_NAME_MAX = 100 };
+
+struct kind;
+
+struct task {
+    char *name;
+    char *description; /* NULL if none */
+    struct task_options options;
+    struct params *params; /* NULL: any JSON is accepted */
+    int id;                /* the store's number for the name, set by the runner */
+
+    const struct kind *kind; /* how it runs: workers/kinds/kind.h */
+    void *definition;        /* what the kind's own keys say: the kind's alone to look into */
+};
+
+/* What every task has besides its kind and its options; they fill a struct
+ * task. */
+extern const struct key task_keys[];
+
+/* 1 to TASK_NAME_MAX of A-Z a-z 0-9 . _ -, a letter or digit first. */
+bool task_name_is_good(const char *name);
+
+/* Frees all but the definition, which is the kind's. */
+void task_release(struct task *task);
+
+/* Appends the options as one JSON object, durations with units, only those
+ * that are set or have a default: what GET /tasks/{name} shows. */
+void task_add_options(struct buf *out, const struct task *task);
