@@ -1,5 +1,5 @@
 /* Recovery: what was running when the last process died is queued again. The
- * casualties of the slot journal say who pays for the death. Runs before the
+ * casualties of the turn journal say who pays for the death. Runs before the
  * committer's thread starts, in one transaction. */
 #include "store/internal.h"
 #include "store/transition.h"

@@ -6,7 +6,7 @@
 
 struct store;
 
-/* What the last process was running when it died, from the slot journal. */
+/* What the last process was running when it died, from the turn journal. */
 struct casualty {
     int64_t id;
     int64_t lease; /* of the turn that died */

@@ -197,22 +197,23 @@ static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
 
 static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
 {
-    struct journal_entry *left;
-    int left_count, alone_count;
+    struct journal_left left;
+    int alone_count;
     int64_t *alone;
-    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, &left_count, why);
+    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, why);
     if (err != OK)
         return err;
-    struct casualty *casualties = xcalloc((size_t)left_count + 1, sizeof *casualties);
+    struct casualty *casualties = xcalloc((size_t)left.count + 1, sizeof *casualties);
     bool marked = false;
-    for (int i = 0; i < left_count; i++)
-        marked |= left[i].marked;
+    for (int i = 0; i < left.count; i++)
+        marked |= left.entries[i].marked;
     int count = 0;
-    for (int i = 0; i < left_count; i++) {
+    for (int i = 0; i < left.count; i++) {
         /* After a marked death the bystanders count nothing. */
-        if (marked && !left[i].marked)
+        const struct journal_entry *entry = &left.entries[i];
+        if (marked && !entry->marked)
             continue;
-        casualties[count++] = (struct casualty){left[i].id, left[i].lease, left[i].marked || left[i].alone};
+        casualties[count++] = (struct casualty){entry->id, entry->lease, entry->marked || entry->alone};
     }
     err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &alone, &alone_count);
     if (err == OK)
@@ -221,7 +222,7 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
         reason_set(why, "recovery failed (see the log)");
     free(casualties);
     free(alone);
-    free(left);
+    journal_left_release(&left);
     return err;
 }
 

@@ -203,13 +203,13 @@ static void run_body(struct slot *slot, struct run *run, const struct task *task
 {
     struct runner *runner = slot->runner;
     struct span args;
-    journal_enter(runner->journal, slot->index, &run->turn, alone);
+    slot->attempt.record = journal_enter(runner->journal, &run->turn, alone);
     report_claim(run);
     if (prepare_args(slot, run, task, &args)) {
         slot->attempt.args = args;
         attempt_run(&slot->attempt, &run->outcome);
     }
-    journal_leave(runner->journal, slot->index);
+    journal_leave(slot->attempt.record);
     take_rest(slot, run);
     if (run->log.count) {
         run->chunks = log_chunks(&run->log);
@@ -258,8 +258,6 @@ static struct run *begin_locked(struct slot *slot, const struct task **task, boo
         .timeout_ms = job->ready.timeout_ms,
         .limits = &slot->limits,
         .sink = &sink,
-        .journal = runner->journal,
-        .slot = slot->index,
         .wake_fd = slot->attempt.wake_fd,
     };
     attempt_init(&slot->attempt);

@@ -31,7 +31,7 @@
  *   like any other; attempt_end() makes it a cancellation.
  * - What the body prints goes to attempt_log(), and whoever minds it calls
  *   attempt_log_tick() when that is due; progress goes to attempt_progress().
- * - A process that a kind starts for an attempt is written into attempt->journal
+ * - A process that a kind starts for an attempt is written into attempt->record
  *   before it runs anything, so that it does not outlive a crash unnoticed.
  *
  * Threads: the structs are constant. */
