@@ -12,6 +12,7 @@ struct transition {
     /* Of the attempt that ends with it while the invocation goes on. */
     int attempt;             /* 0: the row's */
     enum status ended_as;    /* 0: the row's status */
+    int64_t started_at;      /* of one that the row knows nothing of */
     int64_t ended_at;        /* 0: the row's finished_at */
     struct span ended_error; /* absent: the row's, if ended_as is 0 */
 
@@ -27,12 +28,12 @@ static enum err record_attempt(struct tx *tx, struct transition *t)
         tx->db,
         "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
         "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
-        "CASE WHEN status <> " STATUS(QUEUED) " THEN started_at END, COALESCE($5, finished_at), worker, "
+        "CASE WHEN status <> " STATUS(QUEUED) " THEN started_at ELSE $7 END, COALESCE($5, finished_at), worker, "
                                               "CASE WHEN $4 IS NULL THEN error ELSE $6 END FROM invocations "
                                               "WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 ON "
                                               "CONFLICT (id, attempt) DO NOTHING",
         v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
-        v_text(t->ended_error));
+        v_text(t->ended_error), v_time(t->started_at));
 }
 
 /* A turn that was lost with its server may never have been written as started. */
@@ -501,10 +502,11 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
         "cancel_requested_at = COALESCE($6, cancel_requested_at), attempt = COALESCE($7, attempt), "
         "recoveries = COALESCE($8, recoveries), lease = CASE WHEN $7 IS NULL THEN lease END, lease_until = NULL, "
         "follow = 0, started_at = CASE WHEN $7 IS NULL OR status = " STATUS(
-            RUNNING) " THEN started_at END "
+            RUNNING) " THEN started_at ELSE $9 END "
                      "WHERE id = $1 AND status = $2",
         v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_time(move->cancel_requested_at), v_time(move->lost), v_time(move->lost ? move->recoveries : 0));
+        v_time(move->cancel_requested_at), v_time(move->lost), v_time(move->lost ? move->recoveries : 0),
+        v_time(move->lost_started_at));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err != OK)
@@ -537,11 +539,14 @@ static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *mo
         tx->db,
         "UPDATE invocations SET status = " STATUS(
             QUEUED) ", attempt = $3, recoveries = $4, deaths = $5, "
-                    "flags = flags & ~" FLAG(DETAILS) ", expires_at = NULL, worker = NULL, lease = NULL, "
-                                                      "lease_until = NULL, progress = NULL, progress_note = NULL "
-                                                      "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
+                    "started_at = CASE WHEN status = " STATUS(
+                        QUEUED) " THEN COALESCE($6, started_at) ELSE started_at END, "
+                                "flags = flags & ~" FLAG(
+                                    DETAILS) ", expires_at = NULL, worker = NULL, lease = NULL, "
+                                             "lease_until = NULL, progress = NULL, progress_note = NULL "
+                                             "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
         v_int(move->id), v_int(move->from), v_int(move->lost.attempt), v_int(move->lost.recoveries),
-        v_int(move->lost.deaths));
+        v_int(move->lost.deaths), v_time(move->lost.started_at));
 }
 
 enum err transition_move_back(struct tx *tx, const struct move_back *move)
@@ -550,6 +555,7 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
     if (move->lost.attempt) {
         t.attempt = move->lost.attempt;
         t.ended_as = STATUS_FAILED;
+        t.started_at = move->lost.started_at;
         t.ended_at = move->lost.at;
         t.ended_error = move->lost.error;
     }

@@ -78,8 +78,9 @@ struct move_final {
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
     struct span error, error_type;
-    int lost;       /* attempt's number, if a turn was lost with its server; else 0 */
-    int recoveries; /* of a lost one */
+    int lost;                /* attempt's number, if a turn was lost with its server; else 0 */
+    int recoveries;          /* of a lost one */
+    int64_t lost_started_at; /* where its start was not written; 0: not known */
 };
 MUST_USE enum err transition_move_final(struct tx *tx, const struct move_final *move);
 
@@ -91,6 +92,7 @@ struct move_back {
     struct {
         int attempt; /* its number */
         int recoveries, deaths;
+        int64_t started_at; /* where that was not written; 0: not known */
         int64_t at;
         struct span error;
     } lost; /* attempt 0: a retry, which renews all budgets */

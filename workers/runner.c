@@ -195,6 +195,29 @@ static enum err load_alone(struct runner *runner, const int64_t *ids, int count)
     return err;
 }
 
+static bool any_marked(const struct journal_left *left)
+{
+    for (int i = 0; i < left->count; i++)
+        if (left->entries[i].marked)
+            return true;
+    return false;
+}
+
+/* `marked`: the death was somebody's doing. */
+static struct casualty casualty_of(const struct journal_entry *entry, bool marked)
+{
+    return (struct casualty){
+        .id = entry->id,
+        .lease = entry->lease,
+        .attempt = entry->attempt,
+        .started_at = entry->started_at,
+        .pays = entry->marked || (entry->alone && !marked),
+        .bystander = marked && !entry->marked,
+        .marked = entry->marked,
+        .signal = entry->signal,
+    };
+}
+
 static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
 {
     struct journal_left left;
@@ -204,18 +227,11 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
     if (err != OK)
         return err;
     struct casualty *casualties = xcalloc((size_t)left.count + 1, sizeof *casualties);
-    bool marked = false;
+    bool marked = any_marked(&left);
     for (int i = 0; i < left.count; i++)
-        marked |= left.entries[i].marked;
-    int count = 0;
-    for (int i = 0; i < left.count; i++) {
-        /* After a marked death the bystanders count nothing. */
-        const struct journal_entry *entry = &left.entries[i];
-        if (marked && !entry->marked)
-            continue;
-        casualties[count++] = (struct casualty){entry->id, entry->lease, entry->marked || entry->alone};
-    }
-    err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &alone, &alone_count);
+        casualties[i] = casualty_of(&left.entries[i], marked);
+    err = store_recover(runner->store, casualties, left.count, recoveries_of, options->registry, &alone,
+                        &alone_count);
     if (err == OK)
         err = load_alone(runner, alone, alone_count);
     if (err != OK)

@@ -142,7 +142,8 @@ static void do_everything(struct fixture *f)
     fixture_open(f);
     int64_t *alone;
     int count;
-    IS_OK(store_recover(f->store, &(struct casualty){casualty, 7, true}, 1, one, NULL, &alone, &count));
+    IS_OK(store_recover(f->store, &(struct casualty){.id = casualty, .lease = 7, .pays = true}, 1, one, NULL,
+                        &alone, &count));
     free(alone);
     fixture_start(f);
 }
