@@ -208,7 +208,11 @@ static enum err settle(struct store *store, const struct found *found, recoverie
     bool pays = found->casualty && found->casualty->pays;
     *again = !found->cancelled && !(pays && found->recoveries >= max_recoveries(context, found->task));
     add_error(&error, found->casualty);
-    enum err err = (*again ? requeue : end)(store, found, buf_span(&error));
+    enum err err = OK;
+    if (found->casualty && found->casualty->log.len)
+        err = turn_log_left(&store->tx, found->id, found->attempt, found->casualty->log);
+    if (err == OK)
+        err = (*again ? requeue : end)(store, found, buf_span(&error));
     buf_release(&error);
     return err;
 }

@@ -16,6 +16,7 @@ struct casualty {
     bool bystander;     /* the death was another's doing: it counts nothing */
     bool marked;        /* it was its doing: */
     int signal;         /* by this; 0: by exit(); -1: not known how */
+    struct span log;    /* what it had logged last, to stderr, and the store never got */
 };
 
 /* Whoever failed too often becomes `worker_crashed`; asked once a casualty that
@@ -25,7 +26,7 @@ typedef int (*recoveries_fn)(void *context, int task);
 /* Before store_start: what was running under this server is queued again at
  * once; other servers' turns are theirs. Casualties that pay spend
  * max_recoveries and fail as `worker_crashed` beyond it; the others, but for
- * bystanders, count an unexplained death. Who is marked is logged. Ids with two such deaths or more come back in *alone (the
+ * bystanders, count an unexplained death. Who is marked is logged; what is left of logs is stored. Ids with two such deaths or more come back in *alone (the
  * caller frees): they are to run alone. */
 MUST_USE enum err store_recover(struct store *store, const struct casualty *casualties, int count,
                                 recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count);

@@ -18,6 +18,8 @@ enum { ALTERNATE_STACK_BYTES = 64 * 1024 };
 struct journal_record {
     struct page *page;
     struct journal_file_record *written; /* where a crash leaves it */
+    struct journal_file_log *log;        /* NULL: no turn of it has logged, */
+    bool no_log;                         /* or there was no room for what this one logs */
     struct journal_record *next;         /* of the free ones */
 };
 
@@ -94,7 +96,7 @@ static void add_page_locked(struct journal *journal, void *mapped)
     page->next = journal->pages;
     journal->pages = page;
     for (size_t i = records; i-- > 0;) { /* so that the first is taken first */
-        page->records[i] = (struct journal_record){page, &page->written[i], *list};
+        page->records[i] = (struct journal_record){.page = page, .written = &page->written[i], .next = *list};
         *list = &page->records[i];
     }
 }
@@ -115,6 +117,9 @@ static void free_pages(struct journal *journal)
 {
     for (struct page *page = journal->pages, *next; page; page = next) {
         next = page->next;
+        for (int i = 0; i < journal->page_records; i++)
+            if (page->records[i].log)
+                munmap(page->records[i].log, journal->page_bytes);
         if (page->in_file)
             munmap(page->written, journal->page_bytes);
         else
@@ -221,6 +226,8 @@ enum err journal_open(const char *path, int turns, struct journal **out, struct 
 
 void journal_left_release(struct journal_left *left)
 {
+    for (int i = 0; i < left->count; i++)
+        buf_release(&left->entries[i].log);
     free(left->entries);
     *left = (struct journal_left){0};
 }
@@ -294,6 +301,8 @@ struct journal_record *journal_enter(struct journal *journal, const struct turn 
     written->attempt = turn->attempt;
     written->flags = alone ? JOURNAL_FILE_ALONE : 0;
     written->group = 0;
+    record->no_log = !record->page->in_file;
+    journal_log_sent(record);
     in_this_order();
     written->id = turn->id;
     in_this_order();
@@ -317,6 +326,51 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) void journal_chil
     written->group_since_ms = survivors_clock_ms();
     in_this_order();
     written->group = group;
+}
+
+static struct journal_file_log *add_log(struct journal_record *record)
+{
+    struct journal *journal = record->page->journal;
+    void *mapped = NULL;
+    pthread_mutex_lock(&journal->lock);
+    size_t at = journal->size;
+    bool added = map_page(journal, at, &mapped) == 0;
+    if (added)
+        journal->size += journal->page_bytes;
+    pthread_mutex_unlock(&journal->lock);
+    if (!added)
+        return NULL;
+    struct journal_file_log *log = mapped;
+    log->kind = JOURNAL_FILE_LOG;
+    in_this_order();
+    record->written->log = (int64_t)(at / journal->page_bytes);
+    return log;
+}
+
+void journal_log(struct journal_record *record, struct span bytes)
+{
+    if (!record->log && !record->no_log)
+        record->log = add_log(record);
+    record->no_log = !record->log;
+    if (record->no_log)
+        return;
+    struct journal_file_log *log = record->log;
+    size_t room = record->page->journal->page_bytes - sizeof(*log);
+    int64_t total = log->total + (int64_t)bytes.len;
+    if (bytes.len > room)
+        bytes = (struct span){bytes.p + (bytes.len - room), room};
+    size_t at = (size_t)(total - (int64_t)bytes.len) % room;
+    size_t first = bytes.len < room - at ? bytes.len : room - at;
+    memcpy(log->bytes + at, bytes.p, first);
+    memcpy(log->bytes, bytes.p + first, bytes.len - first);
+    in_this_order();
+    log->total = total;
+}
+
+void journal_log_sent(struct journal_record *record)
+{
+    if (record->log)
+        record->log->total = 0;
 }
 
 void journal_leave(struct journal_record *record)

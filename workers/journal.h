@@ -11,6 +11,7 @@
  *     journal_open()                what the last process left; a file anew
  *     record = journal_enter()      a turn starts, on the thread that is blamed
  *     journal_child(record, group)  its process is there, and is gone: 0
+ *     journal_log(), _log_sent()    what it says, until that is on its way
  *     journal_leave(record)         the turn has ended
  *
  * It follows turns and knows no slots: whoever starts a turn takes a free
@@ -41,9 +42,10 @@ struct journal_entry {
     int64_t lease;
     int64_t started_at; /* 0: not known */
     int attempt;
-    int signal;  /* of a mark: the signal; 0: exit(); -1: not known */
-    bool marked; /* the death was this one's doing */
-    bool alone;  /* it ran with nothing beside it */
+    int signal;     /* of a mark: the signal; 0: exit(); -1: not known */
+    bool marked;    /* the death was this one's doing */
+    bool alone;     /* it ran with nothing beside it */
+    struct buf log; /* the end of what it had logged and journal_log_sent() was not told of */
 };
 
 struct journal_left {
@@ -71,12 +73,19 @@ void journal_abandon(struct journal *journal);
 
 /* The turn starts, and is the one to blame for what the calling thread does
  * until it ends or the thread enters another. Never fails: with the disk full
- * (or the file, at a million) the record is in plain memory, which is logged
+ * (or the file, at 64 MiB: a million turns) the record is in plain memory, which is logged
  * once, and only the turn's name is not known after a crash. */
 struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone);
 
 /* Its process group; 0: it has ended. Async-signal-safe. */
 void journal_child(struct journal_record *record, pid_t group);
+
+/* What a body that runs in the process has logged dies with it, until it is sent
+ * to the store: the last bytes of it (a page less a few) are left in the journal.
+ * The record has a page for that from its first log on; where there is no room
+ * for one, nothing of the log is left. One thread at a time. */
+void journal_log(struct journal_record *record, struct span bytes);
+void journal_log_sent(struct journal_record *record); /* all of it */
 
 /* The turn has ended and the record is another's. On any thread: the one that
  * entered it is not blamed for it any more, nor for who has the record next. */

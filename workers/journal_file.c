@@ -3,6 +3,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -35,38 +36,60 @@ struct reading {
     int count, cap;
 };
 
-static void add(struct reading *reading, const struct found *found)
+static bool add(struct reading *reading, const struct found *found)
 {
     const struct journal_entry *entry = &found->entry;
     if (entry->id <= 0 || entry->attempt <= 0 || found->group < 0) {
         log_warn("a record of the turn journal is damaged and left out");
-        return;
+        return false;
     }
     if (reading->count == reading->cap) {
         reading->cap = reading->cap ? reading->cap * 2 : 64;
         reading->found = xrealloc(reading->found, (size_t)reading->cap * sizeof(*reading->found));
     }
     reading->found[reading->count++] = *found;
+    return true;
 }
 
 /* --- version 2 ---------------------------------------------------------------------- */
 
-static void add_record(struct reading *reading, const struct journal_file_record *record)
+/* The log's last bytes, and how many there were before them. */
+static void read_log(const struct reading *reading, size_t page_bytes, int64_t number, struct buf *out)
+{
+    if (number < 1 || number >= (int64_t)(reading->size / page_bytes))
+        return;
+    const struct journal_file_log *log = (const void *)(reading->bytes + (size_t)number * page_bytes);
+    int64_t total = log->total, room = (int64_t)(page_bytes - sizeof(*log));
+    if (log->kind != JOURNAL_FILE_LOG || total <= 0)
+        return;
+    size_t at = total > room ? (size_t)(total % room) : 0;
+    if (total > room) {
+        buf_addf(out, "[errand: the %" PRId64 " bytes before this were lost in the crash]\n", total - room);
+        buf_add(out, log->bytes + at, (size_t)room - at);
+        buf_add(out, log->bytes, at);
+    } else {
+        buf_add(out, log->bytes, (size_t)total);
+    }
+}
+
+static void add_record(struct reading *reading, size_t page_bytes, const struct journal_file_record *record)
 {
     bool marked = record->marked == record->lease;
     bool sane =
         record->lease && !(record->flags & ~JOURNAL_FILE_ALONE) && record->signal >= 0 && record->signal < NSIG;
-    add(reading, &(struct found){
-                     .entry = {.id = sane ? record->id : -1,
-                               .lease = record->lease,
-                               .started_at = record->started_at,
-                               .attempt = record->attempt,
-                               .signal = marked ? record->signal : 0,
-                               .marked = marked,
-                               .alone = record->flags & JOURNAL_FILE_ALONE},
-                     .group = record->group,
-                     .group_since_ms = record->group_since_ms,
-                 });
+    if (!add(reading, &(struct found){
+                          .entry = {.id = sane ? record->id : -1,
+                                    .lease = record->lease,
+                                    .started_at = record->started_at,
+                                    .attempt = record->attempt,
+                                    .signal = marked ? record->signal : 0,
+                                    .marked = marked,
+                                    .alone = record->flags & JOURNAL_FILE_ALONE},
+                          .group = record->group,
+                          .group_since_ms = record->group_since_ms,
+                      }))
+        return;
+    read_log(reading, page_bytes, record->log, &reading->found[reading->count - 1].entry.log);
 }
 
 /* A page that was being added when the disk was full may be there in part. */
@@ -77,9 +100,11 @@ static bool read_pages(struct reading *reading)
         return false;
     for (size_t page = page_bytes; page + page_bytes <= reading->size; page += page_bytes) {
         const struct journal_file_record *records = (const struct journal_file_record *)(reading->bytes + page);
+        if (records->id == JOURNAL_FILE_LOG)
+            continue;
         for (size_t i = 0; i < page_bytes / sizeof(*records); i++)
             if (records[i].id)
-                add_record(reading, &records[i]);
+                add_record(reading, page_bytes, &records[i]);
     }
     return true;
 }

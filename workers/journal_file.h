@@ -1,7 +1,8 @@
 /* The file of the turn journal: how it is laid out, and what of it is left to
  * read after a crash. Inside the journal; nothing else includes it.
  *
- * Pages of the machine that wrote it: a header, then records, 64 bytes each.
+ * Pages of the machine that wrote it: a header, then records, 64 bytes each,
+ * and among them a page of its own for each record whose turns have logged.
  * Native byte order and layout: it is read on that machine, or it is foreign
  * and counts as empty.
  *
@@ -13,7 +14,7 @@
 
 enum {
     JOURNAL_FILE_VERSION = 2,
-    JOURNAL_FILE_BYTES_MAX = 64 * 1024 * 1024, /* a million records */
+    JOURNAL_FILE_BYTES_MAX = 64 * 1024 * 1024, /* a million records, if none logs */
 };
 
 struct journal_file_header {
@@ -36,7 +37,15 @@ struct journal_file_record {
     volatile int32_t flags;
     volatile int32_t group;          /* 0: no child */
     volatile int64_t group_since_ms; /* of the boot clock */
-    int64_t unused;
+    volatile int64_t log;            /* the number of its page; 0: none */
+};
+
+enum { JOURNAL_FILE_LOG = -1 /* what no record begins with */ };
+
+struct journal_file_log {
+    int64_t kind;           /* JOURNAL_FILE_LOG */
+    volatile int64_t total; /* bytes that were logged: the last of them are here, in a ring. Written last */
+    char bytes[];           /* to the end of the page */
 };
 
 _Static_assert(sizeof(struct journal_file_header) == 64 && sizeof(struct journal_file_record) == 64,

@@ -215,6 +215,7 @@ static struct casualty casualty_of(const struct journal_entry *entry, bool marke
         .bystander = marked && !entry->marked,
         .marked = entry->marked,
         .signal = entry->signal,
+        .log = buf_span(&entry->log),
     };
 }
 

@@ -148,6 +148,17 @@ Test(durability, what_is_to_run_alone_may_lose_its_task)
     EXPECT_TEXT(final(s, suspect), "status", "succeeded");
 }
 
+/* They were lost with what had not been flushed. */
+Test(durability, the_last_words_of_a_task_that_crashes_are_its_log)
+{
+    struct server *s = serve("tasks:\n  last_words: {kind: native, module: $NATIVE, max_recoveries: 0}\n");
+    char *bad = submit(s, "{'task': 'last_words', 'delay': '200ms'}");
+    cr_assert_eq(await_exit(s), 128 + SIGSEGV);
+    start(s);
+    EXPECT_TEXT(final(s, bad), "status", "failed");
+    cr_assert_str_eq(get(s, "/invocations/%s/log", bad)->body, "I am at step 1\nand now at 2\n");
+}
+
 /* Its start was lost with the claim that was to write it. */
 Test(durability, a_crash_before_the_start_is_on_disk_has_its_time)
 {

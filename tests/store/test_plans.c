@@ -142,8 +142,9 @@ static void do_everything(struct fixture *f)
     fixture_open(f);
     int64_t *alone;
     int count;
-    IS_OK(store_recover(f->store, &(struct casualty){.id = casualty, .lease = 7, .pays = true}, 1, one, NULL,
-                        &alone, &count));
+    IS_OK(store_recover(
+        f->store, &(struct casualty){.id = casualty, .lease = 7, .pays = true, .marked = true, .log = SPAN("a")},
+        1, one, NULL, &alone, &count));
     free(alone);
     fixture_start(f);
 }

@@ -161,6 +161,42 @@ STORE_TEST(a_bystander_counts_nothing_but_its_start)
     cr_assert_eq(ask(f, "SELECT SUM(deaths) FROM invocations"), 0);
 }
 
+static void expect_log(struct fixture *f, int64_t id, int attempt, const char *text)
+{
+    struct buf log = {0};
+    int64_t total;
+    IS_OK(reader_log(f->reader, id, attempt, 0, -1, &log, &total));
+    IS_SPAN(buf_span(&log), text);
+    buf_release(&log);
+}
+
+STORE_TEST(what_is_left_of_a_log_follows_what_is_there)
+{
+    int64_t id = submit(f), alone[10];
+    struct waited w;
+    struct parked parked;
+    started(&w, f, id, 1);
+    struct log_chunk chunks[] = {{2, SPAN("one ")}, {1, SPAN("two ")}};
+    struct op_log op = log_of(&w, 0, chunks, 2);
+    park(&op.turn.op, &parked);
+    store_queue(f->store, &op.turn.op);
+    wait_parked(&parked);
+    die(f, &(struct casualty){.id = id, .lease = w.turn.lease, .log = SPAN("three")}, 1, alone);
+    die(f, &(struct casualty){.id = id, .lease = lease_new(), .log = SPAN("four")}, 1, alone);
+    expect_log(f, id, 1, "one two three");
+    expect_log(f, id, 2, "four");
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM logs WHERE stream = 2"), 3);
+}
+
+STORE_TEST(what_is_left_of_a_turn_that_lost_its_lease_is_not_stored)
+{
+    int64_t id = submit(f), alone[10];
+    struct waited w;
+    started(&w, f, id, 1);
+    die(f, &(struct casualty){.id = id, .lease = w.turn.lease + 1, .log = SPAN("stale")}, 1, alone);
+    expect_log(f, id, 0, "");
+}
+
 STORE_TEST(a_casualty_that_is_final_or_gone_changes_nothing)
 {
     int64_t id = succeed(f, submit(f)), alone[10];

@@ -391,6 +391,111 @@ Test(journal, threads_that_come_and_go_at_once_have_a_record_each)
     journal_left_release(&left);
 }
 
+/* --- what a body had logged -------------------------------------------------------- */
+
+static void log_lines(struct journal_record *record, int from, int to)
+{
+    char line[32];
+    for (int i = from; i <= to; i++)
+        journal_log(record, (struct span){line, (size_t)snprintf(line, sizeof(line), "line %d\n", i)});
+}
+
+Test(journal, what_was_logged_and_not_sent_is_left)
+{
+    struct journal_left left;
+    struct journal *journal = opened(1, &left);
+    struct journal_record *sent = enter(journal, 1, 1, false);
+    log_lines(sent, 1, 3);
+    journal_log_sent(sent);
+    struct journal_record *silent = enter(journal, 2, 1, false), *told = enter(journal, 3, 1, false);
+    log_lines(told, 1, 2);
+    struct journal_record *both = enter(journal, 4, 1, false);
+    log_lines(both, 1, 1);
+    journal_log_sent(both);
+    log_lines(both, 2, 3);
+    struct journal_record *before = enter(journal, 5, 1, false);
+    log_lines(before, 1, 9);
+    journal_leave(before);
+    cr_assert_eq(enter(journal, 6, 1, false), before);
+    journal_log_sent(silent);
+    journal_close(journal);
+
+    left = reopened();
+    static const char *const logs[] = {"", "", "line 1\nline 2\n", "line 2\nline 3\n", ""};
+    cr_assert_eq(left.count, 5);
+    for (int i = 0; i < 5; i++)
+        cr_expect_str_eq(buf_cstr(&left.entries[i].log), logs[i], "%d", i);
+    journal_left_release(&left);
+}
+
+Test(journal, of_a_long_log_the_end_is_left_and_what_is_lost_is_said)
+{
+    enum { ROOM = PAGE - 16 };
+    static const size_t rows[][3] = {/* bytes logged, in pieces of so many, that are kept */
+                                     {ROOM, 7, ROOM},    {ROOM + 1, ROOM, ROOM},     {3 * ROOM + 5, 100, ROOM},
+                                     {ROOM, ROOM, ROOM}, {ROOM + 1, ROOM + 1, ROOM}, {1 << 20, 65521, ROOM}};
+    char *bytes = xmalloc(1 << 20);
+    for (int i = 0; i < 1 << 20; i++)
+        bytes[i] = (char)('a' + i * 31 % 26);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        size_t all = rows[i][0], piece = rows[i][1], kept = rows[i][2];
+        struct journal_left left;
+        struct journal *journal = opened(1, &left);
+        struct journal_record *record = enter(journal, 1, 1, false);
+        for (size_t at = 0; at < all; at += piece)
+            journal_log(record, (struct span){bytes + at, piece < all - at ? piece : all - at});
+        journal_close(journal);
+
+        left = reopened();
+        cr_assert_eq(left.count, 1);
+        struct span log = buf_span(&left.entries[0].log);
+        char notice[128] = "";
+        if (all > kept)
+            snprintf(notice, sizeof(notice), "[errand: the %zu bytes before this were lost in the crash]\n",
+                     all - kept);
+        cr_assert_eq(log.len, strlen(notice) + kept, "row %zu", i);
+        cr_expect_eq(memcmp(log.p, notice, strlen(notice)), 0, "row %zu", i);
+        cr_expect_eq(memcmp(log.p + strlen(notice), bytes + all - kept, kept), 0, "row %zu", i);
+        journal_left_release(&left);
+    }
+    free(bytes);
+}
+
+Test(journal, a_damaged_log_is_left_out_and_its_turn_is_not)
+{
+    char good[FILE_MAX];
+    struct journal_left left;
+    struct journal *journal = opened(1, &left);
+    log_lines(enter(journal, 1, 1, false), 1, 1);
+    size_t n = read_file(good, sizeof(good));
+    journal_close(journal);
+    cr_assert_eq(n, 3 * PAGE);
+
+    static const struct {
+        const char *what;
+        size_t at, length;
+        char byte;
+        int count, logs;
+    } rows[] = {
+        {"as it was", 0, 3 * PAGE, 'E', 1, 1},
+        {"another page", PAGE + 56, 3 * PAGE, 1, 1, 0},
+        {"a page that is not there", PAGE + 57, 3 * PAGE, 1, 1, 0},
+        {"a negative page", PAGE + 63, 3 * PAGE, -1, 1, 0},
+        {"cut off", 0, 2 * PAGE, 'E', 1, 0},
+        {"a negative length", 2 * PAGE + 15, 3 * PAGE, -1, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char bytes[FILE_MAX];
+        memcpy(bytes, good, n);
+        bytes[rows[i].at] = rows[i].byte;
+        write_file(bytes, rows[i].length);
+        left = reopened();
+        cr_assert_eq(left.count, rows[i].count, "%s", rows[i].what);
+        cr_expect_eq(left.entries[0].log.len > 0, rows[i].logs, "%s", rows[i].what);
+        journal_left_release(&left);
+    }
+}
+
 /* --- a full disk --------------------------------------------------------------------- */
 
 static void allow(rlim_t bytes)
@@ -426,18 +531,21 @@ static void run_on_a_full_disk(const char *unused)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    struct journal_record *unnamed;
+    struct journal_record *named = enter(journal, 1, 1, false), *unnamed;
     (void)unused;
     log_to("log");
     allow(2 * PAGE);
-    for (int i = 1; i <= 200; i++)
+    for (int i = 2; i <= 200; i++)
         unnamed = enter(journal, i, 1, false);
     journal_child(unnamed, 4711);
+    log_lines(unnamed, 1, 1);
     journal_leave(unnamed);
     unnamed = enter(journal, 200, 1, false);
+    log_lines(named, 1, 2);
     allow(RLIM_INFINITY);
     for (int i = 201; i <= 300; i++)
-        enter(journal, i, 1, false);
+        named = enter(journal, i, 1, false);
+    log_lines(named, 3, 3);
     journal_leave(unnamed);
     kill(getpid(), SIGKILL);
 }
@@ -449,6 +557,8 @@ Test(journal, on_a_full_disk_turns_run_without_a_name_until_there_is_room)
     cr_assert_eq(left.count, RECORDS + 100);
     cr_expect_eq(left.entries[RECORDS - 1].id, RECORDS);
     cr_expect_eq(left.entries[RECORDS].id, 201);
+    cr_expect_eq(left.entries[0].log.len, 0);
+    cr_expect_str_eq(buf_cstr(&left.entries[RECORDS + 99].log), "line 3\n");
     cr_expect_eq(lines_with("log", "the turn journal cannot grow"), 1);
     journal_left_release(&left);
 }

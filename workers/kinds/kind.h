@@ -46,7 +46,8 @@ struct kind {
     const char *name; /* the word in the configuration */
 
     /* The body runs on the slot's own thread, inside the server. So nobody
-     * minds it: the dispatcher calls attempt_log_tick() while it is busy. */
+     * minds it: the dispatcher calls attempt_log_tick() while it is busy. What it
+     * logs dies with it, so the turn journal has it until it is flushed. */
     bool in_process;
 
     /* stdout may become the result: whoever shows the log as it comes waits
