@@ -1,15 +1,14 @@
 /* Recovery: what was running when the last process died is queued again. The
- * casualties of the slot journal say who pays for the death. Runs before the
+ * casualties of the turn journal say who pays for the death. Runs before the
  * committer's thread starts, in one transaction. */
 #include "store/internal.h"
 #include "store/transition.h"
 
 #include "base/clock.h"
+#include "base/id.h"
 #include "base/log.h"
 
 #include <stdlib.h>
-
-#define CRASHED "{\"type\":\"worker_crashed\",\"message\":\"the server stopped while it ran\"}"
 
 struct found {
     int64_t id;
@@ -17,9 +16,9 @@ struct found {
     enum status status;
     int attempt, priority, recoveries, deaths;
     int64_t retention_ms, lease;
-    bool cancelled; /* its cancellation is on disk: it does not run again */
-    bool unwritten; /* its start never reached the disk */
-    bool pays, died;
+    bool cancelled;                  /* its cancellation is on disk: it does not run again */
+    bool unwritten;                  /* its start never reached the disk */
+    const struct casualty *casualty; /* NULL: nothing is known of how it ended */
 };
 
 struct list {
@@ -89,8 +88,7 @@ static enum err find_unwritten(struct store *store, struct list *list, const str
         found_read(stmt, found);
         found->attempt++; /* the start that was not written */
         found->unwritten = true;
-        found->pays = casualty->pays;
-        found->died = true;
+        found->casualty = casualty;
     }
     db_reset(stmt);
     return err;
@@ -103,34 +101,95 @@ static enum err find_casualty(struct store *store, struct list *list, const stru
         struct found *found = &list->items[i];
         if (found->id != casualty->id)
             continue;
-        if (found->unwritten || !found->lease || found->lease == casualty->lease) {
-            found->pays |= casualty->pays;
-            found->died = true;
-        }
+        if (found->unwritten || !found->lease || found->lease == casualty->lease)
+            if (!found->casualty || casualty->pays)
+                found->casualty = casualty;
         return OK;
     }
-    return find_unwritten(store, list, casualty);
+    return casualty->refused ? OK : find_unwritten(store, list, casualty);
 }
 
-static struct lost_turn lost_turn(const struct found *found)
+/* --- how it ended ---------------------------------------------------------------- */
+
+/* SIGSEGV */
+static void add_signal(struct buf *out, int signal)
+{
+    const char *name = sigabbrev_np(signal);
+    if (name)
+        buf_addf(out, "SIG%s", name);
+    else
+        buf_addf(out, "signal %d", signal);
+}
+
+/* In the log it is also said of one that has become final, or is gone, or lost its lease. */
+static enum err log_doer(struct store *store, const struct casualty *casualty)
+{
+    char id[ID_TEXT_LEN];
+    int64_t task;
+    struct buf how = {0};
+    enum err err =
+        DB_NUMBER(store->db, &task, 0, "SELECT task FROM invocations WHERE id = $1", v_int(casualty->id));
+    if (err != OK)
+        return err;
+    if (casualty->signal > 0)
+        add_signal(&how, casualty->signal);
+    else
+        buf_adds(&how, casualty->signal == 0 ? "exit" : "unknown");
+    id_format(casualty->id, id);
+    log_warn("a task brought the server down", LOG_STR("task", store_task_name(store, (int)task)),
+             LOG_SPAN("invocation", ((struct span){id, sizeof id})), LOG_INT("attempt", casualty->attempt),
+             LOG_SPAN("signal", buf_span(&how)));
+    buf_release(&how);
+    return OK;
+}
+
+static void add_error(struct buf *out, const struct casualty *casualty)
+{
+    buf_addl(out, "{\"type\":\"worker_crashed\",\"message\":\"");
+    if (!casualty || !casualty->marked) {
+        buf_addl(out, "the server stopped while it ran\"}");
+    } else if (casualty->signal > 0) {
+        buf_addl(out, "it brought the server down with ");
+        add_signal(out, casualty->signal);
+        buf_addf(out, "\",\"signal\":%d}", casualty->signal);
+    } else {
+        buf_adds(out,
+                 casualty->signal == 0 ? "it ended the server with exit()\"}" : "it brought the server down\"}");
+    }
+}
+
+/* --- what becomes of it ------------------------------------------------------------ */
+
+static int recoveries_after(const struct found *found)
+{
+    return found->recoveries + (found->casualty && found->casualty->pays);
+}
+
+static int deaths_after(const struct found *found)
+{
+    const struct casualty *casualty = found->casualty;
+    return found->deaths + (casualty && !casualty->pays && !casualty->bystander);
+}
+
+static struct lost_turn lost_turn(const struct found *found, struct span error)
 {
     return (struct lost_turn){.attempt = found->attempt,
                               .lease = found->lease,
-                              .recoveries = found->recoveries + found->pays,
-                              .error = SPAN(CRASHED)};
+                              .recoveries = recoveries_after(found),
+                              .started_at = found->casualty ? found->casualty->started_at : 0,
+                              .error = error};
 }
 
-static enum err requeue(struct store *store, const struct found *found)
+static enum err requeue(struct store *store, const struct found *found, struct span error)
 {
-    return transition_move_back(&store->tx,
-                                &(struct move_back){.id = found->id,
-                                                    .task = found->task,
-                                                    .from = found->status,
-                                                    .lost = lost_turn(found),
-                                                    .deaths = found->deaths + (found->died && !found->pays)});
+    return transition_move_back(&store->tx, &(struct move_back){.id = found->id,
+                                                                .task = found->task,
+                                                                .from = found->status,
+                                                                .lost = lost_turn(found, error),
+                                                                .deaths = deaths_after(found)});
 }
 
-static enum err end(struct store *store, const struct found *found)
+static enum err end(struct store *store, const struct found *found, struct span error)
 {
     struct move_final move = {.id = found->id,
                               .task = found->task,
@@ -138,12 +197,29 @@ static enum err end(struct store *store, const struct found *found)
                               .to = found->cancelled ? STATUS_CANCELLED : STATUS_FAILED,
                               .old_priority = found->priority,
                               .retention_ms = found->retention_ms,
-                              .lost = lost_turn(found)};
+                              .lost = lost_turn(found, error)};
     if (!found->cancelled) {
-        move.error = SPAN(CRASHED);
+        move.error = error;
         move.error_type = SPAN("worker_crashed");
     }
     return transition_move_final(&store->tx, &move);
+}
+
+/* *again: it is queued. */
+static enum err settle(struct store *store, const struct found *found, recoveries_fn max_recoveries, void *context,
+                       bool *again)
+{
+    struct buf error = {0};
+    bool pays = found->casualty && found->casualty->pays;
+    *again = !found->cancelled && !(pays && found->recoveries >= max_recoveries(context, found->task));
+    add_error(&error, found->casualty);
+    enum err err = OK;
+    if (found->casualty && found->casualty->log.len)
+        err = turn_log_left(&store->tx, found->id, found->attempt, found->casualty->log);
+    if (err == OK)
+        err = (*again ? requeue : end)(store, found, buf_span(&error));
+    buf_release(&error);
+    return err;
 }
 
 enum { ALONE_AFTER_DEATHS = 2 };
@@ -158,17 +234,18 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
     enum err err = db_begin(store->db);
     if (err == OK)
         err = find_running(store, &list);
-    for (int i = 0; i < count && err == OK; i++)
-        err = find_casualty(store, &list, &casualties[i]);
+    for (int i = 0; i < count && err == OK; i++) {
+        if (casualties[i].marked)
+            err = log_doer(store, &casualties[i]);
+        if (err == OK)
+            err = find_casualty(store, &list, &casualties[i]);
+    }
     *alone = xcalloc((size_t)list.count + 1, sizeof **alone);
     for (int i = 0; i < list.count && err == OK; i++) {
         struct found *found = &list.items[i];
-        if (found->cancelled || (found->pays && found->recoveries >= max_recoveries(context, found->task))) {
-            err = end(store, found);
-            continue;
-        }
-        err = requeue(store, found);
-        if (found->deaths + (found->died && !found->pays) >= ALONE_AFTER_DEATHS)
+        bool again;
+        err = settle(store, found, max_recoveries, context, &again);
+        if (again && deaths_after(found) >= ALONE_AFTER_DEATHS)
             (*alone)[(*alone_count)++] = found->id;
     }
     if (err == OK)

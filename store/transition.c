@@ -12,6 +12,7 @@ struct transition {
     /* Of the attempt that ends with it while the invocation goes on. */
     int attempt;             /* 0: the row's */
     enum status ended_as;    /* 0: the row's status */
+    int64_t started_at;      /* of one that the row knows nothing of */
     int64_t ended_at;        /* 0: the row's finished_at */
     struct span ended_error; /* absent: the row's, if ended_as is 0 */
 
@@ -26,12 +27,12 @@ static enum err record_attempt(struct tx *tx, struct transition *t)
     return DB_EXECUTE(tx->db,
                       "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
                       "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
-                      "CASE WHEN status <> " SQL_QUEUED " THEN started_at END, COALESCE($5, finished_at), worker, "
-                      "CASE WHEN $4 IS NULL THEN error ELSE $6 END FROM invocations "
-                      "WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 ON "
-                      "CONFLICT (id, attempt) DO NOTHING",
+                      "CASE WHEN status <> " SQL_QUEUED " THEN started_at ELSE $7 END, "
+                      "COALESCE($5, finished_at), worker, CASE WHEN $4 IS NULL THEN error ELSE $6 END "
+                      "FROM invocations WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 "
+                      "ON CONFLICT (id, attempt) DO NOTHING",
                       v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
-                      v_text(t->ended_error));
+                      v_text(t->ended_error), v_time(t->started_at));
 }
 
 /* A turn that was lost with its server may never have been written as started. */
@@ -506,10 +507,11 @@ static enum err final_lost(struct tx *tx, const struct move_final *move)
     return DB_EXECUTE(tx->db,
                       "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
                       "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, follow = 0, "
-                      "started_at = CASE WHEN status = " SQL_RUNNING " THEN started_at END "
+                      "started_at = CASE WHEN status = " SQL_RUNNING " THEN started_at ELSE $9 END "
                       "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
                       v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-                      v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease));
+                      v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
+                      v_time(move->lost.started_at));
 }
 
 enum err transition_move_final(struct tx *tx, const struct move_final *move)
@@ -541,10 +543,11 @@ static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *mo
 {
     return DB_QUERY(tx->db,
                     "UPDATE invocations SET status = " SQL_QUEUED ", attempt = $3, recoveries = $4, deaths = $5, "
-                    "expires_at = NULL, lease = NULL, " CLEARED "WHERE id = $1 AND status = $2 "
-                    "AND lease IS NOT DISTINCT FROM $6 RETURNING " READY_COLUMNS,
+                    "started_at = CASE WHEN status = " SQL_QUEUED " THEN COALESCE($7, started_at) "
+                    "ELSE started_at END, expires_at = NULL, lease = NULL, " CLEARED
+                    "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $6 RETURNING " READY_COLUMNS,
                     v_int(move->id), v_int(move->from), v_int(move->lost.attempt), v_int(move->lost.recoveries),
-                    v_int(move->deaths), v_time(move->lost.lease));
+                    v_int(move->deaths), v_time(move->lost.lease), v_time(move->lost.started_at));
 }
 
 enum err transition_move_back(struct tx *tx, const struct move_back *move)
@@ -553,6 +556,7 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
     if (move->lost.attempt) {
         t.attempt = move->lost.attempt;
         t.ended_as = STATUS_FAILED;
+        t.started_at = move->lost.started_at;
         t.ended_at = tx->now;
         t.ended_error = move->lost.error;
     }

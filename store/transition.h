@@ -73,7 +73,8 @@ struct lost_turn {
     int attempt;   /* its number; 0: no turn was lost */
     int64_t lease; /* that stands in the row; 0: none */
     int recoveries;
-    struct span error; /* of the attempt */
+    int64_t started_at; /* where that was not written; 0: not known */
+    struct span error;  /* of the attempt */
 };
 
 /* To a final status without a turn's report: cancelled before it started,

@@ -83,6 +83,15 @@ static enum err append_log(struct tx *tx, const struct turn *turn, int64_t from,
     return err;
 }
 
+enum err turn_log_left(struct tx *tx, int64_t id, int attempt, struct span stderr_bytes)
+{
+    int64_t first = piece_seq(&(struct turn){.attempt = attempt}, 0);
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO logs (id, seq, attempt, stream, data) "
+                      "SELECT $1, COALESCE(MAX(seq) + 1, $2), $3, 2, $4 FROM logs WHERE id = $1 AND seq >= $2",
+                      v_int(id), v_int(first), v_int(attempt), v_blob(stderr_bytes));
+}
+
 static enum err apply_finish(struct tx *tx, struct op *base)
 {
     struct op_finish *op = (struct op_finish *)base;

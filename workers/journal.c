@@ -1,284 +1,61 @@
-/* The file: a header, then a record a slot. Native byte order and layout: it is
- * read on the machine that wrote it, or it is foreign and counts as empty. */
 #include "workers/journal.h"
 
+#include "base/clock.h"
 #include "base/log.h"
-#include "workers/survivors.h"
+#include "workers/journal_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-enum { FORMAT_VERSION = 1, SLOTS_MAX = 4096, ALTERNATE_STACK_BYTES = 64 * 1024 };
+enum { ALTERNATE_STACK_BYTES = 64 * 1024 };
 
-static const char magic[8] = "ERRNDJNL";
-
-enum { FLAG_MARKED = 1, FLAG_ALONE = 2, FLAGS_KNOWN = 3 };
-
-struct record {
-    volatile int64_t id; /* 0: the slot is idle. Written last, cleared first */
-    volatile int32_t attempt;
-    volatile int32_t flags;
-    volatile int64_t group_since_ms; /* of the boot clock */
-    volatile int32_t group;          /* 0: no child */
-    int32_t unused;
-    volatile int64_t lease; /* of the turn; 0 in a file from before there were leases */
-    int32_t unused_too[6];
+struct journal_record {
+    struct page *page;
+    struct journal_file_record *written; /* where a crash leaves it */
+    struct journal_file_log *log;        /* NULL: no turn of it has logged, */
+    bool no_log;                         /* or there was no room for what this one logs */
+    struct journal_record *next;         /* of the free ones */
 };
 
-struct header {
-    char magic[8];
-    int32_t version;
-    int32_t slots;
-    char boot_id[BOOT_ID_BYTES];
-    char unused[64 - 16 - BOOT_ID_BYTES];
+struct page {
+    struct journal *journal;
+    struct page *next;
+    struct journal_file_record *written; /* mapped, or in plain memory */
+    struct journal_record **free;        /* where its records go when they are */
+    bool in_file;
+    struct journal_record records[];
 };
-
-_Static_assert(sizeof(struct header) == 64 && sizeof(struct record) == 64, "the layout of the file");
 
 struct journal {
-    char *path; /* NULL: in memory */
-    int fd;     /* locked as long as the journal is open; -1 in memory */
-    int slots;
-    size_t size;
-    struct header *header; /* the mapping */
-    struct record *records;
+    int fd; /* locked as long as the journal is open; -1 in memory */
+    size_t page_bytes;
+    int page_records;
+    struct journal_file_header *header; /* NULL in memory */
+
+    pthread_mutex_t lock; /* guards what follows */
+    char *path;           /* NULL: in memory, or abandoned */
+    size_t size;          /* of the file */
+    struct page *pages;
+    struct journal_record *free, *free_unwritten; /* the latter in plain memory, for want of a file */
+    int taken;
+    bool full; /* the last page that was wanted could not be added, which is logged */
 };
 
-/* What the calling thread runs, for the handlers. Initial-exec: a plain load,
- * safe in a signal handler. */
-static __thread struct record *running __attribute__((tls_model("initial-exec")));
+/* The turn that the calling thread runs, for the handlers. The record may have
+ * become another's since: the lease says whether it is still this turn's.
+ * Initial-exec: a plain load, safe in a signal handler. */
+static __thread struct {
+    struct journal_record *volatile record;
+    volatile int64_t lease;
+} running __attribute__((tls_model("initial-exec")));
 
-static size_t file_size(int slots)
-{
-    return sizeof(struct header) + (size_t)slots * sizeof(struct record);
-}
-
-/* --- reading what the last process left -------------------------------------- */
-
-static bool header_is_ours(const struct header *header, size_t size)
-{
-    return memcmp(header->magic, magic, sizeof(magic)) == 0 && header->version == FORMAT_VERSION &&
-           header->slots >= 1 && header->slots <= SLOTS_MAX && size == file_size(header->slots);
-}
-
-static bool record_is_sane(const struct record *record)
-{
-    return record->id > 0 && record->attempt > 0 && !(record->flags & ~FLAGS_KNOWN) && record->group >= 0;
-}
-
-static void kill_survivors(const struct header *header, const struct record *records)
-{
-    char boot_id[BOOT_ID_BYTES];
-    if (!survivors_boot_id(boot_id) || memcmp(boot_id, header->boot_id, BOOT_ID_BYTES) != 0)
-        return; /* the machine was started since: none is left */
-    struct survivor *wanted = xcalloc((size_t)header->slots, sizeof(*wanted));
-    int count = 0;
-    for (int i = 0; i < header->slots; i++)
-        if (record_is_sane(&records[i]) && records[i].group > 1)
-            wanted[count++] = (struct survivor){records[i].group, records[i].id, records[i].group_since_ms};
-    if (count > 0)
-        survivors_kill(wanted, count);
-    free(wanted);
-}
-
-static void take_entries(const struct header *header, const struct record *records, struct journal_entry **left,
-                         int *left_count)
-{
-    struct journal_entry *entries = xcalloc((size_t)header->slots, sizeof(*entries));
-    int count = 0;
-    for (int i = 0; i < header->slots; i++) {
-        const struct record *record = &records[i];
-        if (record->id == 0)
-            continue;
-        if (!record_is_sane(record)) {
-            log_warn("a record of the slot journal is damaged and left out", LOG_INT("slot", i));
-            continue;
-        }
-        entries[count++] = (struct journal_entry){
-            .id = record->id,
-            .lease = record->lease,
-            .attempt = record->attempt,
-            .marked = record->flags & FLAG_MARKED,
-            .alone = record->flags & FLAG_ALONE,
-        };
-    }
-    *left_count = count;
-    if (count == 0) {
-        free(entries);
-        entries = NULL;
-    }
-    *left = entries;
-}
-
-static ssize_t read_all(int fd, char *bytes, size_t size)
-{
-    size_t got = 0;
-    while (got < size) {
-        ssize_t n = pread(fd, bytes + got, size - got, (off_t)got);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -1;
-        if (n == 0)
-            break;
-        got += (size_t)n;
-    }
-    return (ssize_t)got;
-}
-
-static void read_left(const struct journal *journal, struct journal_entry **left, int *left_count)
-{
-    struct stat st;
-    if (fstat(journal->fd, &st) != 0 || st.st_size == 0)
-        return;
-    size_t size = (size_t)st.st_size;
-    bool good = size >= sizeof(struct header) && size <= file_size(SLOTS_MAX);
-    char *bytes = NULL;
-    if (good) {
-        bytes = xmalloc(size);
-        good = read_all(journal->fd, bytes, size) == (ssize_t)size &&
-               header_is_ours((const struct header *)bytes, size);
-    }
-    if (good) {
-        const struct header *header = (const struct header *)bytes;
-        const struct record *records = (const struct record *)(bytes + sizeof(*header));
-        kill_survivors(header, records);
-        take_entries(header, records, left, left_count);
-    } else {
-        log_warn("the slot journal is damaged or of another kind and counts as empty",
-                 LOG_STR("path", journal->path));
-    }
-    free(bytes);
-}
-
-/* --- opening ------------------------------------------------------------------- */
-
-/* All blocks are taken now: a full disk must not become a SIGBUS later. */
-static bool begin_anew(struct journal *journal)
-{
-    int error = 0;
-    if (journal->fd >= 0) {
-        if (ftruncate(journal->fd, 0) != 0)
-            return false;
-        error = posix_fallocate(journal->fd, 0, (off_t)journal->size);
-    }
-    if (error) {
-        errno = error;
-        return false;
-    }
-    int flags = journal->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-    void *bytes = mmap(NULL, journal->size, PROT_READ | PROT_WRITE, flags, journal->fd, 0);
-    if (bytes == MAP_FAILED)
-        return false;
-    journal->header = bytes;
-    journal->records = (struct record *)((char *)bytes + sizeof(struct header));
-    memcpy(journal->header->magic, magic, sizeof(magic));
-    journal->header->version = FORMAT_VERSION;
-    journal->header->slots = journal->slots;
-    if (!survivors_boot_id(journal->header->boot_id))
-        memset(journal->header->boot_id, 0, BOOT_ID_BYTES);
-    return true;
-}
-
-static enum err fail_open(const char *what, const char *path, struct reason *why)
-{
-    int error = errno;
-    log_error("slot journal", LOG_STR("what", what), LOG_STR("path", path ? path : ""),
-              LOG_STR("error", strerrordesc_np(error)));
-    reason_set(why, "cannot %s the slot journal %s: %s", what, path ? path : "in memory", strerrordesc_np(error));
-    return ERR_IO;
-}
-
-static enum err open_file(struct journal *journal, struct reason *why)
-{
-    journal->fd = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (journal->fd < 0)
-        return fail_open("open", journal->path, why);
-    /* Not flock(): a child that a module forked would hold that, too. */
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(journal->fd, F_SETLK, &whole) != 0) {
-        if (errno != EAGAIN && errno != EACCES)
-            return fail_open("lock", journal->path, why);
-        reason_set(why, "the slot journal %s is in use by another server", journal->path);
-        return ERR_BUSY;
-    }
-    return OK;
-}
-
-static void release(struct journal *journal)
-{
-    if (journal->header)
-        munmap(journal->header, journal->size);
-    if (journal->fd >= 0)
-        close(journal->fd);
-    free(journal->path);
-    free(journal);
-}
-
-enum err journal_open(const char *path, int slots, struct journal **out, struct journal_entry **left,
-                      int *left_count, struct reason *why)
-{
-    *out = NULL;
-    *left = NULL;
-    *left_count = 0;
-    if (slots < 1 || slots > SLOTS_MAX) {
-        reason_set(why, "a slot journal has 1 to %d slots", SLOTS_MAX);
-        return ERR_INVALID;
-    }
-    struct journal *journal = xcalloc(1, sizeof(*journal));
-    journal->path = path ? xstrdup(path) : NULL;
-    journal->fd = -1;
-    journal->slots = slots;
-    journal->size = file_size(slots);
-
-    enum err err = OK;
-    if (path)
-        err = open_file(journal, why);
-    if (!err && path)
-        read_left(journal, left, left_count);
-    if (!err && !begin_anew(journal))
-        err = fail_open("write", path, why);
-    if (err) {
-        free(*left);
-        *left = NULL;
-        *left_count = 0;
-        release(journal);
-        return err;
-    }
-    *out = journal;
-    return OK;
-}
-
-void journal_close(struct journal *journal)
-{
-    if (!journal)
-        return;
-    bool idle = true;
-    for (int i = 0; i < journal->slots; i++)
-        idle = idle && journal->records[i].id == 0;
-    if (idle && journal->path)
-        unlink(journal->path);
-    release(journal);
-}
-
-void journal_abandon(struct journal *journal)
-{
-    for (int i = 0; i < journal->slots; i++)
-        journal->records[i].id = 0;
-    if (journal->path)
-        unlink(journal->path);
-}
-
-/* --- what the slots write ------------------------------------------------------- */
+static pid_t process; /* the server's: what a body forks is not to blame */
 
 /* The order of the stores counts, not their time: whoever reads them, reads
  * them after the process is dead. */
@@ -287,41 +64,328 @@ static void in_this_order(void)
     atomic_signal_fence(memory_order_seq_cst);
 }
 
-void journal_enter(struct journal *journal, int slot, const struct turn *turn, bool alone)
+/* --- pages ------------------------------------------------------------------------- */
+
+/* All blocks are taken now: a full disk must not become a SIGBUS later.
+ * Returns 0 or an errno. */
+static int map_page(struct journal *journal, size_t at, void **out)
 {
-    struct record *record = &journal->records[slot];
-    record->id = 0;
+    if (at + journal->page_bytes > JOURNAL_FILE_BYTES_MAX)
+        return EFBIG;
+    int error;
+    while ((error = posix_fallocate(journal->fd, (off_t)at, (off_t)journal->page_bytes)) == EINTR) {
+    }
+    if (error)
+        return error;
+    *out = mmap(NULL, journal->page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, journal->fd, (off_t)at);
+    if (*out == MAP_FAILED)
+        return errno;
+    memset(*out, 0, journal->page_bytes); /* at the start, the last process's is there */
+    return 0;
+}
+
+static void add_page_locked(struct journal *journal, void *mapped)
+{
+    size_t records = (size_t)journal->page_records;
+    struct page *page = xcalloc(1, sizeof(*page) + records * sizeof(*page->records));
+    struct journal_record **list = mapped || journal->fd < 0 ? &journal->free : &journal->free_unwritten;
+    page->journal = journal;
+    page->free = list;
+    page->in_file = mapped != NULL;
+    page->written = mapped ? mapped : xcalloc(records, sizeof(*page->written));
+    page->next = journal->pages;
+    journal->pages = page;
+    for (size_t i = records; i-- > 0;) { /* so that the first is taken first */
+        page->records[i] = (struct journal_record){.page = page, .written = &page->written[i], .next = *list};
+        *list = &page->records[i];
+    }
+}
+
+/* 0 or an errno. */
+static int grow_locked(struct journal *journal)
+{
+    void *mapped = NULL;
+    int error = journal->fd >= 0 ? map_page(journal, journal->size, &mapped) : 0;
+    if (error)
+        return error;
+    journal->size += journal->page_bytes;
+    add_page_locked(journal, mapped);
+    return 0;
+}
+
+static void free_pages(struct journal *journal)
+{
+    for (struct page *page = journal->pages, *next; page; page = next) {
+        next = page->next;
+        for (int i = 0; i < journal->page_records; i++)
+            if (page->records[i].log)
+                munmap(page->records[i].log, journal->page_bytes);
+        if (page->in_file)
+            munmap(page->written, journal->page_bytes);
+        else
+            free(page->written);
+        free(page);
+    }
+}
+
+/* --- opening ------------------------------------------------------------------------ */
+
+/* The file is first made long enough and only then written, so that for want of
+ * room nothing is lost of what the last process left. Returns 0 or an errno. */
+static int begin_anew(struct journal *journal, int turns)
+{
+    int pages = 1 + (turns + journal->page_records - 1) / journal->page_records;
+    size_t size = (size_t)pages * journal->page_bytes;
+    void *mapped = NULL;
+    if (journal->fd >= 0) {
+        int error = posix_fallocate(journal->fd, 0, (off_t)size);
+        if (!error && ftruncate(journal->fd, (off_t)size) != 0)
+            error = errno;
+        if (!error)
+            error = map_page(journal, 0, &mapped);
+        if (error)
+            return error;
+        journal->header = mapped;
+    }
+    journal->size = journal->page_bytes;
+    int error = 0;
+    while (journal->size < size && !error)
+        error = grow_locked(journal);
+    if (!error && journal->header)
+        journal_file_begin(journal->header, journal->page_bytes);
+    return error;
+}
+
+static enum err fail_open(const char *what, const char *path, int error, struct reason *why)
+{
+    log_error("turn journal", LOG_STR("what", what), LOG_STR("path", path ? path : ""),
+              LOG_STR("error", strerrordesc_np(error)));
+    reason_set(why, "cannot %s the turn journal %s: %s", what, path ? path : "in memory", strerrordesc_np(error));
+    return ERR_IO;
+}
+
+static enum err open_file(struct journal *journal, struct reason *why)
+{
+    journal->fd = open(journal->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (journal->fd < 0)
+        return fail_open("open", journal->path, errno, why);
+    /* Not flock(): a child that a module forked would hold that, too. */
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(journal->fd, F_SETLK, &whole) != 0) {
+        if (errno != EAGAIN && errno != EACCES)
+            return fail_open("lock", journal->path, errno, why);
+        reason_set(why, "the turn journal %s is in use by another server", journal->path);
+        return ERR_BUSY;
+    }
+    return OK;
+}
+
+static void release(struct journal *journal)
+{
+    free_pages(journal);
+    if (journal->header)
+        munmap(journal->header, journal->page_bytes);
+    if (journal->fd >= 0)
+        close(journal->fd);
+    pthread_mutex_destroy(&journal->lock);
+    free(journal->path);
+    free(journal);
+}
+
+enum err journal_open(const char *path, int turns, struct journal **out, struct journal_left *left,
+                      struct reason *why)
+{
+    *out = NULL;
+    *left = (struct journal_left){0};
+    struct journal *journal = xcalloc(1, sizeof(*journal));
+    journal->path = path ? xstrdup(path) : NULL;
+    journal->fd = -1;
+    journal->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    journal->page_records = (int)(journal->page_bytes / sizeof(struct journal_file_record));
+    pthread_mutex_init(&journal->lock, NULL);
+    process = getpid();
+
+    enum err err = OK;
+    if (path)
+        err = open_file(journal, why);
+    if (!err && path)
+        journal_file_read(journal->fd, path, left);
+    if (!err) {
+        int error = begin_anew(journal, turns);
+        if (error)
+            err = fail_open("write", path, error, why);
+    }
+    if (err) {
+        journal_left_release(left);
+        release(journal);
+        return err;
+    }
+    *out = journal;
+    return OK;
+}
+
+void journal_left_release(struct journal_left *left)
+{
+    for (int i = 0; i < left->count; i++)
+        buf_release(&left->entries[i].log);
+    free(left->entries);
+    *left = (struct journal_left){0};
+}
+
+void journal_close(struct journal *journal)
+{
+    if (!journal)
+        return;
+    if (running.record && running.record->page->journal == journal)
+        running.record = NULL;
+    if (journal->taken == 0 && journal->path)
+        unlink(journal->path);
+    release(journal);
+}
+
+void journal_abandon(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->lock);
+    for (struct page *page = journal->pages; page; page = page->next)
+        for (int i = 0; i < journal->page_records; i++)
+            page->written[i].id = 0;
+    if (journal->path)
+        unlink(journal->path);
+    free(journal->path);
+    journal->path = NULL;
+    pthread_mutex_unlock(&journal->lock);
+}
+
+/* --- turns ---------------------------------------------------------------------------- */
+
+static struct journal_record *take(struct journal *journal)
+{
+    int error = 0;
+    bool news = false;
+    pthread_mutex_lock(&journal->lock);
+    if (!journal->free) {
+        error = grow_locked(journal);
+        news = error && !journal->full;
+        journal->full = error;
+    }
+    if (!journal->free && !journal->free_unwritten)
+        add_page_locked(journal, NULL);
+    struct journal_record **list = journal->free ? &journal->free : &journal->free_unwritten;
+    struct journal_record *record = *list;
+    *list = record->next;
+    journal->taken++;
+    pthread_mutex_unlock(&journal->lock);
+    if (news)
+        log_warn("the turn journal cannot grow: after a crash it is not known of some turns that they ran",
+                 LOG_STR("error", strerrordesc_np(error)));
+    return record;
+}
+
+static void give_back(struct journal_record *record)
+{
+    struct journal *journal = record->page->journal;
+    pthread_mutex_lock(&journal->lock);
+    record->next = *record->page->free;
+    *record->page->free = record;
+    journal->taken--;
+    pthread_mutex_unlock(&journal->lock);
+}
+
+struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone)
+{
+    struct journal_record *record = take(journal);
+    struct journal_file_record *written = record->written;
+    written->lease = turn->lease;
+    written->started_at = clock_now_ms();
+    written->marked = 0;
+    written->attempt = turn->attempt;
+    written->flags = alone ? JOURNAL_FILE_ALONE : 0;
+    written->group = 0;
+    record->no_log = !record->page->in_file;
+    journal_log_sent(record);
     in_this_order();
-    record->attempt = turn->attempt;
-    record->lease = turn->lease;
-    record->flags = alone ? FLAG_ALONE : 0;
-    record->group = 0;
+    written->id = turn->id;
     in_this_order();
-    record->id = turn->id;
-    running = record;
+    running.record = NULL;
+    in_this_order();
+    running.lease = turn->lease;
+    in_this_order();
+    running.record = record;
+    return record;
+}
+
+void journal_refused(struct journal_record *record)
+{
+    record->written->flags |= JOURNAL_FILE_REFUSED;
 }
 
 /* Called in a child that shares the memory, too: system calls and stores only. */
-__attribute__((no_sanitize("address", "undefined", "thread"))) void journal_child(struct journal *journal,
-                                                                                  int slot, pid_t group)
+__attribute__((no_sanitize("address", "undefined", "thread"))) void journal_child(struct journal_record *record,
+                                                                                  pid_t group)
 {
-    struct record *record = &journal->records[slot];
-    record->group = 0;
+    struct journal_file_record *written = record->written;
+    written->group = 0;
     in_this_order();
     if (group == 0)
         return;
-    record->group_since_ms = survivors_clock_ms();
+    written->group_since_ms = survivors_clock_ms();
     in_this_order();
-    record->group = group;
+    written->group = group;
 }
 
-void journal_leave(struct journal *journal, int slot)
+static struct journal_file_log *add_log(struct journal_record *record)
 {
-    struct record *record = &journal->records[slot];
-    running = NULL;
-    record->id = 0;
+    struct journal *journal = record->page->journal;
+    void *mapped = NULL;
+    pthread_mutex_lock(&journal->lock);
+    size_t at = journal->size;
+    bool added = map_page(journal, at, &mapped) == 0;
+    if (added)
+        journal->size += journal->page_bytes;
+    pthread_mutex_unlock(&journal->lock);
+    if (!added)
+        return NULL;
+    struct journal_file_log *log = mapped;
+    log->kind = JOURNAL_FILE_LOG;
     in_this_order();
-    record->group = 0;
+    record->written->log = (int64_t)(at / journal->page_bytes);
+    return log;
+}
+
+void journal_log(struct journal_record *record, struct span bytes)
+{
+    if (!record->log && !record->no_log)
+        record->log = add_log(record);
+    record->no_log = !record->log;
+    if (record->no_log)
+        return;
+    struct journal_file_log *log = record->log;
+    size_t room = record->page->journal->page_bytes - sizeof(*log);
+    int64_t total = log->total + (int64_t)bytes.len;
+    if (bytes.len > room)
+        bytes = (struct span){bytes.p + (bytes.len - room), room};
+    size_t at = (size_t)(total - (int64_t)bytes.len) % room;
+    size_t first = bytes.len < room - at ? bytes.len : room - at;
+    memcpy(log->bytes + at, bytes.p, first);
+    memcpy(log->bytes, bytes.p + first, bytes.len - first);
+    in_this_order();
+    log->total = total;
+}
+
+void journal_log_sent(struct journal_record *record)
+{
+    if (record->log)
+        record->log->total = 0;
+}
+
+void journal_leave(struct journal_record *record)
+{
+    if (running.record == record)
+        running.record = NULL;
+    record->written->id = 0;
+    in_this_order();
+    record->written->group = 0;
+    give_back(record);
 }
 
 /* --- marks ------------------------------------------------------------------------ */
@@ -331,10 +395,17 @@ enum { FATAL_COUNT = sizeof(fatal) / sizeof(fatal[0]) };
 
 static struct sigaction before[FATAL_COUNT];
 
-static void mark(void)
+/* The first one counts: what a handler does after it may end in another. */
+static void mark(int sig)
 {
-    if (running)
-        running->flags |= FLAG_MARKED;
+    if (!running.record || getpid() != process)
+        return;
+    struct journal_file_record *written = running.record->written;
+    if (written->marked == running.lease)
+        return;
+    written->signal = sig;
+    in_this_order();
+    written->marked = running.lease;
 }
 
 /* A fault of this thread's own, not a signal that somebody sent: those strike
@@ -351,7 +422,7 @@ static void on_fatal(int sig, siginfo_t *info, void *context)
     while (i < FATAL_COUNT - 1 && fatal[i] != sig)
         i++;
     if (is_own_fault(info))
-        mark();
+        mark(sig);
     if (before[i].sa_flags & SA_SIGINFO) {
         before[i].sa_sigaction(sig, info, context);
     } else if (before[i].sa_handler != SIG_DFL && before[i].sa_handler != SIG_IGN) {
@@ -368,7 +439,7 @@ static void on_fatal(int sig, siginfo_t *info, void *context)
 
 static void on_exit_called(void)
 {
-    mark();
+    mark(0);
 }
 
 static pthread_key_t stack_key;

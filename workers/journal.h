@@ -1,15 +1,30 @@
-/* The slot journal: a small memory-mapped file beside the database that names
- * what each slot is running, so that after a crash it is known who did it.
+/* The turn journal: a small memory-mapped file beside the database that names
+ * the turns that run, so that after a crash it is known who did it.
  *
  * A fatal signal (SEGV, BUS, FPE, ILL, ABRT) or an exit() in a task's body
- * marks the slot of the thread it struck. A death without a mark (SIGKILL, a
- * power cut) leaves all slots unmarked. The file also carries the boot id and,
- * for each child process, its group and start time, so that survivors of the
- * same boot can be killed before anything is queued again.
+ * marks the turn of the thread it struck, and says which it was. A death
+ * without a mark (SIGKILL, a power cut) leaves all turns unmarked. The file
+ * also carries the boot id and, for each child process, its group and start
+ * time, so that survivors of the same boot can be killed before anything is
+ * queued again.
  *
- * Threads: each slot's record is written by its own thread only. Writes are
- * plain stores to shared memory: they survive the process, not the machine,
- * and need not (after a power cut nobody is to blame). */
+ *     journal_open()                what the last process left; a file anew
+ *     record = journal_enter()      a turn starts, on the thread that is blamed
+ *     journal_child(record, group)  its process is there, and is gone: 0
+ *     journal_log(), _log_sent()    what it says, until that is on its way
+ *     journal_leave(record)         the turn has ended
+ *
+ * It follows turns and knows no slots: whoever starts a turn takes a free
+ * record, the file grows by a page when none is free, and a record never moves,
+ * because signal handlers and vforked children write to it as well. (The file
+ * is called FILE-slots all the same: under another name, what a server of
+ * before left there would not be found after an upgrade.)
+ *
+ * Threads: any. A mutex guards the free records; nothing is read or written
+ * under it, but that a page is added there. A record's turn is written by who
+ * has the record. Writes are plain stores to shared memory: they survive the
+ * process, not the machine, and need not (after a power cut nobody is to
+ * blame). */
 #pragma once
 
 #include "base/buf.h"
@@ -19,39 +34,71 @@
 #include <sys/types.h>
 
 struct journal;
+struct journal_record;
 
-/* What a slot was running when the last process died. */
+/* A turn that ran when the last process died. */
 struct journal_entry {
     int64_t id;
-    int64_t lease; /* of its turn */
+    int64_t lease;
+    int64_t started_at; /* 0: not known */
     int attempt;
-    bool marked; /* the death was this one's doing */
-    bool alone;  /* it ran with nothing beside it */
+    int signal;     /* of a mark: the signal; 0: exit(); -1: not known */
+    bool marked;    /* the death was this one's doing */
+    bool alone;     /* it ran with nothing beside it */
+    bool refused;   /* it was told that it has no turn, and went on */
+    struct buf log; /* the end of what it had logged and journal_log_sent() was not told of */
 };
+
+struct journal_left {
+    struct journal_entry *entries;
+    int count;
+};
+void journal_left_release(struct journal_left *left);
 
 /* Opens (and makes) the journal at `path`; NULL: in memory, nothing is left.
  * What the last process left is read first: survivors of its children are
  * killed (the group, and only processes that still carry that ERRAND_ID), then
- * the entries come back in `*left` (the caller frees, may be NULL with count 0)
- * and the file starts anew with `slots` records. A damaged or foreign file is
- * logged and counts as empty. */
-MUST_USE enum err journal_open(const char *path, int slots, struct journal **out, struct journal_entry **left,
-                               int *left_count, struct reason *why);
+ * the turns come back in `*left` (the caller releases it), and the file starts
+ * anew with room for `turns`. A damaged or foreign file is logged and counts as
+ * empty. ERR_BUSY: another server has it; ERR_IO: with what is left still there. */
+MUST_USE enum err journal_open(const char *path, int turns, struct journal **out, struct journal_left *left,
+                               struct reason *why);
 
-/* Unmaps; after a clean stop (no slot taken) the file is removed. Takes NULL. */
+/* Unmaps; after a clean stop (no turn runs) the file is removed. No thread that
+ * entered a turn may run after it, but the calling one. Takes NULL. */
 void journal_close(struct journal *journal);
 
-/* For a process that exits past bodies that still run: takes all slots out and
+/* For a process that exits past bodies that still run: takes all turns out and
  * removes the file. The records stay mapped, as those threads may write to them. */
 void journal_abandon(struct journal *journal);
 
-/* The calling thread starts and ends running an invocation in the slot. */
-void journal_enter(struct journal *journal, int slot, const struct turn *turn, bool alone);
-void journal_child(struct journal *journal, int slot, pid_t group); /* 0: it has ended */
-void journal_leave(struct journal *journal, int slot);
+/* The turn starts, and is the one to blame for what the calling thread does
+ * until it ends or the thread enters another. Never fails: with the disk full
+ * (or the file, at 64 MiB: a million turns) the record is in plain memory, which is logged
+ * once, and only the turn's name is not known after a crash. */
+struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone);
 
-/* Installs the handlers that mark (alternate stack per thread: each slot's
- * thread calls journal_thread_init once). What was installed before is called
- * after, so that core dumps and sanitizers go on working. */
+/* Its claim was refused: what becomes of it is not its invocation's doing. The
+ * record is still the turn's. */
+void journal_refused(struct journal_record *record);
+
+/* Its process group; 0: it has ended. Async-signal-safe. */
+void journal_child(struct journal_record *record, pid_t group);
+
+/* What a body that runs in the process has logged dies with it, until it is sent
+ * to the store: the last bytes of it (a page less a few) are left in the journal.
+ * The record has a page for that from its first log on; where there is no room
+ * for one, nothing of the log is left. One thread at a time. */
+void journal_log(struct journal_record *record, struct span bytes);
+void journal_log_sent(struct journal_record *record); /* all of it */
+
+/* The turn has ended and the record is another's. On any thread: the one that
+ * entered it is not blamed for it any more, nor for who has the record next. */
+void journal_leave(struct journal_record *record);
+
+/* Installs the handlers that mark (alternate stack per thread: each thread that
+ * runs bodies calls journal_thread_init once). What was installed before is
+ * called after, so that core dumps and sanitizers go on working. A process that
+ * a body has forked marks nothing. */
 void journal_install_handlers(void);
 void journal_thread_init(void);

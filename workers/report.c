@@ -166,8 +166,10 @@ static void claimed(struct op *op)
         end = run->ended && !run->finish_queued;
         run->finish_queued |= end;
     }
-    if (op->err == ERR_CONFLICT && !run->ended)
+    if (op->err == ERR_CONFLICT && !run->ended) {
+        journal_refused(run->attempt.record);
         attempt_stop(&run->attempt, STOP_CANCEL);
+    }
     pthread_mutex_unlock(&runner->lock);
     if (faulted)
         log_fault(runner->store, &note);

@@ -190,6 +190,7 @@ static void take_rest(struct run *run)
 static void leave_locked(struct run *run)
 {
     struct runner *runner = run->runner;
+    journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
     runner->slots[run->slot].run = NULL;
     runner->free_slots[runner->slots_free++] = run->slot;
@@ -203,7 +204,6 @@ static void run_ended(struct attempt *attempt, void *context)
 {
     struct run *run = context;
     struct runner *runner = run->runner;
-    journal_leave(runner->journal, run->slot);
     take_rest(run);
     run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0;
     decide(run);
@@ -260,7 +260,7 @@ static bool prepare_args(struct run *run, struct thread *thread)
 void run_body(struct run *run, struct thread *thread)
 {
     run->attempt.wake_fd = thread->wake_fd;
-    journal_enter(run->runner->journal, run->slot, &run->grant.turn, run->grant.suspect);
+    run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
     if (prepare_args(run, thread))
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
@@ -290,8 +290,6 @@ static struct run *run_new(struct runner *runner, const struct grant *grant, int
         .timeout_ms = ready->timeout_ms,
         .limits = &run->limits,
         .sink = &sink,
-        .journal = runner->journal,
-        .slot = slot,
         .wake_fd = -1,
     };
     attempt_init(&run->attempt);

@@ -238,26 +238,44 @@ static enum err load_suspects(struct runner *runner, const int64_t *ids, int cou
     return err;
 }
 
+static bool any_marked(const struct journal_left *left)
+{
+    for (int i = 0; i < left->count; i++)
+        if (left->entries[i].marked)
+            return true;
+    return false;
+}
+
+/* `marked`: the death was somebody's doing. */
+static struct casualty casualty_of(const struct journal_entry *entry, bool marked)
+{
+    return (struct casualty){
+        .id = entry->id,
+        .lease = entry->lease,
+        .attempt = entry->attempt,
+        .started_at = entry->started_at,
+        .pays = entry->marked || (entry->alone && !marked),
+        .bystander = marked && !entry->marked,
+        .refused = entry->refused,
+        .marked = entry->marked,
+        .signal = entry->signal,
+        .log = buf_span(&entry->log),
+    };
+}
+
 static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
 {
-    struct journal_entry *left;
-    int left_count, suspect_count;
+    struct journal_left left;
+    int suspect_count;
     int64_t *suspects;
-    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, &left_count, why);
+    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, why);
     if (err != OK)
         return err;
-    struct casualty *casualties = xcalloc((size_t)left_count + 1, sizeof *casualties);
-    bool marked = false;
-    for (int i = 0; i < left_count; i++)
-        marked |= left[i].marked;
-    int count = 0;
-    for (int i = 0; i < left_count; i++) {
-        /* After a marked death the bystanders count nothing. */
-        if (marked && !left[i].marked)
-            continue;
-        casualties[count++] = (struct casualty){left[i].id, left[i].lease, left[i].marked || left[i].alone};
-    }
-    err = store_recover(runner->store, casualties, count, recoveries_of, options->registry, &suspects,
+    struct casualty *casualties = xcalloc((size_t)left.count + 1, sizeof *casualties);
+    bool marked = any_marked(&left);
+    for (int i = 0; i < left.count; i++)
+        casualties[i] = casualty_of(&left.entries[i], marked);
+    err = store_recover(runner->store, casualties, left.count, recoveries_of, options->registry, &suspects,
                         &suspect_count);
     if (err == OK)
         err = load_suspects(runner, suspects, suspect_count);
@@ -265,7 +283,7 @@ static enum err recover(struct runner *runner, const struct runner_options *opti
         reason_set(why, "recovery failed (see the log)");
     free(casualties);
     free(suspects);
-    free(left);
+    journal_left_release(&left);
     return err;
 }
 

@@ -148,6 +148,39 @@ Test(durability, what_is_to_run_alone_may_lose_its_task)
     EXPECT_TEXT(final(s, suspect), "status", "succeeded");
 }
 
+/* They were lost with what had not been flushed. */
+Test(durability, the_last_words_of_a_task_that_crashes_are_its_log)
+{
+    struct server *s = serve("tasks:\n  last_words: {kind: native, module: $NATIVE, max_recoveries: 0}\n");
+    char *bad = submit(s, "{'task': 'last_words', 'delay': '200ms'}");
+    cr_assert_eq(await_exit(s), 128 + SIGSEGV);
+    start(s);
+    EXPECT_TEXT(final(s, bad), "status", "failed");
+    cr_assert_str_eq(get(s, "/invocations/%s/log", bad)->body, "I am at step 1\nand now at 2\n");
+}
+
+/* Its start was lost with the claim that was to write it. */
+Test(durability, a_crash_before_the_start_is_on_disk_has_its_time)
+{
+    struct server *s = prepare("slots: 1\ntasks:\n  hold: {kind: native, module: $NATIVE}\n"
+                               "  segfault: {kind: native, module: $NATIVE, max_recoveries: 0}\n");
+    prepare_to_hold_commits(s);
+    start(s);
+    char *before = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, before, "running");
+    char *bad = submit(s, "{'task': 'segfault'}");
+    hold_commits(s);
+    touch(file_in(s, "go")); /* and the slot goes on to the other */
+    cr_assert_eq(await_exit(s), 128 + SIGSEGV);
+    release_commits(s);
+    start(s);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, bad), "status", "failed"), "error.signal", SIGSEGV);
+    struct reply *r = EXPECT(get(s, "/invocations/%s/attempts", bad), 200);
+    const char *at = text_of(r, "items.0.started_at");
+    REQUIRE(*at && strcmp(at, text_of(r, "items.0.finished_at")) <= 0, "%s", r->body);
+    EXPECT_TEXT(final(s, before), "status", "succeeded");
+}
+
 /* A task that kills its worker cannot loop for ever, and what merely stood beside it pays nothing. */
 Test(durability, a_native_task_that_crashes_pays_and_its_neighbours_do_not)
 {
@@ -168,8 +201,18 @@ Test(durability, a_native_task_that_crashes_pays_and_its_neighbours_do_not)
     struct reply *r = final(s, bad);
     EXPECT_TEXT(r, "status", "failed");
     EXPECT_TEXT(r, "error.type", "worker_crashed");
+    EXPECT_TEXT(r, "error.message", "it brought the server down with SIGSEGV");
+    EXPECT_NUMBER(r, "error.signal", SIGSEGV);
     r = EXPECT(get(s, "/invocations/%s/attempts", bad), 200);
     cr_assert_eq(cJSON_GetArraySize(field(r, "items")), 3);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_NUMBER(r, format("items.%d.error.signal", i), SIGSEGV);
+        REQUIRE(*text_of(r, format("items.%d.started_at", i)), "%s", r->body);
+        REQUIRE(strstr(server_log(s), format("msg=\"a task brought the server down\" task=segfault_after "
+                                             "invocation=%s attempt=%d signal=SIGSEGV",
+                                             bad, i + 1)));
+    }
+    REQUIRE(!strstr(server_log(s), beside), "what stood beside it is blamed");
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, beside), "status", "succeeded");
 }
@@ -184,7 +227,11 @@ Test(durability, an_exit_in_a_native_task_is_its_own_doing)
     char *bad = submit(s, "{'task': 'leaves', 'delay': '200ms'}");
     await_exit(s);
     start(s);
-    EXPECT_TEXT(EXPECT_TEXT(final(s, bad), "status", "failed"), "error.type", "worker_crashed");
+    struct reply *r = EXPECT_TEXT(final(s, bad), "status", "failed");
+    EXPECT_TEXT(r, "error.type", "worker_crashed");
+    EXPECT_TEXT(r, "error.message", "it ended the server with exit()");
+    REQUIRE(!field(r, "error.signal"), "%s", r->body);
+    REQUIRE(strstr(server_log(s), "task=leaves"), "the log does not name it");
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, beside), "status", "succeeded");
 }

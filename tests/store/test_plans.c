@@ -142,7 +142,9 @@ static void do_everything(struct fixture *f)
     fixture_open(f);
     int64_t *alone;
     int count;
-    IS_OK(store_recover(f->store, &(struct casualty){casualty, 7, true}, 1, one, NULL, &alone, &count));
+    IS_OK(store_recover(
+        f->store, &(struct casualty){.id = casualty, .lease = 7, .pays = true, .marked = true, .log = SPAN("a")},
+        1, one, NULL, &alone, &count));
     free(alone);
     fixture_start(f);
 }
@@ -180,7 +182,7 @@ static const struct {
     {"DELETE FROM logs WHERE id = ?1 AND seq <= ?2", "logs_1 (id=? AND seq<?)"},
     {"DELETE FROM logs WHERE id = ?1 AND attempt", "logs_1 (id=?)"},
     {"DELETE FROM attempts", "attempts_1 (id=? AND attempt<?)"},
-    {"INSERT INTO logs", "INTEGER PRIMARY KEY"},
+    {"INSERT INTO logs (id, seq, attempt, stream, data) SELECT ?1, ?2", "INTEGER PRIMARY KEY"},
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
     {"FROM details", "INTEGER PRIMARY KEY"},
     {"seq > ?2", "logs_1 (id=? AND seq>?)"},

@@ -104,7 +104,8 @@ STORE_TEST(recovery_takes_what_was_its_own)
     shared_file = false;
     int64_t *alone;
     int count;
-    struct casualty casualties[] = {{not_mine, 99, true}, {mine, ours.turn.lease, false}};
+    struct casualty casualties[] = {{.id = not_mine, .lease = 99, .pays = true},
+                                    {.id = mine, .lease = ours.turn.lease}};
     IS_OK(store_recover(f->store, casualties, 2, NULL, NULL, &alone, &count));
     free(alone);
     fixture_start(f);

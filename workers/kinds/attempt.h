@@ -41,7 +41,7 @@ struct log_pending {
 };
 
 struct attempt;
-struct journal;
+struct journal_record;
 
 /* Where logs and progress go while the attempt runs. The callee takes the
  * bytes out of `pending` (the caller resets it); progress is copied. May be
@@ -63,9 +63,8 @@ struct attempt {
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;
-    struct journal *journal; /* NULL in `errand run` */
-    int slot;                /* index in the journal */
-    int wake_fd;             /* an eventfd, for a kind that minds the body on the caller's thread */
+    struct journal_record *record; /* in the turn journal; NULL in `errand run` */
+    int wake_fd;                   /* an eventfd, for a kind that minds the body on the caller's thread */
 
     /* the attempt's own; attempt_init() and attempt_start() set them */
     int64_t deadline_us; /* clock_mono_us; 0: none */

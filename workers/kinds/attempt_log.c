@@ -4,11 +4,20 @@
 #include "workers/kinds/attempt.h"
 
 #include "base/clock.h"
+#include "workers/journal.h"
+#include "workers/kinds/kind.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
 enum { FLUSH_BYTES = 32 * 1024, FLUSH_US = 100 * 1000, NOTE_BYTES = 1000 };
+
+/* Nobody else has what a body in this process says. */
+static bool is_in_journal(const struct attempt *attempt)
+{
+    return attempt->record && attempt->task->kind->in_process;
+}
 
 static void append_locked(struct attempt *attempt, enum stream stream, struct span bytes)
 {
@@ -23,6 +32,8 @@ static void append_locked(struct attempt *attempt, enum stream stream, struct sp
         pending->pieces[pending->count++] = (struct log_piece){stream, bytes.len};
     }
     buf_add_span(&pending->bytes, bytes);
+    if (is_in_journal(attempt))
+        journal_log(attempt->record, bytes);
     attempt->log_total += (int64_t)bytes.len;
 }
 
@@ -33,6 +44,8 @@ static void flush_locked(struct attempt *attempt)
         if (pending->pieces[i].stream == STREAM_STDOUT)
             attempt->log_stdout += (int64_t)pending->pieces[i].len;
     attempt->sink->log(attempt, pending);
+    if (is_in_journal(attempt))
+        journal_log_sent(attempt->record);
     pending->bytes.len = 0;
     pending->count = 0;
 }

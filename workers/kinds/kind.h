@@ -31,7 +31,7 @@
  *   like any other; attempt_end() makes it a cancellation.
  * - What the body prints goes to attempt_log(), and whoever minds it calls
  *   attempt_log_tick() when that is due; progress goes to attempt_progress().
- * - A process that a kind starts for an attempt is written into attempt->journal
+ * - A process that a kind starts for an attempt is written into attempt->record
  *   before it runs anything, so that it does not outlive a crash unnoticed.
  *
  * Threads: the structs are constant. */
@@ -46,7 +46,8 @@ struct kind {
     const char *name; /* the word in the configuration */
 
     /* The body runs on the slot's own thread, inside the server. So nobody
-     * minds it: the dispatcher calls attempt_log_tick() while it is busy. */
+     * minds it: the dispatcher calls attempt_log_tick() while it is busy. What it
+     * logs dies with it, so the turn journal has it until it is flushed. */
     bool in_process;
 
     /* stdout may become the result: whoever shows the log as it comes waits

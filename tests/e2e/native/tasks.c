@@ -12,7 +12,7 @@
 
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
-    segfault_after, leaves, no_json, chatter, long_result;
+    segfault_after, last_words, leaves, no_json, chatter, long_result;
 
 static int *volatile nowhere = (int *)8;
 
@@ -162,6 +162,13 @@ void segfault_after(struct errand_call *call)
     text_argument(call, path, sizeof(path));
     while (access(path, F_OK) != 0)
         usleep(2000);
+    *nowhere = 1;
+}
+
+void last_words(struct errand_call *call)
+{
+    errand_log(call, "I am at step 1\n");
+    errand_log(call, "and now at %d\n", 2);
     *nowhere = 1;
 }
 

@@ -168,8 +168,7 @@ static bool start_program(struct command *command, char **argv, const struct env
         .envp = environment->vars,
         .cwd = task->cwd,
         .stdio = {stdio[0], stdio[1], stdio[2]},
-        .journal = attempt->journal,
-        .slot = attempt->slot,
+        .record = attempt->record,
     };
     error = spawn_start(&spawn);
     if (error) {
@@ -341,8 +340,8 @@ static int finish(struct command *command)
     int status;
     pid_t got;
     kill(-command->pid, SIGKILL);
-    if (command->attempt->journal)
-        journal_child(command->attempt->journal, command->attempt->slot, 0);
+    if (command->attempt->record)
+        journal_child(command->attempt->record, 0);
     drain(command);
     do
         got = waitpid(command->pid, &status, 0);

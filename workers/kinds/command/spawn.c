@@ -55,8 +55,8 @@ UNCHECKED static const char *prepare(const struct start *start)
         syscall(SYS_exit_group, 127); /* the server died before it could be told */
     if (syscall(SYS_setpgid, 0, 0) != 0)
         return "make a process group";
-    if (spawn->journal)
-        journal_child(spawn->journal, spawn->slot, (pid_t)syscall(SYS_getpid));
+    if (spawn->record)
+        journal_child(spawn->record, (pid_t)syscall(SYS_getpid));
     reset_signals();
     if (spawn->cwd && syscall(SYS_chdir, spawn->cwd) != 0)
         return "enter the folder";
@@ -119,8 +119,8 @@ int spawn_start(struct spawn *spawn)
     } else if (error) {
         reap(spawn->pid);
         close(spawn->pidfd);
-        if (spawn->journal)
-            journal_child(spawn->journal, spawn->slot, 0);
+        if (spawn->record)
+            journal_child(spawn->record, 0);
     }
     return error;
 }

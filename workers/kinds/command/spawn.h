@@ -3,7 +3,7 @@
  *
  * posix_spawn() cannot do it: the child is to die with the thread that started
  * it (PR_SET_PDEATHSIG; a slot's thread lives as long as the process), and to
- * be written into the slot journal before it can have children of its own.
+ * be written into the turn journal before it can have children of its own.
  *
  * Threads: any that lives as long as the process. Blocks until the child runs
  * its program. */
@@ -18,10 +18,9 @@ struct spawn {
     const char *path; /* of the program; relative ones start at cwd */
     char **argv;
     char **envp;
-    const char *cwd;         /* NULL: where the server is */
-    int stdio[3];            /* become the child's 0, 1 and 2; each above 2 */
-    struct journal *journal; /* NULL: none */
-    int slot;
+    const char *cwd;               /* NULL: where the server is */
+    int stdio[3];                  /* become the child's 0, 1 and 2; each above 2 */
+    struct journal_record *record; /* of its turn; NULL: none */
 
     /* out */
     pid_t pid;          /* leader of a process group of its own */
