@@ -80,7 +80,8 @@ $(B)/obj/%.o: %.c $(B)/obj/.flags
 
 # Objects are made again when the compiler or its flags change.
 $(B)/obj/.flags: FORCE
-	@pkg-config --print-errors --exists $(PACKAGES) || { echo "libraries are missing: run 'make deps'" >&2; exit 1; }
+	@pkg-config --print-errors --exists $(PACKAGES) && echo '#include <utlist.h>' | $(CC) -E -x c - >/dev/null || \
+	  { echo "libraries are missing: run 'make deps'" >&2; exit 1; }
 	@mkdir -p $(@D); printf '%s\n' '$(subst ','\'',$(LINK) $(LIBS))' | cmp -s - $@ || \
 	  printf '%s\n' '$(subst ','\'',$(LINK) $(LIBS))' >$@
 

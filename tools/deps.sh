@@ -16,6 +16,8 @@ build lib:yaml-0.1 libyaml-dev
 build lib:nettle nettle-dev
 build header:uthash.h uthash-dev
 run cmd:python3 python3
+run cmd:curl curl
+run cmd:jq jq
 test lib:criterion libcriterion-dev
 test cmd:curl curl
 test cmd:jq jq
@@ -60,5 +62,11 @@ if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { echo "run as root: apt-get install ${packages[*]}" >&2; exit 1; }
     root=(sudo)
 fi
-"${root[@]}" apt-get update -qq
-"${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}" </dev/null
+# apt says nothing unless it fails.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+    "$@" </dev/null >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+}
+quietly "${root[@]}" apt-get update -qq
+quietly "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Every example of README.md works: its ```sh blocks are run against a server
-that serves the examples as `make run` does, and their answers are those of the
-blocks that follow. Ids, times and what depends on the moment are placeholders."""
+"""Every example of README.md and docs/*.md works: their ```sh blocks are run
+against a server that serves the examples as `make run` does, and their answers
+are those of the blocks that follow. Ids, times and what depends on the moment
+are placeholders; ```console blocks are for people and are not run."""
 
+import glob
 import json
 import os
 import re
@@ -49,14 +51,15 @@ def start(folder):
     return process, port.group(1)
 
 
-def main():
+def run(document):
+    """How many examples of the document worked, and how many did not."""
     passed = failed = 0
-    found = blocks(open(os.path.join(ROOT, "README.md")).read())
+    found = blocks(open(document).read())
+    name = os.path.relpath(document, ROOT)
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
             if language in ("c", "yaml"):
-                name = {"c": "greet.c", "yaml": "errand.yaml"}[language]
-                with open(os.path.join(folder, name), "w") as file:
+                with open(os.path.join(folder, {"c": "greet.c", "yaml": "errand.yaml"}[language]), "w") as file:
                     file.write(text)
         process, port = start(folder)
         last_id = "0" * 13
@@ -76,18 +79,25 @@ def main():
                 good = done.returncode == 0 and (kind not in ("json", "text") or same(kind, wanted, done.stdout))
                 passed, failed = passed + good, failed + (not good)
                 if not good:
-                    print("README.md:\n%s\nexit status %d\n%s%s\ninstead of\n%s" %
-                          (text, done.returncode, done.stdout, done.stderr, wanted))
+                    print("%s:\n%s\nexit status %d\n%s%s\ninstead of\n%s" %
+                          (name, text, done.returncode, done.stdout, done.stderr, wanted))
         finally:
             process.send_signal(signal.SIGTERM)
             status = process.wait(60)
     if status != 0:
-        print("the server ended with", status)
+        print("%s: the server ended with %d" % (name, status))
         failed += 1
-    for path in re.findall(r"\]\(([^)#:]+)\)", open(os.path.join(ROOT, "README.md")).read()):
-        if not os.path.exists(os.path.join(ROOT, path)):
-            print("README.md points to %s, which is not there" % path)
+    for path in re.findall(r"\]\(([^)#:]+)\)", open(document).read()):
+        if not os.path.exists(os.path.join(os.path.dirname(document), path)):
+            print("%s points to %s, which is not there" % (name, path))
             failed += 1
+    return passed, failed
+
+
+def main():
+    documents = [os.path.join(ROOT, "README.md")] + sorted(glob.glob(os.path.join(ROOT, "docs", "*.md")))
+    counts = [run(document) for document in documents]
+    passed, failed = sum(count[0] for count in counts), sum(count[1] for count in counts)
     print("%d passed, %d failed" % (passed, failed))
     return 1 if failed or not passed else 0
 
