@@ -3,6 +3,7 @@
 #pragma once
 
 #include "server/http/deadlines.h"
+#include "server/http/framing.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"
 #include "server/http/readers.h"
@@ -32,7 +33,8 @@ struct exchange {
     struct http *http;
     struct MHD_Connection *connection;
     struct connection *peer;
-    char *uri; /* path and query as sent, owned */
+    char *uri;           /* path and query as sent, owned */
+    const char *uri_was; /* where libmicrohttpd had it; looked at by nobody */
     enum phase phase;
     bool refused; /* rq.answer was filled before the body came */
     bool suspended;
@@ -49,6 +51,7 @@ struct exchange {
     size_t pulled_at;
     const struct body_sink *sink; /* takes the body as it arrives; NULL: it is gathered in rq.body */
     struct headers headers;
+    struct framing framing;
     struct deadline deadline; /* while it is parked */
     struct http_job job;      /* its work */
     struct exchange *woken_next;
