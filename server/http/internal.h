@@ -42,6 +42,8 @@ struct exchange {
     bool streaming;    /* answer.pull is being called */
     bool waked;        /* guarded by http->lock: someone has woken it */
     bool orphan;       /* the client left while it was parked */
+    bool watched;      /* in http->leave_fd */
+    bool left;         /* its client sends nothing more, and was waiting */
     int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
     int64_t dropped;
@@ -72,6 +74,7 @@ struct http {
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int event_fd; /* the loop is wanted */
+    int leave_fd; /* an epoll of the connections of those who wait: their clients' ends */
     struct {
         int fd;
         void (*ready)(void *context);
@@ -122,3 +125,4 @@ void http_forget_wake(struct exchange *exchange);
 bool http_resume_woken(struct http *http); /* were there any? */
 void http_check_deadlines(struct http *http, int64_t now_us);
 void http_wake_all(struct http *http);
+void http_check_left(struct http *http); /* leave_fd can be read */
