@@ -39,6 +39,7 @@ void headers_note(struct headers *h, const char *name, size_t name_len, const ch
         struct span *at = (struct span *)((char *)h + known[i].offset);
         *at = (struct span){value ? value : "", value_len};
         h->content_lengths += at == &h->content_length;
+        h->transfer_encodings += at == &h->transfer_encoding;
         h->hosts += at == &h->host;
         return;
     }

@@ -12,9 +12,9 @@ struct headers {
     struct span host, origin, fetch_site, authorization, content_type, content_length, transfer_encoding, expect;
     struct span key; /* Idempotency-Key */
     struct span prefer;
-    struct span preflight_method; /* Access-Control-Request-Method */
-    int content_lengths, hosts;   /* how often they stood there */
-    size_t bytes;                 /* of all headers, these and others */
+    struct span preflight_method;                   /* Access-Control-Request-Method */
+    int content_lengths, transfer_encodings, hosts; /* how often they stood there */
+    size_t bytes;                                   /* of all headers, these and others */
 };
 
 /* Notes a header if it is one of the above. */

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "server/http/deadlines.h"
+#include "server/http/framing.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"
 #include "server/http/readers.h"
@@ -32,7 +33,8 @@ struct exchange {
     struct http *http;
     struct MHD_Connection *connection;
     struct connection *peer;
-    char *uri; /* path and query as sent, owned */
+    char *uri;           /* path and query as sent, owned */
+    const char *uri_was; /* where libmicrohttpd had it; looked at by nobody */
     enum phase phase;
     bool refused; /* rq.answer was filled before the body came */
     bool suspended;
@@ -40,6 +42,8 @@ struct exchange {
     bool streaming;    /* answer.pull is being called */
     bool waked;        /* guarded by http->lock: someone has woken it */
     bool orphan;       /* the client left while it was parked */
+    bool watched;      /* in http->leave_fd */
+    bool left;         /* its client sends nothing more, and was waiting */
     int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
     int64_t dropped;
@@ -49,6 +53,7 @@ struct exchange {
     size_t pulled_at;
     const struct body_sink *sink; /* takes the body as it arrives; NULL: it is gathered in rq.body */
     struct headers headers;
+    struct framing framing;
     struct deadline deadline; /* while it is parked */
     struct http_job job;      /* its work */
     struct exchange *woken_next;
@@ -69,6 +74,7 @@ struct http {
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int event_fd; /* the loop is wanted */
+    int leave_fd; /* an epoll of the connections of those who wait: their clients' ends */
     struct {
         int fd;
         void (*ready)(void *context);
@@ -119,3 +125,4 @@ void http_forget_wake(struct exchange *exchange);
 bool http_resume_woken(struct http *http); /* were there any? */
 void http_check_deadlines(struct http *http, int64_t now_us);
 void http_wake_all(struct http *http);
+void http_check_left(struct http *http); /* leave_fd can be read */

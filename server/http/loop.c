@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -152,14 +153,17 @@ static void wait_for_events(struct http *http)
         {.fd = http->epoll_fd, .events = POLLIN},
         {.fd = http->event_fd, .events = POLLIN},
         {.fd = http->watched.fd, .events = POLLIN},
+        {.fd = http->leave_fd, .events = POLLIN},
     };
-    if (poll(fds, 3, timeout_ms(http, clock_mono_us())) < 0 && errno != EINTR)
+    if (poll(fds, 4, timeout_ms(http, clock_mono_us())) < 0 && errno != EINTR)
         log_error("poll failed", LOG_STR("error", strerror(errno)));
     uint64_t count;
     if (fds[1].revents && read(http->event_fd, &count, sizeof count) < 0 && errno != EAGAIN)
         log_error("the eventfd could not be read", LOG_STR("error", strerror(errno)));
     if (fds[2].revents)
         http->watched.ready(http->watched.context);
+    if (fds[3].revents)
+        http_check_left(http);
 }
 
 static bool stop_was_asked(struct http *http)
@@ -345,6 +349,7 @@ static struct http *http_new(const struct http_options *options)
     http->ops_tail = &http->ops;
     pthread_mutex_init(&http->lock, NULL);
     http->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    http->leave_fd = epoll_create1(EPOLL_CLOEXEC);
     return http;
 }
 
@@ -425,6 +430,7 @@ void http_close(struct http *http)
     deadlines_release(&http->deadlines);
     config_unref(http->config);
     close(http->event_fd);
+    close(http->leave_fd);
     pthread_mutex_destroy(&http->lock);
     free(http);
 }

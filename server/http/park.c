@@ -13,11 +13,15 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <utlist.h>
 
-enum { STEPS_MAX = 1100 /* a page of 1000, and a look ahead in each of its streams */ };
+enum {
+    STEPS_MAX = 1100, /* a page of 1000, and a look ahead in each of its streams */
+    LEAVERS_AT_ONCE = 256,
+};
 
 #define CONTAINER(type, member, pointer) ((type *)((char *)(pointer)-offsetof(type, member)))
 
@@ -73,6 +77,41 @@ void request_wake(struct request *rq)
     http_flush(http);
 }
 
+/* --- clients that leave ------------------------------------------------------------- */
+
+/* The others wait for a batch that is under way. */
+static bool waits_for_long(const struct exchange *exchange)
+{
+    return exchange->rq.deadline_us || exchange->streaming;
+}
+
+/* libmicrohttpd does not look at a suspended connection. */
+static void watch_client(struct exchange *exchange)
+{
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = exchange};
+    exchange->watched =
+        exchange->peer && epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_ADD, exchange->peer->fd, &event) == 0;
+}
+
+static void unwatch_client(struct exchange *exchange)
+{
+    if (exchange->watched)
+        epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_DEL, exchange->peer->fd, NULL);
+    exchange->watched = false;
+}
+
+/* Their waits are over, as if their time had come. */
+void http_check_left(struct http *http)
+{
+    struct epoll_event events[LEAVERS_AT_ONCE];
+    int count = epoll_wait(http->leave_fd, events, LEAVERS_AT_ONCE, 0);
+    for (int i = 0; i < count; i++) {
+        struct exchange *exchange = events[i].data.ptr;
+        exchange->rq.timed_out = exchange->left = true;
+        request_wake_later(&exchange->rq);
+    }
+}
+
 /* --- parking ------------------------------------------------------------------------ */
 
 static void suspend(struct exchange *exchange)
@@ -93,6 +132,8 @@ void http_park(struct exchange *exchange, enum phase phase)
     }
     suspend(exchange);
     http->parked_count++;
+    if (waits_for_long(exchange))
+        watch_client(exchange);
     if (exchange->rq.deadline_us)
         deadlines_add(&http->deadlines, &exchange->deadline, exchange->rq.deadline_us);
 }
@@ -102,6 +143,7 @@ static void leave_list(struct exchange *exchange)
     struct http *http = exchange->http;
     DL_DELETE(http->parked, exchange);
     deadlines_remove(&http->deadlines, &exchange->deadline);
+    unwatch_client(exchange);
     http->parked_count -= !exchange->working;
 }
 
@@ -209,7 +251,7 @@ void http_wake_all(struct http *http)
     struct exchange *exchange;
     DL_FOREACH (http->parked, exchange) {
         exchange->rq.closing = true;
-        if (exchange->rq.deadline_us || exchange->streaming)
+        if (waits_for_long(exchange))
             request_wake_later(&exchange->rq);
     }
 }

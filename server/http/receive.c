@@ -73,6 +73,7 @@ void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
     exchange->http = http;
     exchange->connection = connection;
     exchange->uri = xstrdup(uri);
+    exchange->uri_was = uri;
     exchange->rq.http = http;
     exchange->rq.context = http->context;
     exchange->rq.exchange = exchange;
@@ -114,8 +115,10 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
 static enum MHD_Result note_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
                                    const char *value, size_t value_len)
 {
+    struct exchange *exchange = cls;
     (void)kind;
-    headers_note(cls, name, name_len, value, value_len);
+    headers_note(&exchange->headers, name, name_len, value, value_len);
+    framing_note(&exchange->framing, (struct span){name, name_len}, (struct span){value, value_len});
     return MHD_YES;
 }
 
@@ -135,15 +138,6 @@ static enum method method_of(const char *method, bool *head)
     return METHOD_OTHER;
 }
 
-/* A length that two parsers could read differently is refused. */
-static bool framing_is_clear(const struct headers *h)
-{
-    if (h->transfer_encoding.p)
-        return !h->content_lengths && h->hosts <= 1 && h->transfer_encoding.len == 7 &&
-               strncasecmp(h->transfer_encoding.p, "chunked", 7) == 0;
-    return h->content_lengths <= 1 && h->hosts <= 1;
-}
-
 static int64_t announced_length(const struct headers *h)
 {
     int64_t n = 0;
@@ -152,7 +146,7 @@ static int64_t announced_length(const struct headers *h)
     for (size_t i = 0; h->content_length.p && i < h->content_length.len; i++) {
         char c = h->content_length.p[i];
         if (c < '0' || c > '9' || n > INT64_MAX / 16)
-            return INT64_MAX; /* libmicrohttpd refuses it as well */
+            return INT64_MAX;
         n = n * 10 + (c - '0');
     }
     return n;
@@ -261,15 +255,15 @@ static bool admit(struct exchange *exchange, const char *method, bool needs_host
     struct request *rq = &exchange->rq;
     const struct headers *h = &exchange->headers;
     rq->method = method_of(method, &rq->head);
-    if (!sizes_are_fair(exchange) || !read_target(exchange))
+    if (!sizes_are_fair(exchange))
         return false;
-    if (!framing_is_clear(h)) {
+    if (exchange->framing.fault) {
         answer_header(rq, "Connection", "close"); /* where the next request would begin is as unclear */
-        answer_problem(
-            rq, 400, "invalid-request",
-            "Content-Length, Transfer-Encoding or Host is given twice, or the Transfer-Encoding is not chunked");
+        answer_problem(rq, 400, "invalid-request", "%s", exchange->framing.fault);
         return false;
     }
+    if (!read_target(exchange))
+        return false;
     if (needs_host && !h->hosts) {
         answer_problem(rq, 400, "invalid-request", "HTTP/1.1 needs a Host header");
         return false;
@@ -383,7 +377,9 @@ static enum MHD_Result first_call(struct exchange *exchange, const char *method,
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     exchange->peer = info ? info->socket_context : NULL;
-    MHD_get_connection_values_n(exchange->connection, MHD_HEADER_KIND, note_header, &exchange->headers);
+    framing_begin(&exchange->framing, span_of(exchange->uri), exchange->uri_was, version);
+    MHD_get_connection_values_n(exchange->connection, MHD_HEADER_KIND, note_header, exchange);
+    framing_end(&exchange->framing, &exchange->headers);
     if (admit(exchange, method, strcmp(version, MHD_HTTP_VERSION_1_1) == 0)) {
         exchange->phase = PHASE_BODY;
         const struct config *config = exchange->rq.config;
@@ -397,7 +393,7 @@ static enum MHD_Result first_call(struct exchange *exchange, const char *method,
     exchange->phase = PHASE_DROP;
     int64_t length = announced_length(&exchange->headers);
     set_deadline(exchange, DROP_MAX_MS);
-    if (length > DROP_MAX_BYTES || exchange->headers.expect.p || !framing_is_clear(&exchange->headers)) {
+    if (length > DROP_MAX_BYTES || exchange->headers.expect.p || exchange->framing.fault) {
         exchange->phase = PHASE_SENT;
         return http_send(exchange); /* too much to read, without an end, or not sent yet: the connection closes */
     }

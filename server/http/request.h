@@ -16,9 +16,9 @@
  *
  * rq->resume runs on the HTTP thread and returns the same. A request is woken
  * at most once for each time it is parked: whoever calls request_wake first
- * wins, further calls do nothing. A client that leaves cancels nothing:
- * rq->gone is set, the request lives on until it is woken, and its answer is
- * dropped.
+ * wins, further calls do nothing. A client that leaves cancels nothing: one
+ * that waits with a deadline is woken as if that had come; else rq->gone is set,
+ * the request lives on until it is woken, and its answer is dropped.
  *
  * Threads: everything of a request belongs to the HTTP thread, or to the
  * reader thread while rq->work runs; request_wake*() may be called from any. */

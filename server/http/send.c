@@ -2,18 +2,9 @@
 #include "server/http/internal.h"
 
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 
 enum { BLOCK_BYTES = 32768 };
-
-/* A suspended connection does not notice that its client has left; whoever
- * follows something is looked after each time it would be suspended again. */
-static bool client_left(const struct exchange *exchange)
-{
-    char byte;
-    return exchange->peer && recv(exchange->peer->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
-}
 
 /* libmicrohttpd asks for the next bytes of a body that is made while it is
  * sent. Nothing yet: the connection is suspended until something wakes it. */
@@ -31,7 +22,7 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
         http_check_steps(exchange);
         if (pull == PULL_END && !exchange->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
-        if (pull == PULL_WAIT && !exchange->pulled.len && client_left(exchange))
+        if (pull == PULL_WAIT && !exchange->pulled.len && exchange->left)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         if (pull == PULL_WAIT && !exchange->pulled.len) {
             http_park(exchange, PHASE_PARKED);

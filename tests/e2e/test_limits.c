@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 SUITE(limits);
 
@@ -243,6 +244,41 @@ Test(limits, waits_above_the_limit_of_streams_are_429)
     touch(file_in(s, "go"));
     for (int i = 0; i < 3; i++)
         EXPECT_TEXT(client_receive(clients[i], false), "status", "succeeded");
+}
+
+/* Each held its place for up to a minute: a thousand that hung up at once were 429 for everyone. */
+Test(limits, clients_that_leave_a_wait_or_a_log_give_their_places_back_at_once)
+{
+    enum { COUNT = 60 };
+    struct server *s = serve(format("limits: {streams: %d}\n" TASKS, COUNT));
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    char *wait = format("/invocations/%s?wait=60", id), *log = format("/invocations/%s/log?follow=true", id);
+    struct client *clients[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", i % 2 ? wait : log, NULL, NULL, 0);
+        if (i % 3 == 0) /* and one more, which nobody reads any more */
+            client_ask(clients[i], "GET", "/healthz", NULL, NULL, 0);
+    }
+    WAIT_UNTIL(get(s, "/invocations/%s?wait=0.01", id)->status == 429);
+    int64_t began = now_ms();
+    for (int i = 0; i < COUNT; i++)
+        client_close(clients[i]);
+    WAIT_UNTIL(get(s, "/invocations/%s?wait=0.01", id)->status == 200);
+    for (int i = 0; i < COUNT; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", wait, NULL, NULL, 0);
+    }
+    WAIT_UNTIL(get(s, "/invocations/%s?wait=0.01", id)->status == 429);
+    REQUIRE(now_ms() - began < 12000, "after %lld ms", (long long)(now_ms() - began));
+    int64_t used = processor_ms(s);
+    began = now_ms();
+    for (int i = 0; i < COUNT; i++) { /* they send nothing more, which is not yet the end of their connections */
+        shutdown(clients[i]->fd, SHUT_WR);
+        client_receive(clients[i], false);
+    }
+    REQUIRE(now_ms() - began < 5000, "after %lld ms", (long long)(now_ms() - began));
+    REQUIRE(processor_ms(s) - used < 1000, "it was busy with those who left");
 }
 
 Test(limits, a_result_above_the_limit_is_said)
