@@ -286,6 +286,37 @@ static char *journal_path(const struct config *config)
     return buf_take(&path);
 }
 
+/* Each connection is a descriptor; the default limit would be reached first. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* What the store and the starts need is theirs before connections get any: a
+ * running command has three pipes and its process, and a start the children's
+ * ends for a moment; a body's thread has an eventfd and perhaps a reader. */
+enum { DESCRIPTORS_OF_SERVER = 64, DESCRIPTORS_OF_SLOT = 12 };
+
+static int connections_that_fit(const struct config *config)
+{
+    struct rlimit limit;
+    int wanted = config->limits.connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX)
+        return wanted;
+    int all = (int)limit.rlim_cur;
+    int64_t room = all - DESCRIPTORS_OF_SERVER - (int64_t)config->slots * DESCRIPTORS_OF_SLOT;
+    int fit = room > all / 4 ? (int)room : all / 4;
+    if (fit >= wanted)
+        return wanted;
+    log_warn("fewer connections than limits.connections, for want of descriptors", LOG_INT("connections", fit),
+             LOG_INT("descriptors", all));
+    return fit;
+}
+
 static enum err open_all(struct server *s, int *port, struct reason *why)
 {
     struct context *context = &s->context;
@@ -300,8 +331,11 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         .limits = limits_of(config),
         .journal_path = journal,
     };
-    struct http_options http = {
-        .routes = server_routes, .context = context, .config = config, .store = context->store};
+    struct http_options http = {.routes = server_routes,
+                                .context = context,
+                                .config = config,
+                                .store = context->store,
+                                .connections = connections_that_fit(config)};
     if (err == OK)
         err = runner_open(&runner, &context->runner, why);
     if (err == OK)
@@ -346,16 +380,6 @@ static void announce(const struct config *config, int port)
     fflush(stdout);
     log_info("listening", LOG_STR("address", config->listen_host), LOG_INT("port", port),
              LOG_INT("slots", config->slots), LOG_STR("store", config->store));
-}
-
-/* Each connection is a descriptor; the default limit would be reached first. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static enum err serve(struct server *s, struct faults *faults, struct reason *why)
