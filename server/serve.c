@@ -235,19 +235,37 @@ static void on_signal(void *context)
         return;
     if (info.ssi_signo == SIGHUP)
         reload(s);
+    else if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2)
+        log_info("a signal that means nothing here", LOG_INT("signal", info.ssi_signo));
     else
         close_with(&s->context, s->signal_count++ ? CLOSE_KILL : CLOSE_CANCEL);
 }
 
-static int block_signals(void)
+static const int heard[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+
+static sigset_t heard_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < sizeof heard / sizeof *heard; i++)
+        sigaddset(&set, heard[i]);
+    return set;
+}
+
+/* What comes before the loop runs waits for it. Over a limit on the size of
+ * files (SIGXFSZ) a write fails with EFBIG, as on a full disk. Blocked signals
+ * need no handler, and spawn.c unblocks all for a child. */
+void server_block_signals(void)
+{
+    sigset_t set = heard_signals();
+    sigaddset(&set, SIGXFSZ);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_signals(void)
+{
+    sigset_t set = heard_signals();
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -414,7 +432,7 @@ enum err server_run(struct config *config, const struct config_flags *flags, str
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     warn_if_open(config);
-    s.signals = block_signals();
+    s.signals = open_signals();
     raise_descriptor_limit();
     enum err err = serve(&s, faults, why);
     close_all(&s);
