@@ -7,8 +7,11 @@
 #include "base/json.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +24,12 @@ static _Atomic int current_fd = STDERR_FILENO;
  * file or to the new one and never to somebody else's. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static int file_fd = -1;
+
+/* Before log_open(), and in a file, a line is waited for. */
+static atomic_bool patient = true;
+static atomic_bool torn; /* the last line that was written was not written whole */
+static _Atomic int64_t lost;
+static int stderr_fd = -1; /* ours, that does not wait; guarded by open_lock, never closed */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -53,9 +62,28 @@ static enum err open_file(const char *directory, int *fd, struct reason *why)
     return err;
 }
 
+/* Is what follows a file, which takes what it is given, or somebody who may not
+ * read? Then a line that would have to wait for him is lost, and counted. */
+static bool may_block(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+/* The same pipe or terminal, for us alone: whoever shares ours must not find it
+ * without waiting. Not possible for a socket, nor for what is another user's. */
+static int open_own_stderr(void)
+{
+    struct stat st;
+    if (fstat(STDERR_FILENO, &st) != 0 || (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode)))
+        return STDERR_FILENO;
+    int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    return fd >= 0 ? fd : STDERR_FILENO;
+}
+
 enum err log_open(enum log_level level, enum log_format format, const char *directory, struct reason *why)
 {
-    int fd = STDERR_FILENO;
+    int fd;
     if (directory) {
         enum err err = open_file(directory, &fd, why);
         if (err)
@@ -64,7 +92,14 @@ enum err log_open(enum log_level level, enum log_format format, const char *dire
         point_file_at_locked(fd);
         fd = file_fd;
         pthread_mutex_unlock(&open_lock);
+    } else {
+        pthread_mutex_lock(&open_lock);
+        if (stderr_fd < 0)
+            stderr_fd = open_own_stderr();
+        fd = stderr_fd;
+        pthread_mutex_unlock(&open_lock);
     }
+    patient = !may_block(fd);
     current_level = level;
     current_format = format;
     current_fd = fd;
@@ -73,6 +108,7 @@ enum err log_open(enum log_level level, enum log_format format, const char *dire
 
 void log_close(void)
 {
+    patient = true;
     current_fd = STDERR_FILENO;
     current_format = LOG_FORMAT_TEXT;
     current_level = LOG_LEVEL_INFO;
@@ -145,29 +181,80 @@ static void add_json_line(struct buf *line, const char *level, const char *messa
     buf_addl(line, "}\n");
 }
 
-/* There is nowhere to report a log that cannot be written. */
-static void write_all(int fd, struct span line)
+/* --- writing ---------------------------------------------------------------------- */
+
+/* What cannot be opened anew is asked whether it takes bytes, which it does for
+ * so many as a pipe takes whole. */
+static ssize_t write_without_waiting(int fd, struct span bytes)
 {
-    while (line.len > 0) {
-        ssize_t n = write(fd, line.p, line.len);
+    ssize_t n = send(fd, bytes.p, bytes.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n >= 0 || errno != ENOTSOCK)
+        return n;
+    struct pollfd room = {fd, POLLOUT, 0};
+    if (poll(&room, 1, 0) <= 0 || !(room.revents & POLLOUT)) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return write(fd, bytes.p, bytes.len < PIPE_BUF ? bytes.len : PIPE_BUF);
+}
+
+/* How much of it was written. */
+static size_t write_all(int fd, struct span line, bool wait)
+{
+    size_t done = 0;
+    while (done < line.len) {
+        struct span rest = {line.p + done, line.len - done};
+        ssize_t n = wait ? write(fd, rest.p, rest.len) : write_without_waiting(fd, rest);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return;
-        line.p += n;
-        line.len -= (size_t)n;
+            break;
+        done += (size_t)n;
     }
+    return done;
 }
 
+static void add_line(struct buf *out, enum log_level level, const char *message, const struct log_field *fields)
+{
+    if (current_format == LOG_FORMAT_JSON)
+        add_json_line(out, level_names[level], message, fields);
+    else
+        add_text_line(out, level_names[level], message, fields);
+}
+
+/* After lines that were lost the next one that is written says so. */
+static void write_or_lose(int fd, struct span line)
+{
+    struct buf notice = {0};
+    int64_t missing = atomic_exchange(&lost, 0);
+    bool was_torn = atomic_exchange(&torn, false);
+    if (was_torn)
+        buf_addc(&notice, '\n');
+    if (missing)
+        add_line(&notice, LOG_LEVEL_WARN, "lines of the log were lost: nobody reads it",
+                 (struct log_field[]){LOG_INT("lines", missing), LOG_END_});
+    size_t told = write_all(fd, buf_span(&notice), false);
+    size_t done = told == notice.len ? write_all(fd, line, false) : 0;
+    if (told < notice.len)
+        atomic_fetch_add(&lost, missing);
+    if (done < line.len)
+        atomic_fetch_add(&lost, 1);
+    if (told < notice.len ? told || was_torn : done && done < line.len)
+        atomic_store(&torn, true);
+    buf_release(&notice);
+}
+
+/* There is nowhere to report a log that cannot be written. */
 void log_write(enum log_level level, const char *message, const struct log_field *fields)
 {
     int saved_errno = errno;
     struct buf line = {0};
-    if (current_format == LOG_FORMAT_JSON)
-        add_json_line(&line, level_names[level], message, fields);
+    add_line(&line, level, message, fields);
+    int fd = current_fd;
+    if (atomic_load(&patient))
+        write_all(fd, buf_span(&line), true);
     else
-        add_text_line(&line, level_names[level], message, fields);
-    write_all(current_fd, buf_span(&line));
+        write_or_lose(fd, buf_span(&line));
     buf_release(&line);
     errno = saved_errno;
 }

@@ -4,7 +4,9 @@
  *     time=2026-01-02T03:04:05.678Z level=info msg=listening address=127.0.0.1 port=8080
  *
  * Threads: any. A line is one write(2), so lines do not mix. Before log_open()
- * and after log_close() lines go to stderr as text at level info. */
+ * and after log_close() lines go to stderr as text at level info. In between
+ * nothing waits for whoever reads stderr: lines that he does not make room for
+ * are lost, and the next one is preceded by one that says how many. */
 #pragma once
 
 #include "base/buf.h"

@@ -235,19 +235,37 @@ static void on_signal(void *context)
         return;
     if (info.ssi_signo == SIGHUP)
         reload(s);
+    else if (info.ssi_signo == SIGUSR1 || info.ssi_signo == SIGUSR2)
+        log_info("a signal that means nothing here", LOG_INT("signal", info.ssi_signo));
     else
         close_with(&s->context, s->signal_count++ ? CLOSE_KILL : CLOSE_CANCEL);
 }
 
-static int block_signals(void)
+static const int heard[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2};
+
+static sigset_t heard_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < sizeof heard / sizeof *heard; i++)
+        sigaddset(&set, heard[i]);
+    return set;
+}
+
+/* What comes before the loop runs waits for it. Over a limit on the size of
+ * files (SIGXFSZ) a write fails with EFBIG, as on a full disk. Blocked signals
+ * need no handler, and spawn.c unblocks all for a child. */
+void server_block_signals(void)
+{
+    sigset_t set = heard_signals();
+    sigaddset(&set, SIGXFSZ);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
+}
+
+static int open_signals(void)
+{
+    sigset_t set = heard_signals();
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -286,6 +304,37 @@ static char *journal_path(const struct config *config)
     return buf_take(&path);
 }
 
+/* Each connection is a descriptor; the default limit would be reached first. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* What the store and the starts need is theirs before connections get any: a
+ * running command has three pipes and its process, and a start the children's
+ * ends for a moment; a body's thread has an eventfd and perhaps a reader. */
+enum { DESCRIPTORS_OF_SERVER = 64, DESCRIPTORS_OF_SLOT = 12 };
+
+static int connections_that_fit(const struct config *config)
+{
+    struct rlimit limit;
+    int wanted = config->limits.connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX)
+        return wanted;
+    int all = (int)limit.rlim_cur;
+    int64_t room = all - DESCRIPTORS_OF_SERVER - (int64_t)config->slots * DESCRIPTORS_OF_SLOT;
+    int fit = room > all / 4 ? (int)room : all / 4;
+    if (fit >= wanted)
+        return wanted;
+    log_warn("fewer connections than limits.connections, for want of descriptors", LOG_INT("connections", fit),
+             LOG_INT("descriptors", all));
+    return fit;
+}
+
 static enum err open_all(struct server *s, int *port, struct reason *why)
 {
     struct context *context = &s->context;
@@ -300,8 +349,11 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         .limits = limits_of(config),
         .journal_path = journal,
     };
-    struct http_options http = {
-        .routes = server_routes, .context = context, .config = config, .store = context->store};
+    struct http_options http = {.routes = server_routes,
+                                .context = context,
+                                .config = config,
+                                .store = context->store,
+                                .connections = connections_that_fit(config)};
     if (err == OK)
         err = runner_open(&runner, &context->runner, why);
     if (err == OK)
@@ -348,16 +400,6 @@ static void announce(const struct config *config, int port)
              LOG_INT("slots", config->slots), LOG_STR("store", config->store));
 }
 
-/* Each connection is a descriptor; the default limit would be reached first. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max < 65536 ? limit.rlim_max : 65536;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static enum err serve(struct server *s, struct faults *faults, struct reason *why)
 {
     int port;
@@ -390,7 +432,7 @@ enum err server_run(struct config *config, const struct config_flags *flags, str
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     warn_if_open(config);
-    s.signals = block_signals();
+    s.signals = open_signals();
     raise_descriptor_limit();
     enum err err = serve(&s, faults, why);
     close_all(&s);

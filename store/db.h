@@ -193,7 +193,8 @@ static inline MUST_USE enum err db_reclaim(struct db *db, int64_t *left)
 }
 
 /* Writes a consistent copy of the database at `url` to `file` (which must not
- * exist) while it is in use. */
+ * exist) while it is in use. ERR_BUSY: another is writing it. Once OK the copy
+ * and its name are on disk; otherwise nothing of it is left. */
 MUST_USE enum err db_backup(const char *url, const char *file, struct reason *why);
 
 /* The database library's version, for GET /version. */

@@ -405,12 +405,12 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsig
     "worker = NULL, lease_until = NULL, follow = 0, flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, " \
     "progress_note = NULL "
 
-/* It is to run again. It has started, so it cannot expire any more: expires_in
- * says by when it must start. */
+/* It is to run again. If it has started it cannot expire any more: expires_in
+ * says by when it must start. What never began was no attempt. */
 static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsigned follow_believed)
 {
     const struct turn *turn = &finish->turn.turn;
-    bool retry = finish->next == FINISH_RETRY;
+    bool retry = finish->next == FINISH_RETRY, unstarted = finish->next == FINISH_UNSTARTED;
     struct transition t = {
         .id = turn->id,
         .task = turn->task,
@@ -420,14 +420,16 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
         .ended_at = finish->finished_at,
         .ended_error = finish->error,
     };
-    enum err err = lead(tx, &t);
+#define GOES_BACK "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
+#define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
+#define GOES_BACK_FROM "WHERE id = $1 AND status = " SQL_RUNNING " AND lease = $2 AND follow = $7 RETURNING "
+    enum err err = unstarted ? OK : lead(tx, &t);
     if (err == OK)
         err = changed_ready(tx,
                             DB_QUERY(tx->db,
-                                     "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, "
-                                     "error = $6, expires_at = NULL, " CLEARED "WHERE id = $1 "
-                                     "AND status = " SQL_RUNNING " AND lease = $2 AND follow = $7 "
-                                     "RETURNING " READY_COLUMNS,
+                                     unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
+                                               : GOES_BACK
+                                         "expires_at = NULL, " CLEARED GOES_BACK_FROM READY_COLUMNS,
                                      v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry),
                                      v_time(finish->run_at), v_text(finish->error), v_int(follow_believed)),
                             &t.note.ready);

@@ -45,9 +45,10 @@ void op_claim_init(struct op_claim *op, const struct turn *turn);
 
 /* What becomes of the invocation. */
 enum finish_next {
-    FINISH_FINAL,   /* `status` is final */
-    FINISH_RETRY,   /* failed; scheduled at run_at (0: queued at once) */
-    FINISH_REQUEUE, /* interrupted by closing; queued, no budget pays */
+    FINISH_FINAL,     /* `status` is final */
+    FINISH_RETRY,     /* failed; scheduled at run_at (0: queued at once) */
+    FINISH_REQUEUE,   /* interrupted by closing; queued, no budget pays */
+    FINISH_UNSTARTED, /* the body never began; queued as if there had been no turn */
 };
 
 /* A piece of the turn's output. Who holds the turn numbers its pieces, from 0,

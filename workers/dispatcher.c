@@ -110,6 +110,7 @@ static void act(struct runner *runner, int timer)
     case TIMER_FLUSH: flush(runner); break;
     case TIMER_REFILL: refill_all(runner); break;
     case TIMER_REWRITE: rewrite(runner); break;
+    case TIMER_SHORTAGE: shortage_try(runner); break;
     default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
     }
     pthread_mutex_lock(&runner->lock);

@@ -163,7 +163,8 @@ static int show_outcome(const struct outcome *outcome)
         status = FOREGROUND_OK;
         fd = STDOUT_FILENO;
         break;
-    case OUTCOME_FAILED: buf_add_span(&line, buf_span(&outcome->error)); break;
+    case OUTCOME_FAILED:
+    case OUTCOME_UNSTARTED: buf_add_span(&line, buf_span(&outcome->error)); break;
     case OUTCOME_CANCELLED:
     case OUTCOME_STOPPED:
         buf_addl(&line, "cancelled");

@@ -155,6 +155,10 @@ static void decide(struct run *run)
         op->next = FINISH_REQUEUE;
         op->status = STATUS_QUEUED;
         return;
+    case OUTCOME_UNSTARTED:
+        op->next = FINISH_UNSTARTED;
+        op->status = STATUS_QUEUED;
+        return;
     case OUTCOME_FAILED: break;
     }
     op->status = STATUS_FAILED;
@@ -209,6 +213,8 @@ static void run_ended(struct attempt *attempt, void *context)
     decide(run);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
+    if (run->outcome.end == OUTCOME_UNSTARTED)
+        shortage_note_locked(runner, buf_span(&run->outcome.error));
     histogram_add(&runner->run, clock_mono_us() - run->began_us);
     bool finish = report_end_locked(run);
     threads_freed_locked(runner);
@@ -218,6 +224,16 @@ static void run_ended(struct attempt *attempt, void *context)
 }
 
 /* --- the start --------------------------------------------------------------------------- */
+
+/* What the disk or the descriptors do not give now they will give later. */
+static void fail_reading(struct outcome *outcome, enum err err)
+{
+    static const char message[] = "the arguments could not be read";
+    if (err == ERR_UNAVAILABLE || err == ERR_IO)
+        outcome_unstarted(outcome, span_of(message));
+    else
+        outcome_fail(outcome, SPAN("internal"), span_of(message), (struct span){0});
+}
 
 /* Arguments as the body gets them: fetched if they stand outside the row,
  * bound if the task has parameters. False with the outcome filled otherwise. */
@@ -232,8 +248,8 @@ static bool prepare_args(struct run *run, struct thread *thread)
         if (err == OK)
             err = reader_payload(thread->reader, run->grant.turn.id, 1, &outside);
         if (err != OK) {
-            outcome_fail(&run->outcome, SPAN("internal"), SPAN("the arguments could not be read"),
-                         (struct span){0});
+            fail_reading(&run->outcome, err);
+            buf_release(&outside);
             return false;
         }
         sent = (struct span){buf_cstr(&outside), outside.len};

@@ -64,6 +64,9 @@ void runner_abandon(struct runner *runner);
 /* Ends the threads. After runner_wait() was true. Takes NULL. */
 void runner_free(struct runner *runner);
 
+/* Are starts held back for want of processes, descriptors or memory? */
+bool runner_is_short(struct runner *runner);
+
 /* What the slots do: one entry a slot, in order; the caller frees.
  * For GET /stats. */
 struct slot_view {

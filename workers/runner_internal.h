@@ -4,6 +4,7 @@
  *     threads.c     slots (permits) and the threads that run bodies
  *     run.c         one turn: its arguments, what it says, how it ended
  *     report.c      its claim and its finish on their way to disk
+ *     shortage.c    what cannot start for want of processes, descriptors or memory
  *     dispatcher.c  what time asks */
 #pragma once
 
@@ -76,7 +77,7 @@ struct thread {
 };
 
 /* What the dispatcher minds, after the upkeeps. */
-enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMERS };
+enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMERS };
 
 /* One kind of upkeep on its way. */
 struct upkeep_call {
@@ -100,11 +101,15 @@ struct runner {
     struct slot *slots;
     int *free_slots; /* the last was freed last */
     int slot_count, slots_free;
+    int slots_held; /* of the free ones, those that a shortage takes away (shortage.c) */
+    int64_t shortage_us,
+        shortage_delay_us;        /* when it was met last, and how long it is waited for; 0: there is none */
     struct run *runs;             /* whose bodies run */
     struct thread *idle;          /* the last to become so first */
     struct thread *ended_threads; /* to be joined */
     int thread_count, idle_count;
-    bool waking; /* an idle one was woken and has not come yet */
+    bool waking;        /* an idle one was woken and has not come yet */
+    bool spare_missing; /* the last one that was wanted could not be made */
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
@@ -128,6 +133,12 @@ void runner_look_locked(struct runner *runner, int task);
 
 /* Fills a request if the lane wants one: to be queued without the lock. NULL: it does not. */
 struct op_refill *runner_refill_locked(struct runner *runner, int task);
+
+/* How many bodies may start now. */
+static inline int runner_room_locked(const struct runner *runner)
+{
+    return runner->slots_free - runner->slots_held;
+}
 
 /* --- threads.c ------------------------------------------------------------------- */
 
@@ -168,6 +179,14 @@ struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct 
 
 /* All of them at once: the server closes. */
 void report_hurry_locked(struct runner *runner);
+
+/* --- shortage.c -------------------------------------------------------------------------- */
+
+/* A body could not begin for want of what the message says; its slot is free again. */
+void shortage_note_locked(struct runner *runner, struct span message);
+
+/* TIMER_SHORTAGE: tries whether there is enough again. */
+void shortage_try(struct runner *runner);
 
 /* --- dispatcher.c ------------------------------------------------------------------------ */
 

@@ -26,7 +26,7 @@ static __thread bool runs_bodies;
 void threads_wake_locked(struct runner *runner)
 {
     struct thread *thread = runner->idle;
-    if (!thread || runner->waking || !runner->slots_free || !queue_has_work(&runner->queue))
+    if (!thread || runner->waking || runner_room_locked(runner) <= 0 || !queue_has_work(&runner->queue))
         return;
     runner->waking = thread->woken = true;
     DL_DELETE(runner->idle, thread);
@@ -80,7 +80,7 @@ static void work(struct thread *thread, struct run *run)
 {
     struct runner *runner = thread->runner;
     struct op_refill *refill = runner_refill_locked(runner, run->grant.turn.task);
-    bool spare = runner->slots_free && !runner->idle && !runner->waking;
+    bool spare = runner_room_locked(runner) > 0 && !runner->idle && !runner->waking;
     runner->waking |= spare; /* it comes */
     threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
@@ -101,7 +101,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&runner->lock);
     runner->waking = false;
     while (!runner->ended) {
-        struct run *run = runner->slots_free ? run_take_locked(runner) : NULL;
+        struct run *run = runner_room_locked(runner) > 0 ? run_take_locked(runner) : NULL;
         if (run)
             work(thread, run);
         else if (!wait_for_work(thread))
@@ -152,16 +152,19 @@ static int start_thread(struct runner *runner)
     return code;
 }
 
-/* If there can be none now, those there are take the work as they come free. */
+/* If there can be none now, those there are take the work as they come free.
+ * That is said once, until there can be one again. */
 static void start_spare(struct runner *runner)
 {
     int code = start_thread(runner);
-    if (code == 0)
-        return;
-    log_warn("no further thread for bodies", LOG_STR("error", strerror(code)));
     pthread_mutex_lock(&runner->lock);
-    runner->waking = false;
+    bool said = runner->spare_missing;
+    runner->spare_missing = code != 0;
+    if (code != 0)
+        runner->waking = false;
     pthread_mutex_unlock(&runner->lock);
+    if (code != 0 && !said)
+        log_warn("no further thread for bodies", LOG_STR("error", strerror(code)));
 }
 
 enum err threads_start(struct runner *runner, struct reason *why)

@@ -8,6 +8,7 @@
 #include "store/db.h"
 #include "workers/foreground.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -115,6 +116,7 @@ int cli_backup(int argc, char **argv)
         return 2;
     }
     options.flags.insecure = true; /* nothing listens here */
+    signal(SIGXFSZ, SIG_IGN);      /* a limit on the size of files is a failure that cleans up */
     struct config *config = cli_config(&options.flags);
     if (!config)
         return 2;

@@ -37,6 +37,7 @@ int cli_serve(int argc, char **argv)
         fprintf(stderr, "errand serve: unexpected argument %s; see errand help\n", options.arguments[0]);
         return 2;
     }
+    server_block_signals();
     struct config *config = cli_config(&options.flags);
     if (!config)
         return 2;

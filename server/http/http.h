@@ -45,6 +45,7 @@ struct http_options {
     struct context *context;    /* every request's */
     struct config *config;      /* a reference is taken */
     struct store *store;        /* what ops go to and readers read; outlives the loop */
+    int connections;            /* at most so many */
 };
 
 /* Binds and listens. The port that was picked comes back in *port. */

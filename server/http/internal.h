@@ -88,7 +88,7 @@ struct http {
     int parked_count;           /* those whose work is under way are not among them */
     struct deadlines deadlines; /* of the parked ones */
     struct connection *connections;
-    int connection_count;
+    int connection_count, connections_max;
     int64_t next_sweep_us;
     struct op *ops, **ops_tail; /* of this pass, for the committer */
     int op_count;

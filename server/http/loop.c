@@ -303,7 +303,7 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     int n = 0;
 #define OPTION(...) options[n++] = (struct MHD_OptionItem){__VA_ARGS__}
     OPTION(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
-    OPTION(MHD_OPTION_CONNECTION_LIMIT, config->limits.connections, NULL);
+    OPTION(MHD_OPTION_CONNECTION_LIMIT, http->connections_max, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, config->limits.idle_timeout_ms / 1000, NULL);
     OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes + HEADER_ROOM, NULL);
     /* At 1 it answers a missing Host itself, with the answer's head twice (0.9.75): receive.c does. */
@@ -344,6 +344,7 @@ static struct http *http_new(const struct http_options *options)
     http->context = options->context;
     http->config = config_ref(options->config);
     http->store = options->store;
+    http->connections_max = options->connections;
     http->pages = pages_new();
     http->watched.fd = -1;
     http->ops_tail = &http->ops;

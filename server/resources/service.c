@@ -32,11 +32,16 @@ enum next service_ready(struct request *rq)
     if (!parameters_are_none(rq))
         return NEXT_ANSWER;
     bool closing = atomic_load_explicit(&rq->context->closing, memory_order_relaxed);
-    if (!closing && store_healthy(rq->context->store))
+    bool healthy = store_healthy(rq->context->store);
+    if (!closing && healthy && !runner_is_short(rq->context->runner))
         return answer_text(rq, 200, "{\"status\":\"ok\"}");
     answer_header(rq, "Retry-After", "1");
     if (closing)
         return answer_problem(rq, 503, "closing", "the server is stopping");
+    if (healthy)
+        return answer_problem(rq, 503, "unavailable",
+                              "there are no processes, descriptors or memory for further starts; "
+                              "they are tried again, and nothing is lost");
     return answer_problem(rq, 503, "unavailable", "the disk does not take writes; nothing starts until it does");
 }
 

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sqlite3.h>
@@ -356,19 +357,108 @@ out:
     return err;
 }
 
-/* VACUUM INTO reads one snapshot, so writers go on and never restart it; the
- * copy gets its name only once it is whole and on disk. */
-static enum err sqlite_backup(const char *url, const char *file, struct reason *why)
+/* --- backup ----------------------------------------------------------------------- */
+
+/* A copy on its way: FILE.part. Whoever makes it holds a lock on it, so that no
+ * other takes it away, and what one that was killed left behind is used anew. */
+struct part {
+    char path[PATH_MAX], journal[PATH_MAX + 16];
+    int fd;
+};
+
+/* The lock may have been waited for, or taken, on a file that has its final name
+ * by now, or none. */
+static bool is_still_there(const struct part *part)
 {
-    char part[PATH_MAX];
-    sqlite3 *handle = NULL;
-    sqlite3_stmt *stmt = NULL;
-    enum err err = ERR_IO;
-    int fd = -1;
-    if (snprintf(part, sizeof part, "%s.part", file) >= (int)sizeof part) {
+    struct stat held, named;
+    return fstat(part->fd, &held) == 0 && stat(part->path, &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+}
+
+static enum err part_open(struct part *part, const char *file, struct reason *why)
+{
+    if (snprintf(part->path, sizeof part->path, "%s.part", file) >= (int)sizeof part->path) {
         reason_set(why, "%s: the name is too long", file);
         return ERR_INVALID;
     }
+    snprintf(part->journal, sizeof part->journal, "%s-journal", part->path);
+    part->fd = open(part->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (part->fd < 0) {
+        reason_set(why, "%s: %s", part->path, strerror(errno));
+        return ERR_IO;
+    }
+    if (flock(part->fd, LOCK_EX | LOCK_NB) != 0 || !is_still_there(part)) {
+        reason_set(why, "%s is being written by another backup", part->path);
+        close(part->fd);
+        return ERR_BUSY;
+    }
+    unlink(part->journal); /* of one that was killed: it would be played back into the copy */
+    if (ftruncate(part->fd, 0) == 0)
+        return OK;
+    reason_set(why, "%s: %s", part->path, strerror(errno));
+    close(part->fd);
+    return ERR_IO;
+}
+
+static void part_close(struct part *part, bool named)
+{
+    if (!named)
+        unlink(part->path);
+    unlink(part->journal);
+    close(part->fd);
+}
+
+/* VACUUM INTO reads one snapshot, so writers go on and never restart it. */
+static enum err copy_into(const char *url, const char *path, struct reason *why)
+{
+    sqlite3 *handle = NULL;
+    sqlite3_stmt *stmt = NULL;
+    int code = sqlite3_open_v2(url, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
+    if (code == SQLITE_OK) {
+        sqlite3_busy_timeout(handle, 10000);
+        code = sqlite3_prepare_v2(handle, "VACUUM INTO ?1", -1, &stmt, NULL);
+    }
+    if (code == SQLITE_OK) {
+        sqlite3_bind_text(stmt, 1, path, -1, SQLITE_STATIC);
+        code = sqlite3_step(stmt);
+    }
+    if (code != SQLITE_DONE)
+        reason_set(why, "%s: %s", url, handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
+    sqlite3_finalize(stmt);
+    sqlite3_close_v2(handle);
+    return code == SQLITE_DONE ? OK : ERR_IO;
+}
+
+/* Never over a file that is there. Some file systems have no hard links, others
+ * cannot rename without replacing. */
+static bool take_name(const char *part, const char *file)
+{
+    if (link(part, file) == 0) {
+        unlink(part);
+        return true;
+    }
+    return errno != EEXIST && renameat2(AT_FDCWD, part, AT_FDCWD, file, RENAME_NOREPLACE) == 0;
+}
+
+/* A name is on disk when its folder is. */
+static bool sync_folder_of(const char *file)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", file);
+    int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return synced;
+}
+
+/* The copy gets its name only once it is whole and on disk. */
+static enum err sqlite_backup(const char *url, const char *file, struct reason *why)
+{
+    struct part part;
+    bool named = false;
     if (access(file, F_OK) == 0) {
         reason_set(why, "%s is there already", file);
         return ERR_CONFLICT;
@@ -377,32 +467,17 @@ static enum err sqlite_backup(const char *url, const char *file, struct reason *
         reason_set(why, "%s: %s", url, strerror(errno));
         return ERR_NOT_FOUND;
     }
-    unlink(part);
-    int code = sqlite3_open_v2(url, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
-    if (code == SQLITE_OK) {
-        sqlite3_busy_timeout(handle, 10000);
-        code = sqlite3_prepare_v2(handle, "VACUUM INTO ?1", -1, &stmt, NULL);
+    enum err err = part_open(&part, file, why);
+    if (err != OK)
+        return err;
+    err = copy_into(url, part.path, why);
+    if (err == OK) {
+        named = fsync(part.fd) == 0 && take_name(part.path, file);
+        err = named && sync_folder_of(file) ? OK : ERR_IO;
+        if (err != OK)
+            reason_set(why, "%s: %s", file, strerror(errno));
     }
-    if (code == SQLITE_OK) {
-        sqlite3_bind_text(stmt, 1, part, -1, SQLITE_STATIC);
-        code = sqlite3_step(stmt);
-    }
-    if (code != SQLITE_DONE) {
-        reason_set(why, "%s: %s", url, handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
-        goto out;
-    }
-    fd = open(part, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0 || link(part, file) != 0) {
-        reason_set(why, "%s: %s", file, strerror(errno));
-        goto out;
-    }
-    err = OK;
-out:
-    if (fd >= 0)
-        close(fd);
-    sqlite3_finalize(stmt);
-    sqlite3_close_v2(handle);
-    unlink(part);
+    part_close(&part, named);
     return err;
 }
 

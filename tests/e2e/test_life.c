@@ -1,9 +1,13 @@
 /* How an invocation runs and ends, and how the server does. */
 #include "tests/e2e/support.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 SUITE(life);
@@ -494,4 +498,62 @@ Test(life, an_idle_server_uses_no_processor_time)
     REQUIRE(client_receive(wait, false));
     int64_t used = processor_ms(s) - before;
     REQUIRE(used < 200, "it used %lld ms of 2 s", (long long)used);
+}
+
+/* Hands over the configuration twice, and sends signals before the first. */
+static void *feed_after_signals(void *argument)
+{
+    struct server *s = argument;
+    for (int i = 0; i < 2; i++) {
+        while (i == 1 && !strstr(server_log(s), "msg=listening")) /* the first has been read to its end */
+            breathe();
+        int fd = open(file_in(s, "fed.yaml"), O_WRONLY); /* until it is read */
+        char *config = "listen: 127.0.0.1:0\ntasks: {yes: {kind: command, run: [echo, yes]}}\n";
+        if (i == 0) {
+            send_signal(s, SIGUSR1);
+            send_signal(s, SIGUSR2);
+            send_signal(s, SIGHUP);
+        }
+        if (write(fd, config, strlen(config)) < 0)
+            return NULL;
+        close(fd);
+    }
+    return NULL;
+}
+
+/* The default of all three is to end the process. */
+Test(life, a_signal_while_it_starts_is_heard_once_it_runs)
+{
+    pthread_t thread;
+    struct server *s = prepare(TASKS);
+    REQUIRE(mkfifo(file_in(s, "fed.yaml"), 0600) == 0);
+    s->arguments = (const char *[]){"--config", "fed.yaml", NULL};
+    pthread_create(&thread, NULL, feed_after_signals, s);
+    start(s);
+    WAIT_UNTIL(strstr(server_log(s), "msg=reloaded"));
+    pthread_join(thread, NULL);
+    EXPECT(get(s, "/healthz"), 200);
+    send_signal(s, SIGUSR1);
+    WAIT_UNTIL(strstr(server_log(s), "means nothing here"));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'yes'}")), "status", "succeeded");
+    cr_assert_eq(terminate(s), 0);
+}
+
+/* SIGXFSZ ended it. A child has the signal as usual. */
+Test(life, a_limit_on_the_size_of_files_is_as_a_full_disk)
+{
+    struct server *s = serve(TASKS "  grow: {kind: command, run: [sh, -c, 'ulimit -f 1; exec yes >grown']}\n");
+    struct rlimit before, small;
+    char *id = submit(s, "{'task': 'echo'}");
+    final(s, id);
+    char *grow = submit(s, "{'task': 'grow'}");
+    EXPECT_TEXT(final(s, grow), "error.type", format("signal:%d", SIGXFSZ));
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, NULL, &before) == 0);
+    small = (struct rlimit){4096, before.rlim_max};
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &small, NULL) == 0);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 503, "unavailable");
+    EXPECT(get(s, "/invocations/%s", id), 200);
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &before, NULL) == 0);
+    WAIT_UNTIL(post(s, "/tasks", "{'task': 'echo'}")->status == 201);
+    cr_assert_eq(terminate(s), 0);
 }

@@ -99,6 +99,34 @@ STORE_TEST(what_was_written_already_is_written_once)
     }
 }
 
+/* A body that could not begin was no attempt: what it would have cost it costs later. */
+STORE_TEST(what_never_began_is_queued_as_it_was)
+{
+    struct submission s = plain(f);
+    s.expires_at = clock_now_ms() + 3600000;
+    submit_all(f, &s, 1);
+    int64_t id = s.id;
+    struct waited w;
+    for (int i = 0; i < 3; i++) {
+        started(&w, f, id, 1);
+        IS_OK(end(&w, f, FINISH_UNSTARTED, STATUS_QUEUED));
+        cr_expect_eq(again(&w, f, false), OK);
+        struct invocation row = row_of(f, id);
+        cr_expect_eq(row.status, STATUS_QUEUED);
+        cr_expect_eq(row.attempt, 0);
+        cr_expect_eq(row.failures, 0);
+        cr_expect_eq(row.started_at, 0);
+        cr_expect_eq(row.expires_at, s.expires_at, "it has not started, so it may expire");
+        cr_expect_eq(askf(f, "SELECT COUNT(*) FROM attempts WHERE id = %lld", (long long)id), 0);
+        check_counters(f);
+    }
+    started(&w, f, id, 1);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    IS_OK(end(&w, f, FINISH_UNSTARTED, STATUS_QUEUED));
+    cr_expect_eq(status_of(f, id), STATUS_CANCELLED);
+    check_counters(f);
+}
+
 /* ... and then whoever came in between is not undone. */
 STORE_TEST(an_end_that_comes_again_after_a_retry_changes_nothing)
 {

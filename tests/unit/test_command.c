@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -441,6 +442,40 @@ Test(command, what_cannot_start_fails_as_a_shell_says_it)
         run_release(&r);
     }
     cr_expect_eq(open_files(), before);
+}
+
+/* In a process that may have no more of it: what is short passes. */
+Test(command, what_is_short_for_a_moment_is_nobodys_failure)
+{
+    static const struct {
+        const char *of;
+        int resource;
+        rlim_t limit;
+        const char *message;
+    } rows[] = {
+        {"descriptors", RLIMIT_NOFILE, 8, "cannot make its pipes"},
+        {"processes", RLIMIT_NPROC, 1, "cannot make a process"},
+    };
+    struct task task = COMMAND("/bin/true");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        pid_t pid = fork();
+        cr_assert_geq(pid, 0);
+        if (pid == 0) {
+            struct run r;
+            struct rlimit limit = {rows[i].limit, rows[i].limit};
+            run_init(&r, &task, "{}");
+            if (setrlimit(rows[i].resource, &limit) != 0)
+                _exit(2);
+            if (geteuid() == 0 && setresuid(65534, 65534, 65534) != 0) /* root may have any number */
+                _exit(3);
+            run(&r);
+            bool well = r.outcome.end == OUTCOME_UNSTARTED && strstr(buf_cstr(&r.outcome.error), rows[i].message);
+            _exit(well ? 0 : 4);
+        }
+        int status;
+        cr_assert_eq(waitpid(pid, &status, 0), pid);
+        cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%s: %x", rows[i].of, status);
+    }
 }
 
 Test(command, no_descriptor_and_no_zombie_is_left)

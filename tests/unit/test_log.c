@@ -3,9 +3,12 @@
 #include "base/json.h"
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/errand-log-XXXXXX";
@@ -210,4 +213,71 @@ Test(log, lines_of_many_threads_do_not_mix_nor_get_lost)
         cr_expect_eq(json_check(line, strlen(line), 1, NULL), OK, "%s", line);
     cr_expect_eq(lines, THREADS * LINES);
     free(text);
+}
+
+/* All that the other end holds now, or gets within a moment. */
+static void drain(int fd, struct buf *out)
+{
+    char piece[65536];
+    ssize_t n;
+    while ((n = read(fd, piece, sizeof piece)) > 0)
+        buf_add(out, piece, (size_t)n);
+}
+
+static void log_large_lines(int count, size_t size)
+{
+    char *text = malloc(size + 1);
+    memset(text, 'x', size);
+    text[size] = '\0';
+    for (int i = 0; i < count; i++)
+        log_info("large", LOG_STR("text", text));
+    free(text);
+}
+
+/* Some are there, whole, and all others are counted. */
+static bool all_are_accounted_for(char *text, int logged, size_t size)
+{
+    int there = 0, missing = 0, n;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        const char *large = strstr(line, "msg=large text="), *count = strstr(line, " lines=");
+        if (large && strspn(large + 15, "x") == size)
+            there++;
+        else if (count && sscanf(count, " lines=%d", &n) == 1)
+            missing += n;
+    }
+    return there > 2 && missing > 0 && there + missing == logged;
+}
+
+/* A pipe or a socket that nobody read stopped the whole service. */
+Test(log, a_stderr_that_nobody_reads_costs_lines_and_no_time, .timeout = 20)
+{
+    static const size_t sizes[] = {100, 3000, 20000};
+    for (int sockets = 0; sockets < 2; sockets++)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            int ends[2], before = dup(STDERR_FILENO);
+            struct reason why;
+            struct buf all = {0};
+            cr_assert_eq(sockets ? socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : pipe(ends), 0);
+            fcntl(ends[0], F_SETFL, O_NONBLOCK);
+            dup2(ends[1], STDERR_FILENO);
+            pid_t pid = fork(); /* it opens its stderr once */
+            if (pid == 0) {
+                if (log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, NULL, &why) != OK)
+                    _exit(1);
+                log_large_lines(5000, sizes[i]);
+                drain(ends[0], &all);
+                log_large_lines(2, sizes[i]);
+                drain(ends[0], &all);
+                bool shared = fcntl(STDERR_FILENO, F_GETFL) & O_NONBLOCK;
+                buf_cstr(&all);
+                _exit(shared ? 2 : all_are_accounted_for(all.data, 5002, sizes[i]) ? 0 : 3);
+            }
+            dup2(before, STDERR_FILENO);
+            close(before);
+            int status;
+            waitpid(pid, &status, 0);
+            cr_expect_eq(status, 0, "%s, lines of %zu: %x", sockets ? "socket" : "pipe", sizes[i], status);
+            close(ends[0]);
+            close(ends[1]);
+        }
 }

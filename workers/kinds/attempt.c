@@ -132,6 +132,18 @@ void outcome_fail(struct outcome *outcome, struct span type, struct span message
     buf_addc(&outcome->error, '}');
 }
 
+bool error_is_shortage(int error)
+{
+    return error == EAGAIN || error == EMFILE || error == ENFILE || error == ENOMEM;
+}
+
+void outcome_unstarted(struct outcome *outcome, struct span message)
+{
+    outcome->end = OUTCOME_UNSTARTED;
+    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+    utf8_add_lossy(&outcome->error, utf8_cut(message, MESSAGE_BYTES));
+}
+
 void outcome_release(struct outcome *outcome)
 {
     buf_release(&outcome->result);

@@ -84,13 +84,14 @@ enum outcome_end {
     OUTCOME_FAILED,
     OUTCOME_CANCELLED, /* it ended because of STOP_CANCEL */
     OUTCOME_STOPPED,   /* it ended because of STOP_KILL: to be run again */
+    OUTCOME_UNSTARTED, /* it never began, for want of something: `error` says of what */
 };
 
 struct outcome {
     enum outcome_end end;
     struct buf result;      /* JSON; empty is null */
     struct buf type;        /* of a failure */
-    struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON */
+    struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON; else a text */
     bool retry;             /* false: the body said not to */
     int64_t retry_after_ms; /* -1: the backoff decides */
     bool drop_stdout;       /* stdout became the result: leave it out of the log, take
@@ -145,4 +146,10 @@ void attempt_progress(struct attempt *attempt, double value, struct span note);
 /* Makes it a failure: type and message, `detail` (NULL or JSON members such as
  * `"exit_code":1,"stderr":"..."`, without braces) added to the error object. */
 void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail);
+
+/* Is that a shortage that passes: of descriptors, processes, memory? */
+bool error_is_shortage(int error);
+
+/* The body did not begin for such a want: nobody's failure, to be tried again. */
+void outcome_unstarted(struct outcome *outcome, struct span message);
 void outcome_release(struct outcome *outcome);

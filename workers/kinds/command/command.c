@@ -135,7 +135,8 @@ static bool open_pipes(struct command *command, int stdio[3])
     return true;
 }
 
-/* As a shell says it: 127 is not there, 126 is there and does not start. */
+/* As a shell says it: 127 is not there, 126 is there and does not start. What is
+ * short will be there again. */
 static void fail_start(struct command *command, const char *what, const char *object, int error)
 {
     bool missing = error == ENOENT && object == command_task(command->attempt->task)->run[0];
@@ -144,8 +145,11 @@ static void fail_start(struct command *command, const char *what, const char *ob
     if (object)
         buf_addf(&message, " `%s`", object);
     buf_addf(&message, ": %s", strerrordesc_np(error) ? strerrordesc_np(error) : "unknown error");
-    outcome_fail(command->outcome, missing ? SPAN("exit:127") : SPAN("exit:126"), buf_span(&message),
-                 missing ? SPAN("\"exit_code\":127") : SPAN("\"exit_code\":126"));
+    if (error_is_shortage(error))
+        outcome_unstarted(command->outcome, buf_span(&message));
+    else
+        outcome_fail(command->outcome, missing ? SPAN("exit:127") : SPAN("exit:126"), buf_span(&message),
+                     missing ? SPAN("\"exit_code\":127") : SPAN("\"exit_code\":126"));
     buf_release(&message);
 }
 

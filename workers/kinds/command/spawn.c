@@ -125,12 +125,12 @@ int spawn_start(struct spawn *spawn)
     return error;
 }
 
-/* 0, ENOENT or EACCES. */
+/* 0, ENOENT, EACCES or ENOMEM. */
 static int can_run(const char *path)
 {
     struct stat st;
     if (stat(path, &st) != 0)
-        return errno == EACCES ? EACCES : ENOENT;
+        return errno == EACCES || errno == ENOMEM ? errno : ENOENT;
     return S_ISREG(st.st_mode) && faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == 0 ? 0 : EACCES;
 }
 
@@ -160,8 +160,8 @@ int spawn_find(const char *program, const char *search, const char *cwd, struct 
     for (const char *at = search && *search ? search : USUAL_PATH;; at++) {
         size_t n = strcspn(at, ":");
         int e = try_folder((struct span){at, n}, program, cwd, path);
-        if (e == 0)
-            return 0;
+        if (e == 0 || e == ENOMEM)
+            return e;
         if (e == EACCES)
             error = EACCES;
         at += n;

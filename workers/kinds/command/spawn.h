@@ -34,6 +34,6 @@ struct spawn {
 int spawn_start(struct spawn *spawn);
 
 /* Finds the program as execvp() does, along `search` (a PATH, NULL: the usual
- * one) from the folder `cwd`, and appends its path. Returns 0 or ENOENT or
- * EACCES. */
+ * one) from the folder `cwd`, and appends its path. Returns 0, ENOENT, EACCES or
+ * ENOMEM. */
 int spawn_find(const char *program, const char *search, const char *cwd, struct buf *path);

@@ -1,0 +1,89 @@
+/* What is short for a while: it costs no work. */
+#include "tests/e2e/support.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+SUITE(shortage);
+
+#define JSON "Content-Type: application/json\r\n"
+#define NDJSON "Content-Type: application/x-ndjson\r\n"
+
+static struct reply *on(struct client *client, const char *method, const char *path, const char *headers,
+                        const char *body)
+{
+    client_ask(client, method, path, headers, body, body ? strlen(body) : 0);
+    struct reply *r = client_receive(client, false);
+    REQUIRE(r, "%s %s: the server hung up", method, path);
+    return r;
+}
+
+static int descriptors_of(struct server *s)
+{
+    int highest = 0;
+    DIR *folder = opendir(format("/proc/%d/fd", (int)s->pid));
+    for (struct dirent *entry; (entry = readdir(folder));)
+        if (atoi(entry->d_name) > highest)
+            highest = atoi(entry->d_name);
+    closedir(folder);
+    return highest + 1;
+}
+
+static int times(const char *text, const char *part)
+{
+    int n = 0;
+    for (; (text = strstr(text, part)); text += strlen(part))
+        n++;
+    return n;
+}
+
+Test(shortage, what_cannot_start_for_want_of_descriptors_waits_and_pays_nothing)
+{
+    struct server *s = serve("slots: 2\ntasks: {say: {kind: command, run: [echo, hello]}}\n");
+    struct client *c = client_open(s);
+    struct rlimit before, short_of;
+    char *first = strdup(text_of(on(c, "POST", "/tasks", JSON, "{\"task\": \"say\"}"), "id"));
+    EXPECT_TEXT(on(c, "GET", format("/invocations/%s?wait=30", first), NULL, NULL), "status", "succeeded");
+
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, NULL, &before) == 0);
+    short_of = (struct rlimit){(rlim_t)descriptors_of(s), before.rlim_max};
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &short_of, NULL) == 0);
+    char *id = strdup(text_of(on(c, "POST", "/tasks", JSON, "{\"task\": \"say\"}"), "id"));
+    WAIT_UNTIL(on(c, "GET", "/readyz", NULL, NULL)->status == 503);
+    struct reply *r = EXPECT_PROBLEM(on(c, "GET", "/readyz", NULL, NULL), 503, "unavailable");
+    EXPECT_HAS(r, "descriptors");
+    WAIT_UNTIL(times(server_log(s), "starts are held back") == 1);
+
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &before, NULL) == 0);
+    r = on(c, "GET", format("/invocations/%s?wait=30", id), NULL, NULL);
+    EXPECT_TEXT(r, "status", "succeeded");
+    EXPECT_NUMBER(r, "attempt", 1);
+    EXPECT_NUMBER(on(c, "GET", "/stats", NULL, NULL), "invocations.failed", 0);
+    WAIT_UNTIL(on(c, "GET", "/readyz", NULL, NULL)->status == 200);
+    cr_assert_eq(times(server_log(s), "starts are held back"), 1, "%s", server_log(s));
+    cr_assert_eq(times(server_log(s), "starts go on"), 1, "%s", server_log(s));
+}
+
+Test(shortage, idle_connections_do_not_take_what_starts_need)
+{
+    enum { IDLE = 150, COMMANDS = 40 };
+    struct rlimit own, small = {200, 200};
+    struct client *idle[IDLE];
+    struct server *s = prepare("slots: 4\ntasks: {say: {kind: command, run: [echo, hello]}}\n");
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &own) == 0 && setrlimit(RLIMIT_NOFILE, &small) == 0);
+    start(s);
+    WAIT_UNTIL(strstr(server_log(s), "for want of descriptors"));
+    for (int i = 0; i < IDLE; i++)
+        idle[i] = client_open(s);
+    char *lines = strdup("");
+    for (int i = 0; i < COMMANDS; i++)
+        lines = format("%s{\"task\": \"say\"}\n", lines);
+    EXPECT(on(idle[0], "POST", "/tasks", NDJSON, lines), 200);
+    struct reply *r;
+    WAIT_UNTIL((r = on(idle[0], "GET", "/stats", NULL, NULL),
+                number_of(r, "invocations.queued") == 0 && number_of(r, "invocations.running") == 0));
+    EXPECT_NUMBER(r, "invocations.succeeded", COMMANDS);
+    cr_assert(!strstr(server_log(s), "starts are held back"), "%s", server_log(s));
+}
