@@ -211,34 +211,56 @@ static int take_unit(struct cursor *c)
     return unit;
 }
 
-bool duration_parse(struct span text, int64_t *ms)
+/* One number and its unit, as milliseconds; what is too long is DURATION_MAX_MS + 1.
+ * False if it is none, or of a unit that is not smaller than the one before. */
+static bool take_part(struct cursor *c, int *unit, int64_t *ms)
 {
     const int64_t fraction_scale = INT64_C(1000000000);
-    struct cursor c = {text.p, text.p + text.len};
-    int64_t total = 0;
-    int previous = -1;
-    do {
-        int64_t whole = 0;
-        int64_t fraction = 0;
-        if (!at_digit(&c))
-            return false;
-        for (; at_digit(&c); c.p++) {
-            whole = whole * 10 + (*c.p - '0');
-            if (whole > DURATION_MAX_MS)
-                return false;
-        }
-        if (take(&c, '.') && !take_fraction(&c, fraction_scale, &fraction))
-            return false;
-        int unit = take_unit(&c);
-        if (unit == UNITS || unit <= previous || whole > DURATION_MAX_MS / units[unit].ms)
-            return false;
-        total += whole * units[unit].ms + fraction * units[unit].ms / fraction_scale;
-        if (total > DURATION_MAX_MS)
-            return false;
-        previous = unit;
-    } while (c.p < c.end);
-    *ms = total;
+    int64_t whole = 0, fraction = 0;
+    if (!at_digit(c))
+        return false;
+    for (; at_digit(c); c->p++)
+        whole = whole > DURATION_MAX_MS ? whole : whole * 10 + (*c->p - '0');
+    bool has_fraction = take(c, '.');
+    if (has_fraction && !take_fraction(c, fraction_scale, &fraction))
+        return false;
+    int previous = *unit;
+    *unit = take_unit(c);
+    if (*unit == UNITS || *unit <= previous || (has_fraction && !whole && units[*unit].ms == 1))
+        return false;
+    *ms = whole > DURATION_MAX_MS / units[*unit].ms
+              ? DURATION_MAX_MS + 1
+              : whole * units[*unit].ms + fraction * units[*unit].ms / fraction_scale;
     return true;
+}
+
+static bool is_zero(struct span text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if (text.p[i] >= '1' && text.p[i] <= '9')
+            return false;
+    return true;
+}
+
+enum err duration_read(struct span text, int64_t *ms)
+{
+    struct cursor c = {text.p, text.p + text.len};
+    int64_t total = 0, part;
+    int unit = -1;
+    do {
+        if (!take_part(&c, &unit, &part))
+            return ERR_INVALID;
+        total += part;
+    } while (c.p < c.end);
+    if (total > DURATION_MAX_MS)
+        return ERR_LIMIT;
+    *ms = total == 0 && !is_zero(text) ? 1 : total;
+    return OK;
+}
+
+bool duration_parse(struct span text, int64_t *ms)
+{
+    return duration_read(text, ms) == OK;
 }
 
 /* "1.5s": a second or more, less than a minute. */

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/err.h"
 
 /* The wall clock in milliseconds. */
 int64_t clock_now_ms(void);
@@ -26,9 +27,13 @@ bool time_parse(struct span text, int64_t *at_ms);
 
 /* Reads "1h30m", "250ms", "1.5s", "7d": one or more numbers (a fraction is
  * allowed) each with its unit of w, d, h, m, s, ms, larger units first, each
- * once. What is smaller than a millisecond is cut. "0s" is allowed, a bare
- * number is not. False if it is not a duration or is longer than
- * DURATION_MAX_MS. */
+ * once. What is smaller than a millisecond is cut, but what is not zero is
+ * never read as that: it is 1 ms at least, and "0.4ms" is no duration. "0s" is
+ * one, a bare number is not. ERR_INVALID if it is none, ERR_LIMIT if it is
+ * longer than DURATION_MAX_MS. */
+MUST_USE enum err duration_read(struct span text, int64_t *ms);
+
+/* The same where the reason does not matter. */
 bool duration_parse(struct span text, int64_t *ms);
 
 /* Appends a form that duration_parse reads back, largest units first, days the

@@ -1,6 +1,7 @@
 #include "base/json.h"
 
 #include "base/json_scan.h"
+#include <math.h>
 #include <stdlib.h>
 
 const char *json_type_name(enum json_type type)
@@ -160,6 +161,17 @@ void json_unescape(struct span string, struct buf *out)
         buf_add(out, p, (size_t)((escape ? escape : end) - p));
         p = escape ? add_escape(out, escape + 1) : end;
     }
+}
+
+bool json_whole(struct span value, int64_t *out)
+{
+    if (json_int64(value, out))
+        return true;
+    double number = json_is_integer(value) ? INFINITY : json_double(value);
+    if (!(fabs(number) <= 0x1p53) || number != floor(number))
+        return false;
+    *out = (int64_t)number;
+    return true;
 }
 
 bool json_is_integer(struct span value)

@@ -87,6 +87,10 @@ void json_unescape(struct span string, struct buf *out);
 /* A whole number without fraction and exponent that fits; false otherwise. */
 bool json_int64(struct span value, int64_t *out);
 
+/* A whole number however it is written (1.0 and 1e2 are what they are in JSON
+ * Schema), of at most 2^53 unless it has neither fraction nor exponent. */
+bool json_whole(struct span value, int64_t *out);
+
 /* A number without fraction and exponent, of any size? ("-0" is one.) */
 bool json_is_integer(struct span value);
 

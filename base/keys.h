@@ -46,7 +46,7 @@ enum key_type {
     KEY_PARSED,   /* a scalar that `parse` reads */
     KEY_OTHER,    /* anything, which `read` reads; shown with its `members` if it has any */
     /* of bodies alone: */
-    KEY_SPAN,  /* struct span, decoded, min..max bytes without NUL; points into the body or the arena */
+    KEY_SPAN,  /* struct span, decoded, min..max characters without NUL; points into the body or the arena */
     KEY_BOOL,  /* bool */
     KEY_TIME,  /* int64_t, RFC 3339 */
     KEY_VALUE, /* struct span, any JSON */

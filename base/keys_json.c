@@ -65,8 +65,9 @@ bool keys_json_text(const struct keys_json *in, const struct keys_place *at, str
         json_unescape(value, in->arena);
         text = (struct span){in->arena->data + start, in->arena->len - start};
     }
-    if ((int64_t)text.len < min || (int64_t)text.len > max || memchr(text.p, '\0', text.len)) {
-        keys_fault(in, at, "must have %" PRId64 " to %" PRId64 " bytes, none of them NUL", min, max);
+    int64_t length = (int64_t)utf8_length(text);
+    if (length < min || length > max || memchr(text.p, '\0', text.len)) {
+        keys_fault(in, at, "must have %" PRId64 " to %" PRId64 " characters, none of them NUL", min, max);
         return false;
     }
     *out = text;
@@ -77,7 +78,7 @@ static void read_int(const struct keys_json *in, const struct keys_place *at, st
                      const struct key *key, int *out)
 {
     int64_t number;
-    if (json_type(value) != JSON_NUMBER || !json_int64(value, &number) || number < key->min || number > key->max)
+    if (json_type(value) != JSON_NUMBER || !json_whole(value, &number) || number < key->min || number > key->max)
         keys_fault(in, at, "must be a whole number from %" PRId64 " to %" PRId64, key->min, key->max);
     else
         *out = (int)number;
@@ -105,15 +106,28 @@ static void read_duration(const struct keys_json *in, const struct keys_place *a
                           const struct key *key, int64_t *out)
 {
     struct span text;
-    int64_t ms;
-    if (json_type(value) != JSON_STRING)
+    int64_t ms = 0;
+    if (json_type(value) != JSON_STRING) {
         keys_fault(in, at, "must be a duration with its unit, such as \"30s\" or \"1h30m\"");
-    else if (!keys_json_text(in, at, value, 0, INT64_MAX, &text))
         return;
-    else if (!duration_parse(text, &ms) || ms < key->min)
+    }
+    if (!keys_json_text(in, at, value, 0, INT64_MAX, &text))
+        return;
+    enum err err = duration_read(text, &ms);
+    int64_t max = key->max ? key->max : DURATION_MAX_MS;
+    if (err == ERR_INVALID) {
         keys_fault(in, at, "is not a duration; write one with its unit, such as \"30s\" or \"1h30m\"");
-    else
+    } else if (err != OK || ms < key->min || ms > max) {
+        struct buf bound = {0};
+        duration_add(&bound, err == OK && ms < key->min ? key->min : max);
+        keys_fault(in, at,
+                   err == OK && ms < key->min ? "is too short; it is %s at least"
+                                              : "is too long; it is %s at most",
+                   buf_cstr(&bound));
+        buf_release(&bound);
+    } else {
         *out = ms;
+    }
 }
 
 /* What has no form of its own in a body is written as in a configuration. */

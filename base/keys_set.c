@@ -89,9 +89,12 @@ static bool set_integer(const struct key *key, struct span text, void *target, s
     };
     int64_t value = 0;
     bool is_none = key->none && span_is(text, "none");
+    bool too_long = !is_none && key->type == KEY_DURATION && duration_read(text, &value) == ERR_LIMIT;
     bool good = is_none || (key->type == KEY_SIZE       ? size_parse(text, &value)
                             : key->type == KEY_DURATION ? duration_parse(text, &value)
                                                         : whole_number(text, &value));
+    if (too_long)
+        return refuse_range(key, text, why);
     if (!good) {
         reason_set(why, "`%.*s` is not %s%s", (int)text.len, text.p, forms[key->type],
                    key->none ? ", or none" : "");

@@ -78,6 +78,14 @@ bool utf8_valid(struct span bytes)
     return bytes.len == 0 || skip_valid(bytes.p, bytes.p + bytes.len) == bytes.p + bytes.len;
 }
 
+size_t utf8_length(struct span text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.len; i++)
+        n += ((unsigned char)text.p[i] & 0xC0) != 0x80;
+    return n;
+}
+
 void utf8_add_lossy(struct buf *out, struct span bytes)
 {
     if (bytes.len == 0)

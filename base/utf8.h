@@ -14,6 +14,9 @@ size_t utf8_sequence(const char *p, const char *end);
 
 bool utf8_valid(struct span bytes);
 
+/* How many characters (code points) valid UTF-8 has. */
+size_t utf8_length(struct span text);
+
 /* Appends the bytes with each invalid sequence replaced by U+FFFD. */
 void utf8_add_lossy(struct buf *out, struct span bytes);
 

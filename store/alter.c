@@ -12,21 +12,28 @@ struct alteration {
 struct row {
     int task;
     enum status status;
-    int priority;
-    int64_t run_at, retention_ms;
+    int priority, attempt;
+    int64_t run_at, finished_at, retention_ms;
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
     struct db_stmt *stmt = DB_QUERY(
-        tx->db, "SELECT task, status, priority, run_at, retention_ms FROM invocations WHERE id = $1", v_int(id));
+        tx->db,
+        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms FROM invocations WHERE id = $1",
+        v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
-        *out = (struct row){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), (int)db_int(stmt, 2),
-                            db_int(stmt, 3), db_int(stmt, 4)};
+        *out = (struct row){.task = (int)db_int(stmt, 0),
+                            .status = (enum status)db_int(stmt, 1),
+                            .priority = (int)db_int(stmt, 2),
+                            .attempt = (int)db_int(stmt, 3),
+                            .run_at = db_int(stmt, 4),
+                            .finished_at = db_int(stmt, 5),
+                            .retention_ms = db_int(stmt, 6)};
     else if (err == OK)
         err = ERR_NOT_FOUND;
     db_reset(stmt);
@@ -102,6 +109,13 @@ static const struct {
     [ALTER_DELETE] = {STATUS_FINALS, delete_one},
 };
 
+static bool is_believed(const struct alter_belief *belief, const struct row *row)
+{
+    return !belief->given || (belief->status == row->status && belief->priority == row->priority &&
+                              belief->attempt == row->attempt && belief->run_at == row->run_at &&
+                              belief->finished_at == row->finished_at);
+}
+
 static enum err alter_one(struct tx *tx, struct alteration *a, int64_t id)
 {
     struct op_alter *op = a->op;
@@ -110,6 +124,8 @@ static enum err alter_one(struct tx *tx, struct alteration *a, int64_t id)
     if (err != OK)
         return err;
     op->status = row.status;
+    if (!is_believed(&op->belief, &row))
+        return ERR_MISMATCH;
     if (!(alterations[op->what].from & STATUS_BIT(row.status)))
         return op->what == ALTER_CANCEL ? OK : ERR_CONFLICT;
     err = alterations[op->what].one(tx, a, id, &row);

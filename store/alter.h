@@ -12,6 +12,16 @@ enum alter {
     ALTER_PATCH,  /* scheduled and queued ones, else ERR_CONFLICT */
     ALTER_DELETE, /* final ones, else ERR_CONFLICT */
 };
+
+/* What a client has seen of one that does not run: if it is not so any more,
+ * the alteration is ERR_MISMATCH. */
+struct alter_belief {
+    bool given;
+    enum status status;
+    int priority, attempt;
+    int64_t run_at, finished_at;
+};
+
 struct op_alter {
     struct op op;
     enum alter what;
@@ -24,5 +34,6 @@ struct op_alter {
     int priority;
     bool set_run_at;
     int64_t run_at; /* 0: now */
+    struct alter_belief belief;
 };
 void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count);

@@ -7,7 +7,7 @@
 enum {
     INLINE_MAX = 1024, /* arguments and results above stand in a table of their own */
     LABELS_MAX = 32,
-    LABEL_NAME_MAX = 64,
+    LABEL_NAME_MAX = 64, /* characters, as of the next two */
     LABEL_VALUE_MAX = 256,
     KEY_MAX = 255,
 };

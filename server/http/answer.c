@@ -28,18 +28,6 @@ const char *answer_find_header(const struct request *rq, const char *name)
     return NULL;
 }
 
-static void drop_header(struct answer *answer, const char *name)
-{
-    int left = 0;
-    for (int i = 0; i < answer->header_count; i++) {
-        if (strcmp(answer->headers[i].name, name) == 0)
-            free(answer->headers[i].value);
-        else
-            answer->headers[left++] = answer->headers[i];
-    }
-    answer->header_count = left;
-}
-
 /* --- bodies ------------------------------------------------------------------------ */
 
 enum next answer_body(struct request *rq, int status, const char *content_type, struct buf *body)
@@ -73,8 +61,6 @@ static enum next answer_problem_body(struct request *rq, int status, const char 
     struct buf body = {0};
     /* A long path is left out: cut, it would be another one. */
     struct span instance = rq->path.len <= INSTANCE_BYTES ? rq->path : (struct span){NULL, 0};
-    drop_header(&rq->answer, "ETag"); /* it was for the answer that did not come */
-    drop_header(&rq->answer, "Cache-Control");
     problem_add(&body, status, type, detail, faults, instance);
     return answer_body(rq, status, "application/problem+json", &body);
 }

@@ -71,6 +71,7 @@ struct http {
     int64_t steps_seen;    /* of that reader */
     struct readers *readers;
     struct pages *pages;
+    struct known *known;
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int event_fd; /* the loop is wanted */

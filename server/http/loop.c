@@ -346,6 +346,7 @@ static struct http *http_new(const struct http_options *options)
     http->store = options->store;
     http->connections_max = options->connections;
     http->pages = pages_new();
+    http->known = known_new();
     http->watched.fd = -1;
     http->ops_tail = &http->ops;
     pthread_mutex_init(&http->lock, NULL);
@@ -428,6 +429,7 @@ void http_close(struct http *http)
     free_spares(http);
     reader_close(http->reader);
     pages_free(http->pages);
+    known_free(http->known);
     deadlines_release(&http->deadlines);
     config_unref(http->config);
     close(http->event_fd);

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/http/answer.h"
+#include "server/http/freshness.h"
 #include "server/http/internal.h"
 
 #include <errno.h>
@@ -283,6 +284,7 @@ static void run_work(struct http_job *job, struct reader *reader)
     if (reader) {
         rq->reader = reader;
         rq->work(rq);
+        freshness_seal(rq);
     } else {
         rq->resume = NULL; /* there is nothing it could go on with */
         answer_fault(rq, ERR_DB);

@@ -20,6 +20,7 @@ static const struct {
     {"method-not-allowed", "Method not allowed"},
     {"not-found", "Not found"},
     {"payload-too-large", "Payload too large"},
+    {"precondition-failed", "Precondition failed"},
     {"queue-full", "Queue full"},
     {"range-not-satisfiable", "Range not satisfiable"},
     {"request-timeout", "Request timeout"},

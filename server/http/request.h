@@ -66,6 +66,18 @@ struct answer {
     enum pull (*pull)(struct request *rq, struct buf *out);
 };
 
+/* --- its tag -------------------------------------------------------------------- */
+
+enum { ETAG_BYTES = 64 };
+
+struct freshness {
+    bool wanted;          /* the answer is to have an ETag */
+    bool unsettled;       /* a commit was under way when it was begun: it tells of no one time */
+    uint64_t asked;       /* a hash of what was asked, and by whom */
+    uint64_t as_of;       /* a hash of all that it may depend on */
+    char tag[ETAG_BYTES]; /* of the answer; empty: it was not made yet */
+};
+
 /* --- the request ----------------------------------------------------------------- */
 
 struct query_param {
@@ -96,9 +108,9 @@ struct request {
     void (*work)(struct request *rq);
     int64_t deadline_us; /* clock_mono_us; 0: none */
     bool timed_out;
-    bool gone;      /* the client has left */
-    bool closing;   /* the server stops: answer what is known now */
-    bool unsettled; /* a commit was under way when its ETag was made: it is good for nobody else */
+    bool gone;              /* the client has left */
+    bool closing;           /* the server stops: answer what is known now */
+    struct freshness fresh; /* freshness.c's own */
     struct answer answer;
 
     /* For the handler: freed with `release` when the request ends. */

@@ -56,7 +56,7 @@ static void answer_options(const struct route *routes, struct request *rq, bool 
     if (preflight && cors) {
         answer_header(rq, "Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
         answer_header(rq, "Access-Control-Allow-Headers",
-                      "Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Range");
+                      "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Range");
         answer_header(rq, "Access-Control-Max-Age", "600");
     }
     answer_empty(rq, 204);

@@ -1,4 +1,5 @@
 /* Answers on their way out. */
+#include "server/http/freshness.h"
 #include "server/http/internal.h"
 
 #include <stdlib.h>
@@ -57,6 +58,7 @@ static struct MHD_Response *make_response(struct exchange *exchange)
 enum MHD_Result http_send(struct exchange *exchange)
 {
     struct answer *answer = &exchange->rq.answer;
+    freshness_settle(&exchange->rq);
     struct MHD_Response *response = make_response(exchange);
     if (!response)
         return MHD_NO;

@@ -1,17 +1,27 @@
 #include "server/resources/alter.h"
 
-#include "server/http/answer.h"
 #include "base/keys.h"
+#include "server/http/answer.h"
+#include "server/http/freshness.h"
 #include "server/http/parameters.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
+#include "server/resources/view.h"
 
 #include <stdlib.h>
 
 struct altering {
     struct op_alter op;
     int64_t id;
+    struct buf condition; /* If-Match; empty: there is none */
 };
+
+static void altering_free(void *state)
+{
+    struct altering *altering = state;
+    buf_release(&altering->condition);
+    free(altering);
+}
 
 /* --- what is answered --------------------------------------------------------------- */
 
@@ -29,10 +39,18 @@ static void show(struct request *rq)
     resource_show(rq, altering->id, VIEW_FULL);
 }
 
+static enum next refuse_condition(struct request *rq)
+{
+    return answer_problem(rq, 412, "precondition-failed",
+                          "it is no longer what If-Match names; get it again, and decide anew");
+}
+
 static enum next altered(struct request *rq)
 {
     const struct altering *altering = rq->state;
     const struct op_alter *op = &altering->op;
+    if (op->op.err == ERR_MISMATCH)
+        return refuse_condition(rq);
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)
@@ -48,7 +66,7 @@ static struct altering *begin(struct request *rq, enum alter what, int64_t id)
 {
     struct altering *altering = xcalloc(1, sizeof *altering);
     rq->state = altering;
-    rq->release = free;
+    rq->release = altering_free;
     altering->id = id;
     op_alter_init(&altering->op, what, &altering->id, 1);
     altering->op.op.owner = rq;
@@ -63,12 +81,67 @@ static enum next commit(struct request *rq, struct altering *altering)
     return NEXT_COMMIT;
 }
 
+/* --- If-Match ------------------------------------------------------------------------- */
+
+static bool has_tag(const struct altering *altering, const struct invocation *row, const char *task, bool payloads)
+{
+    struct buf body = {0};
+    char tag[ETAG_BYTES];
+    view_invocation(&body, row, task, payloads);
+    etag_of(buf_span(&body), tag);
+    buf_release(&body);
+    return etag_matches(buf_span(&altering->condition), span_of(tag));
+}
+
+/* On a reader thread. What was compared is believed in the write as well. */
+static void compare(struct request *rq)
+{
+    struct altering *altering = rq->state;
+    struct invocation row;
+    enum err err = reader_get(rq->reader, altering->id, VIEW_FULL, &row);
+    if (err != OK) {
+        resource_unread(rq, err);
+        return;
+    }
+    const char *task = store_task_name(rq->context->store, row.task);
+    if (!has_tag(altering, &row, task, true) && !has_tag(altering, &row, task, false)) {
+        refuse_condition(rq);
+        return;
+    }
+    altering->op.belief = (struct alter_belief){.given = true,
+                                                .status = row.status,
+                                                .priority = row.priority,
+                                                .attempt = row.attempt,
+                                                .run_at = row.run_at,
+                                                .finished_at = row.finished_at};
+}
+
+static enum next compared(struct request *rq)
+{
+    return rq->answer.status ? NEXT_ANSWER : commit(rq, rq->state);
+}
+
+/* The alteration, if the client has seen what is there. */
+static enum next commit_if_matched(struct request *rq, struct altering *altering)
+{
+    struct span condition = request_header(rq, "If-Match");
+    if (!condition.p || etag_is_any(condition))
+        return commit(rq, altering);
+    buf_add_span(&altering->condition, condition);
+    rq->work = compare;
+    rq->resume = compared;
+    return NEXT_WORK;
+}
+
+/* --- without a body --------------------------------------------------------------------- */
+
 static enum next alter(struct request *rq, enum alter what)
 {
     int64_t id;
     if (!resource_id(rq, &id) || !resource_is_plain(rq))
         return NEXT_ANSWER;
-    return commit(rq, begin(rq, what, id));
+    struct altering *altering = begin(rq, what, id);
+    return what == ALTER_DELETE ? commit_if_matched(rq, altering) : commit(rq, altering);
 }
 
 enum next alter_cancel(struct request *rq)
@@ -131,5 +204,5 @@ enum next alter_patch(struct request *rq)
     altering->op.priority = patch.priority;
     altering->op.set_run_at = (given & PATCH_RUN_AT) != 0;
     altering->op.run_at = patch.run_at;
-    return commit(rq, altering);
+    return commit_if_matched(rq, altering);
 }

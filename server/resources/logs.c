@@ -82,7 +82,7 @@ static bool settle_range(struct request *rq, struct log_state *log, int64_t tota
 {
     char text[80];
     int64_t from, to;
-    /* Our tags are weak, so that an If-Range never holds: then the whole is due. */
+    /* A log's tag is weak, so that an If-Range never holds: then the whole is due. */
     struct span header = request_header(rq, "If-Range").p ? (struct span){NULL, 0} : request_header(rq, "Range");
     enum range range = range_parse(header, total, &from, &to);
     rq->answer.status = range == RANGE_PART ? 206 : 200;
@@ -103,6 +103,15 @@ static bool settle_range(struct request *rq, struct log_state *log, int64_t tota
     return false;
 }
 
+/* Nobody reads all of a log for its tag. It only grows, but for the output that
+ * its end takes out of it as the result. */
+static void tag(struct request *rq, const struct invocation *row, int64_t total)
+{
+    char text[ETAG_BYTES / 2];
+    snprintf(text, sizeof text, "%" PRIx64 "-%x-%x", total, (unsigned)row->attempt, (unsigned)row->status);
+    freshness_tag(rq, text);
+}
+
 /* On a reader thread. */
 static void read_log(struct request *rq)
 {
@@ -117,6 +126,7 @@ static void read_log(struct request *rq)
         resource_unread(rq, err);
         return;
     }
+    tag(rq, &row, total);
     if (!settle_range(rq, log, total))
         return;
     rq->answer.content_type = text_type;

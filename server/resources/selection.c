@@ -46,21 +46,23 @@ static int find_gone(struct store *store, struct span name)
     return id;
 }
 
-static bool set_task(struct selection *selection, struct span value, struct reason *why)
-{
-    (void)why;
-    const struct task *task = registry_find(selection->registry, value);
-    selection->filter.task = task ? task->id : find_gone(selection->store, value);
-    return true;
-}
-
 static bool set_text(struct span *out, struct span value, struct reason *why)
 {
-    if (value.len == 0 || value.len > TEXT_MAX) {
-        reason_set(why, "must have 1 to %d bytes", TEXT_MAX);
+    if (value.len == 0 || utf8_length(value) > TEXT_MAX) {
+        reason_set(why, "must have 1 to %d characters", TEXT_MAX);
         return false;
     }
     *out = value;
+    return true;
+}
+
+static bool set_task(struct selection *selection, struct span value, struct reason *why)
+{
+    struct span name;
+    if (!set_text(&name, value, why))
+        return false;
+    const struct task *task = registry_find(selection->registry, value);
+    selection->filter.task = task ? task->id : find_gone(selection->store, value);
     return true;
 }
 
@@ -173,8 +175,10 @@ static void read_labels(const struct keys_json *in, const struct keys_place *at,
             json_unescape(key, in->arena);
             name = (struct span){in->arena->data + start, in->arena->len - start};
         }
-        if (keys_json_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) &&
-            !set_label(selection, name, text, &why)) {
+        if (name.len == 0 || utf8_length(name) > LABEL_NAME_MAX || memchr(name.p, '\0', name.len))
+            keys_fault(in, &place, "a label's name has 1 to %d characters, and no NUL", LABEL_NAME_MAX);
+        else if (keys_json_text(in, &place, item, 0, LABEL_VALUE_MAX, &text) &&
+                 !set_label(selection, name, text, &why)) {
             keys_fault(in, at, "%s", why.text);
             return;
         }

@@ -70,7 +70,7 @@ enum next service_version(struct request *rq)
 
 enum next service_openapi(struct request *rq)
 {
-    if (!parameters_are_none(rq) || freshness_unchanged(rq, 0))
+    if (!parameters_are_none(rq) || freshness_unchanged_ever(rq))
         return NEXT_ANSWER;
     rq->answer.status = 200;
     rq->answer.content_type = "application/yaml";

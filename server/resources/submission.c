@@ -58,24 +58,46 @@ static void sort_members(struct span body, struct span values[FIELD_COUNT], stru
     }
 }
 
+/* A string without its quotes; decoded into the scratch if it has escapes, and
+ * then good until that is used again. */
+static struct span plain_text(const struct submission_context *context, struct span string)
+{
+    struct span text = {string.p + 1, string.len - 2};
+    if (!memchr(text.p, '\\', text.len))
+        return text;
+    context->scratch->len = 0;
+    json_unescape(string, context->scratch);
+    return buf_span(context->scratch);
+}
+
 static void read_int(struct span value, const char *pointer, int64_t max, int *out, struct faults *faults)
 {
     int64_t n;
     if (!value.p)
         return;
-    if (json_type(value) != JSON_NUMBER || !json_int64(value, &n) || n < 0 || n > max)
+    if (json_type(value) != JSON_NUMBER || !json_whole(value, &n) || n < 0 || n > max)
         faults_add(faults, 0, pointer, "must be a whole number from 0 to %lld", (long long)max);
     else
         *out = (int)n;
 }
 
-static void read_duration(struct span value, const char *pointer, int64_t *out, struct faults *faults)
+/* A duration, of so many milliseconds at least; what stands there with escapes
+ * is decoded first. */
+static void read_duration(const struct submission_context *context, struct span value, const char *pointer,
+                          int64_t min_ms, int64_t *out, struct faults *faults)
 {
+    int64_t ms = 0;
     if (!value.p)
         return;
-    struct span text = {value.p + 1, value.len - 2};
-    if (json_type(value) != JSON_STRING || !duration_parse(text, out))
+    enum err err = json_type(value) == JSON_STRING ? duration_read(plain_text(context, value), &ms) : ERR_INVALID;
+    if (err == ERR_LIMIT)
+        faults_add(faults, 0, pointer, "is too long; it is 36500d at most");
+    else if (err != OK)
         faults_add(faults, 0, pointer, "must be a duration with its unit, such as \"30s\" or \"1h30m\"");
+    else if (ms < min_ms)
+        faults_add(faults, 0, pointer, "must not be zero; leave it out if none is meant");
+    else
+        *out = ms;
 }
 
 static void read_times(const struct submission_context *context, const struct span values[FIELD_COUNT],
@@ -84,16 +106,15 @@ static void read_times(const struct submission_context *context, const struct sp
     struct span run_at = values[FIELD_RUN_AT];
     int64_t delay = 0, expires_in = options->expires_in_ms;
     if (run_at.p) {
-        struct span text = {run_at.p + 1, run_at.len - 2};
-        if (json_type(run_at) != JSON_STRING || !time_parse(text, &out->run_at))
+        if (json_type(run_at) != JSON_STRING || !time_parse(plain_text(context, run_at), &out->run_at))
             faults_add(faults, 0, "/run_at", "must be a time such as \"2026-01-31T12:00:00Z\" (RFC 3339)");
     }
-    read_duration(values[FIELD_DELAY], "/delay", &delay, faults);
+    read_duration(context, values[FIELD_DELAY], "/delay", 0, &delay, faults);
     if (run_at.p && values[FIELD_DELAY].p)
         faults_add(faults, 0, "/delay", "run_at and delay exclude each other");
     if (delay)
         out->run_at = context->now_ms + delay;
-    read_duration(values[FIELD_EXPIRES_IN], "/expires_in", &expires_in, faults);
+    read_duration(context, values[FIELD_EXPIRES_IN], "/expires_in", 1, &expires_in, faults);
     if (expires_in)
         out->expires_at = context->now_ms + expires_in;
 }
@@ -118,17 +139,20 @@ static void read_key(const struct submission_context *context, struct span value
             faults_add(faults, 0, "/key", "is not the key of the Idempotency-Key header");
         out->key = text;
     }
-    if (out->key.p && (out->key.len == 0 || out->key.len > KEY_MAX || memchr(out->key.p, '\0', out->key.len)))
-        faults_add(faults, 0, "/key", "a key has 1 to %d bytes, and no NUL", KEY_MAX);
     if (out->key.p && !utf8_valid(out->key))
         faults_add(faults, 0, "/key", "a key must be UTF-8");
+    else if (out->key.p &&
+             (out->key.len == 0 || utf8_length(out->key) > KEY_MAX || memchr(out->key.p, '\0', out->key.len)))
+        faults_add(faults, 0, "/key", "a key has 1 to %d characters, and no NUL", KEY_MAX);
 }
 
-static size_t text_length(struct span string, struct buf *scratch)
+/* The characters of a string, or of a key; false if a NUL is among them. */
+static bool count_characters(struct span string, struct buf *scratch, size_t *count)
 {
     scratch->len = 0;
     json_unescape(string, scratch);
-    return scratch->len;
+    *count = utf8_length(buf_span(scratch));
+    return scratch->len == 0 || !memchr(scratch->data, '\0', scratch->len);
 }
 
 static void read_labels(const struct submission_context *context, struct span value, struct submission *out,
@@ -144,17 +168,17 @@ static void read_labels(const struct submission_context *context, struct span va
     }
     struct json_iter it = json_iter(value);
     while (json_member(&it, &key, &item)) {
-        size_t length = text_length(key, context->scratch);
+        size_t length;
         count++;
-        if (length == 0 || length > LABEL_NAME_MAX || memchr(context->scratch->data, '\0', length))
-            faults_add_member(faults, 0, "/labels", key, "a label's name has 1 to %d bytes", LABEL_NAME_MAX);
+        if (!count_characters(key, context->scratch, &length) || length == 0 || length > LABEL_NAME_MAX)
+            faults_add_member(faults, 0, "/labels", key, "a label's name has 1 to %d characters, and no NUL",
+                              LABEL_NAME_MAX);
         if (json_type(item) != JSON_STRING) {
             faults_add_member(faults, 0, "/labels", key, "a label's value must be a string");
             continue;
         }
-        length = text_length(item, context->scratch);
-        if (length > LABEL_VALUE_MAX || (length && memchr(context->scratch->data, '\0', length)))
-            faults_add_member(faults, 0, "/labels", key, "a label's value has at most %d bytes, and no NUL",
+        if (!count_characters(item, context->scratch, &length) || length > LABEL_VALUE_MAX)
+            faults_add_member(faults, 0, "/labels", key, "a label's value has at most %d characters, and no NUL",
                               LABEL_VALUE_MAX);
     }
     if (count > LABELS_MAX)
@@ -174,12 +198,7 @@ static const struct task *find_task(const struct submission_context *context, st
         faults_add(faults, 0, "/task", "must be a string, the name of a task");
         return NULL;
     }
-    struct span name = {value.p + 1, value.len - 2};
-    if (memchr(name.p, '\\', name.len)) {
-        context->scratch->len = 0;
-        json_unescape(value, context->scratch);
-        name = buf_span(context->scratch);
-    }
+    struct span name = plain_text(context, value);
     const struct registry *registry = context->config->registry;
     const struct task *task = registry_find(registry, name);
     if (!task) {
@@ -230,8 +249,8 @@ enum err submission_read(const struct submission_context *context, struct span b
     };
     read_int(values[FIELD_PRIORITY], "/priority", PRIORITY_MAX, &out->priority, faults);
     read_int(values[FIELD_MAX_RETRIES], "/max_retries", RETRIES_MAX, &out->max_retries, faults);
-    read_duration(values[FIELD_TIMEOUT], "/timeout", &out->timeout_ms, faults);
-    read_duration(values[FIELD_RETENTION], "/retention", &out->retention_ms, faults);
+    read_duration(context, values[FIELD_TIMEOUT], "/timeout", 1, &out->timeout_ms, faults);
+    read_duration(context, values[FIELD_RETENTION], "/retention", 1, &out->retention_ms, faults);
     read_times(context, values, options, out, faults);
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);

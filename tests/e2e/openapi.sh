@@ -1,7 +1,8 @@
 #!/bin/bash
 # openapi.yaml and the server say the same: every route of server/routes.c is
 # documented and the reverse, and what the server answers in the end-to-end
-# tests has the documented statuses, types and shapes.
+# tests has the documented statuses, types and shapes; and what the schemas
+# allow of requests it takes, what they forbid it refuses.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -44,3 +45,4 @@ rm -f "$record"
 ERRAND_RECORD=$record timeout 600 build/tests/e2e --filter '@(submit|read|alter|auth|streams)/*' >build/tests/record.log 2>&1 ||
     echo "(some of the recorded tests failed)"
 NODE_PATH=$modules/node_modules node tests/e2e/node/validate.cjs openapi.yaml "$record"
+NODE_PATH=$modules/node_modules node tests/e2e/node/agree.cjs openapi.yaml "${ERRAND_BIN:-build/errand}"

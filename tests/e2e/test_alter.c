@@ -224,3 +224,54 @@ Test(alter, all_that_match_are_cancelled_and_retried)
     EXPECT(post(s, "/resume", NULL), 200);
     WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.succeeded") == N);
 }
+
+#define IF_MATCH(tag) format("Content-Type: application/json\r\nIf-Match: %s\r\n", tag)
+
+Test(alter, if_match_changes_only_what_was_seen)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'delay': '1h'}"), *path = format("/invocations/%s", id);
+    char *full = header(get(s, "%s", path), "ETag"), *basic = header(get(s, "%s?view=basic", path), "ETag");
+    cr_assert_str_neq(full, basic);
+    EXPECT_NUMBER(EXPECT(ask(s, "PATCH", path, IF_MATCH(full), "{\"priority\": 3}"), 200), "priority", 3);
+    EXPECT_PROBLEM(ask(s, "PATCH", path, IF_MATCH(full), "{\"priority\": 4}"), 412, "precondition-failed");
+    EXPECT_PROBLEM(ask(s, "PATCH", path, IF_MATCH(basic), "{\"priority\": 4}"), 412, "precondition-failed");
+    EXPECT_NUMBER(get(s, "%s", path), "priority", 3);
+    char *now = header(get(s, "%s?view=basic", path), "ETag");
+    EXPECT_NUMBER(EXPECT(ask(s, "PATCH", path, IF_MATCH(format("\"a\", W/%s", now)), "{\"priority\": 5}"), 200),
+                  "priority", 5);
+    EXPECT_NUMBER(EXPECT(ask(s, "PATCH", path, IF_MATCH("*"), "{\"priority\": 6}"), 200), "priority", 6);
+    EXPECT_PROBLEM(ask(s, "PATCH", "/invocations/0000000000000", IF_MATCH("*"), "{\"priority\": 6}"), 404,
+                   "not-found");
+    EXPECT_PROBLEM(ask(s, "PATCH", "/invocations/0000000000000", IF_MATCH("\"a\""), "{\"priority\": 6}"), 404,
+                   "not-found");
+
+    EXPECT(post(s, format("%s/cancel", path), NULL), 200);
+    char *cancelled = header(get(s, "%s", path), "ETag");
+    EXPECT(post(s, format("%s/retry", path), NULL), 200);
+    final(s, id);
+    EXPECT_PROBLEM(ask(s, "DELETE", path, format("If-Match: %s\r\n", cancelled), NULL), 412,
+                   "precondition-failed");
+    char *last = header(get(s, "%s", path), "ETag");
+    EXPECT(ask(s, "DELETE", path, format("If-Match: %s\r\n", last), NULL), 204);
+}
+
+/* Between the comparison and the write there is a commit's time. */
+Test(alter, if_match_holds_in_the_write_as_well)
+{
+    struct server *s = prepare(TASKS);
+    prepare_to_hold_commits(s);
+    start(s);
+    char *id = submit(s, "{'task': 'echo', 'delay': '1h'}"), *path = format("/invocations/%s", id);
+    char *tag = header(get(s, "%s", path), "ETag");
+    hold_commits(s);
+    struct client *first = client_open(s), *second = client_open(s);
+    client_ask(first, "PATCH", path, IF_MATCH(tag), "{\"priority\": 3}", 15);
+    await_held_commit(s);
+    client_ask(second, "PATCH", path, IF_MATCH(tag), "{\"priority\": 4}", 15);
+    REQUIRE(!client_hears(second, 100), "it was answered before its commit");
+    release_commits(s);
+    EXPECT(client_receive(first, false), 200);
+    EXPECT_PROBLEM(client_receive(second, false), 412, "precondition-failed");
+    EXPECT_NUMBER(get(s, "%s", path), "priority", 3);
+}

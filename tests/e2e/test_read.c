@@ -179,23 +179,77 @@ Test(read, what_has_not_changed_is_304)
     struct server *s = serve(TASKS);
     char *id = submit(s, "{'task': 'echo'}");
     final(s, id);
-    char *paths[] = {"/invocations", "/tasks", "/tasks/echo", format("/invocations/%s", id),
-                     format("/invocations/%s/attempts", id)};
+    char *paths[] = {"/invocations",
+                     "/tasks",
+                     "/tasks/echo",
+                     "/stats",
+                     "/openapi.yaml",
+                     format("/invocations/%s", id),
+                     format("/invocations/%s/result", id),
+                     format("/invocations/%s/attempts", id),
+                     format("/invocations/%s/log", id)};
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
-        char *tag = header(EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200), "ETag");
-        REQUIRE(tag && strncmp(tag, "W/\"", 3) == 0, "%s has the ETag %s", paths[i], tag);
-        char *condition = format("If-None-Match: %s\r\n", tag);
-        struct reply *r = EXPECT(ask(s, "GET", paths[i], condition, NULL), 304);
+        struct reply *r;
+        char *tag, *condition;
+        WAIT_UNTIL((tag = header(EXPECT(ask(s, "GET", paths[i], NULL, NULL), 200), "ETag")) &&
+                   (condition = format("If-None-Match: \"a\", %s\r\n", tag)) &&
+                   (r = ask(s, "GET", paths[i], condition, NULL))->status == 304);
         cr_assert_eq(r->length, 0);
         cr_assert_str_eq(header(r, "ETag"), tag);
-        EXPECT(ask(s, "GET", paths[i], "If-None-Match: W/\"other\"\r\n", NULL), 200);
-        final(s, submit(s, "{'task': 'echo'}"));
-        EXPECT(ask(s, "GET", paths[i], condition, NULL), 200);
+        EXPECT(ask(s, "HEAD", paths[i], condition, NULL), 304);
+        EXPECT(ask(s, "GET", paths[i], "If-None-Match: \"other\"\r\n", NULL), 200);
+        EXPECT(ask(s, "GET", paths[i], "If-None-Match: *\r\n", NULL), 304);
     }
-    /* a tag of an earlier life of the server is worth nothing */
-    char *tag = header(EXPECT(get(s, "/invocations"), 200), "ETag");
+}
+
+/* On a busy server nothing was ever 304: each commit changed each tag. */
+Test(read, a_tag_is_of_what_is_shown)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo'}");
+    char *waiting = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    final(s, id);
+    char *lasting[] = {"/tasks/fail",
+                       "/openapi.yaml",
+                       "/invocations?status=scheduled",
+                       format("/invocations/%s", id),
+                       format("/invocations/%s/result", id),
+                       format("/invocations/%s/attempts", id)};
+    enum { LASTING = sizeof(lasting) / sizeof(lasting[0]) };
+    char *tags[LASTING];
+    for (int i = 0; i < LASTING; i++)
+        tags[i] = header(EXPECT(ask(s, "GET", lasting[i], NULL, NULL), 200), "ETag");
+    char *page = header(EXPECT(get(s, "/invocations"), 200), "ETag");
+    char *task = header(EXPECT(get(s, "/tasks/echo"), 200), "ETag");
+    final(s, submit(s, "{'task': 'echo'}"));
+    for (int i = 0; i < LASTING; i++) {
+        struct reply *r = ask(s, "GET", lasting[i], format("If-None-Match: %s\r\n", tags[i]), NULL);
+        REQUIRE(r->status == 304, "%s: %d", lasting[i], r->status);
+    }
+    EXPECT(ask(s, "GET", "/invocations", format("If-None-Match: %s\r\n", page), NULL), 200);
+    EXPECT(ask(s, "GET", "/tasks/echo", format("If-None-Match: %s\r\n", task), NULL), 200);
+
+    char *before = header(EXPECT(get(s, "/invocations/%s", waiting), 200), "ETag");
+    EXPECT(patch(s, format("/invocations/%s", waiting), "{'priority': 3}"), 200);
+    EXPECT(ask(s, "GET", format("/invocations/%s", waiting), format("If-None-Match: %s\r\n", before), NULL), 200);
     restart(s);
-    EXPECT(ask(s, "GET", "/invocations", format("If-None-Match: %s\r\n", tag), NULL), 200);
+    EXPECT(ask(s, "GET", format("/invocations/%s", id), format("If-None-Match: %s\r\n", tags[3]), NULL), 304);
+}
+
+/* `*` is 304 for what is there, and said so of everything. */
+Test(read, a_star_matches_only_what_exists)
+{
+    static const char *const paths[] = {"/invocations/0000000000000", "/invocations/0000000000000/log",
+                                        "/invocations/0000000000000/result", "/invocations/0000000000000/attempts",
+                                        "/tasks/nosuch"};
+    struct server *s = serve(TASKS);
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+        struct reply *r = EXPECT_PROBLEM(ask(s, "GET", paths[i], "If-None-Match: *\r\n", NULL), 404, "not-found");
+        REQUIRE(!header(r, "ETag"), "%s", r->head);
+    }
+    char *id = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    EXPECT_PROBLEM(ask(s, "GET", format("/invocations/%s/result", id), "If-None-Match: *\r\n", NULL), 409,
+                   "conflict");
 }
 
 Test(read, an_unknown_invocation_is_404)

@@ -52,7 +52,7 @@ static void expect_submission(const struct submission *s)
     assert(s->task > 0 || registry_count(config()->registry) > 0);
     assert(s->priority >= 0 && s->priority <= 127 && s->max_retries >= 0);
     assert(s->timeout_ms >= 0 && s->retention_ms >= 0 && s->expires_at >= 0);
-    assert(!s->key.p || (s->key.len > 0 && s->key.len <= KEY_MAX && utf8_valid(s->key)));
+    assert(!s->key.p || (s->key.len > 0 && utf8_valid(s->key) && utf8_length(s->key) <= KEY_MAX));
     submission_row(s, &row);
     row.status = STATUS_QUEUED;
     row.id = INT64_C(1) << 40;

@@ -156,7 +156,13 @@ Test(duration, is_read_with_its_units)
         {"1w2d3h4m5s6ms", 788645006},
         {"1m500ms", 60500},
         {"1.5h1.5m", 5490000},
-        {"0.0001s", 0},
+        {"0.0001s", 1},
+        {"0.00000000000001w", 1},
+        {"0.0s", 0},
+        {"1.5ms", 1},
+        {"0.4ms", -1},
+        {"0.0ms", -1},
+        {"1s0.4ms", -1},
         {"0.999999999999999999999s", 999},
         {"000001s", 1000},
         {"36500d", DURATION_MAX_MS},
@@ -193,6 +199,16 @@ Test(duration, is_read_with_its_units)
         cr_expect_eq(duration_parse(span_of(rows[i].text), &ms), rows[i].ms >= 0, "%s", rows[i].text);
         cr_expect_eq(ms, rows[i].ms, "%s", rows[i].text);
     }
+}
+
+Test(duration, that_is_too_long_is_one_all_the_same)
+{
+    static const char *const rows[] = {"36500d1ms", "36501d", "5215w", "99999999999999999999s", "3153600000001ms"};
+    int64_t ms;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        cr_expect_eq(duration_read(span_of(rows[i]), &ms), ERR_LIMIT, "%s", rows[i]);
+    cr_expect_eq(duration_read(SPAN("99999999999999999999"), &ms), ERR_INVALID);
+    cr_expect_eq(duration_read(SPAN("1s99999999999999999999d"), &ms), ERR_INVALID);
 }
 
 Test(duration, is_written_so_that_it_reads_back)

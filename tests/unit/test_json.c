@@ -477,3 +477,29 @@ Test(json, a_line_has_no_line_breaks)
     cr_expect_str_eq(buf_cstr(&b), "data:\n{  \t\"a\\n\": 1 }");
     buf_release(&b);
 }
+
+Test(json, a_whole_number_is_one_however_it_is_written)
+{
+    static const struct {
+        const char *text;
+        int64_t number; /* -1: none */
+    } rows[] = {
+        {"5", 5},
+        {"5.0", 5},
+        {"5e0", 5},
+        {"0.5e1", 5},
+        {"50e-1", 5},
+        {"-0.0", 0},
+        {"1e2", 100},
+        {"5.5", -1},
+        {"1e400", -1},
+        {"1e300", -1},
+        {"99999999999999999999", -1},
+        {"9223372036854775807", INT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int64_t number = -1;
+        cr_expect_eq(json_whole(span_of(rows[i].text), &number), rows[i].number >= 0, "%s", rows[i].text);
+        cr_expect_eq(number, rows[i].number, "%s", rows[i].text);
+    }
+}

@@ -73,10 +73,10 @@ Test(keys, everything_that_is_wrong_is_named_at_once)
         {"{\"nubmer\":1}", "/nubmer: unknown field; did you mean `number`?|"},
         {"{\"a/b~\\u0063\":1}", "/a~1b~0c: unknown field|"},
         {"{\"text\":1}", "/text: must be a string, not number|"},
-        {"{\"text\":\"\"}", "/text: must have 1 to 5 bytes, none of them NUL|"},
-        {"{\"text\":\"a\\u0000\"}", "/text: must have 1 to 5 bytes, none of them NUL|"},
-        {"{\"text\":\"abcdef\"}", "/text: must have 1 to 5 bytes, none of them NUL|"},
-        {"{\"number\":1.0}", "/number: must be a whole number from -1 to 127|"},
+        {"{\"text\":\"\"}", "/text: must have 1 to 5 characters, none of them NUL|"},
+        {"{\"text\":\"a\\u0000\"}", "/text: must have 1 to 5 characters, none of them NUL|"},
+        {"{\"text\":\"abcdef\"}", "/text: must have 1 to 5 characters, none of them NUL|"},
+        {"{\"number\":1.5}", "/number: must be a whole number from -1 to 127|"},
         {"{\"number\":128}", "/number: must be a whole number from -1 to 127|"},
         {"{\"number\":99999999999999999999}", "/number: must be a whole number from -1 to 127|"},
         {"{\"number\":null}", "/number: must be a whole number from -1 to 127|"},
@@ -86,8 +86,8 @@ Test(keys, everything_that_is_wrong_is_named_at_once)
         {"{\"lasting\":30}", "/lasting: must be a duration with its unit, such as \"30s\" or \"1h30m\"|"},
         {"{\"lasting\":\"30\"}",
          "/lasting: is not a duration; write one with its unit, such as \"30s\" or \"1h30m\"|"},
-        {"{\"lasting\":\"0s\"}",
-         "/lasting: is not a duration; write one with its unit, such as \"30s\" or \"1h30m\"|"},
+        {"{\"lasting\":\"0s\"}", "/lasting: is too short; it is 1ms at least|"},
+        {"{\"lasting\":\"36501d\"}", "/lasting: is too long; it is 36500d at most|"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct target t = {0};

@@ -102,6 +102,43 @@ Test(submission, null_stands_for_absent_but_as_arguments_for_itself)
     cr_expect_null(s.key.p);
 }
 
+/* Zero stood for none, and all of them are what JSON Schema takes. */
+Test(submission, durations_and_whole_numbers_are_as_the_schema_says)
+{
+    struct submission s =
+        good("{'task': 'any', 'timeout': '0.0001s', 'priority': 2.0, 'max_retries': 1e1, 'delay': '0s'}");
+    cr_expect_eq(s.timeout_ms, 1);
+    cr_expect_eq(s.priority, 2);
+    cr_expect_eq(s.max_retries, 10);
+    cr_expect_eq(s.run_at, 0);
+    s = good("{'task': 'any', 'timeout': null, 'expires_in': '1w', 'retention': '\\u0031h'}");
+    cr_expect_eq(s.timeout_ms, 5000);
+    cr_expect_eq(s.expires_at, now_ms + INT64_C(604800000));
+    cr_expect_eq(s.retention_ms, 3600000);
+}
+
+Test(submission, what_is_too_long_is_said_to_be)
+{
+    struct faults faults = {0};
+    struct submission s;
+    cr_assert_eq(
+        submission_read(&context, quoted("{'task': 'any', 'timeout': '9999999w'}"), &s, &scratch_key, &faults),
+        ERR_INVALID);
+    cr_expect_str_eq(faults.items[0].detail, "is too long; it is 36500d at most");
+    faults_release(&faults);
+}
+
+Test(submission, texts_are_counted_in_characters)
+{
+    struct buf body = {0};
+    buf_addl(&body, "{'task': 'any', 'key': '");
+    for (int i = 0; i < KEY_MAX; i++)
+        buf_addl(&body, "\xC3\x9F");
+    buf_addl(&body, "'}");
+    cr_expect_eq(good(buf_cstr(&body)).key.len, 2 * KEY_MAX);
+    buf_release(&body);
+}
+
 Test(submission, escapes_in_names_and_keys_are_resolved)
 {
     struct submission s = good("{'t\\u0061sk': '\\u0061ny', 'key': 'a\\u0062'}");
@@ -148,6 +185,12 @@ Test(submission, each_fault_is_named_by_its_pointer)
         {"{'task': 'any', 'delay': ''}", "/delay"},
         {"{'task': 'any', 'delay': '9999999999999999999h'}", "/delay"},
         {"{'task': 'any', 'delay': '1s', 'run_at': '2030-01-01T00:00:00Z'}", "/delay"},
+        {"{'task': 'any', 'timeout': '0s'}", "/timeout"},
+        {"{'task': 'any', 'timeout': '0.4ms'}", "/timeout"},
+        {"{'task': 'any', 'expires_in': '0s'}", "/expires_in"},
+        {"{'task': 'any', 'retention': '0d'}", "/retention"},
+        {"{'task': 'any', 'timeout': '1m1h'}", "/timeout"},
+        {"{'task': 'any', 'timeout': '5s5s'}", "/timeout"},
         {"{'task': 'any', 'run_at': 'tomorrow'}", "/run_at"},
         {"{'task': 'any', 'run_at': 5}", "/run_at"},
         {"{'task': 'any', 'key': ''}", "/key"},
