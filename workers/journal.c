@@ -401,7 +401,7 @@ static void mark(int sig)
     if (!running.record || getpid() != process)
         return;
     struct journal_file_record *written = running.record->written;
-    if (written->marked == running.lease)
+    if (written->lease != running.lease || written->marked == running.lease)
         return;
     written->signal = sig;
     in_this_order();

@@ -73,9 +73,9 @@ void journal_close(struct journal *journal);
 void journal_abandon(struct journal *journal);
 
 /* The turn starts, and is the one to blame for what the calling thread does
- * until it ends or the thread enters another. Never fails: with the disk full
- * (or the file, at 64 MiB: a million turns) the record is in plain memory, which is logged
- * once, and only the turn's name is not known after a crash. */
+ * until it ends or the thread enters another. Never fails: with the disk full,
+ * or the file (at 64 MiB: a million turns), the record is in plain memory, which
+ * is logged once, and only the turn's name is not known after a crash. */
 struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone);
 
 /* Its claim was refused: what becomes of it is not its invocation's doing. The
@@ -92,8 +92,9 @@ void journal_child(struct journal_record *record, pid_t group);
 void journal_log(struct journal_record *record, struct span bytes);
 void journal_log_sent(struct journal_record *record); /* all of it */
 
-/* The turn has ended and the record is another's. On any thread: the one that
- * entered it is not blamed for it any more, nor for who has the record next. */
+/* The turn has ended: nothing of it is logged or sent after this, and the record
+ * is another's. On any thread: the one that entered it is not blamed for it any
+ * more, nor for who has the record next. */
 void journal_leave(struct journal_record *record);
 
 /* Installs the handlers that mark (alternate stack per thread: each thread that

@@ -63,7 +63,7 @@ struct attempt {
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;
-    struct journal_record *record; /* in the turn journal; NULL in `errand run` */
+    struct journal_record *record; /* in the turn journal, until nothing is left to flush; NULL in `errand run` */
     int wake_fd;                   /* an eventfd, for a kind that minds the body on the caller's thread */
 
     /* the attempt's own; attempt_init() and attempt_start() set them */
