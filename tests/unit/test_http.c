@@ -168,7 +168,8 @@ static void begin(void)
     store_listen(store, &deaf);
     cr_assert_eq(store_start(store, &why), OK, "%s", why.text);
     context.topics = topics_new();
-    struct http_options with = {.routes = table, .context = &context, .config = config, .store = store};
+    struct http_options with = {
+        .routes = table, .context = &context, .config = config, .store = store, .connections = 100};
     cr_assert_eq(http_open(&with, &http, &port, &why), OK, "%s", why.text);
     cr_assert_eq(pthread_create(&loop, NULL, run, NULL), 0);
 }
