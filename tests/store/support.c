@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,17 @@ int64_t askf(struct fixture *f, const char *format, ...)
     vsnprintf(sql, sizeof sql, format, args);
     va_end(args);
     return ask(f, sql);
+}
+
+void exec_sql(struct fixture *f, const char *sql)
+{
+    sqlite3 *handle;
+    char *why = NULL;
+    cr_assert_eq(sqlite3_open(f->url, &handle), SQLITE_OK);
+    sqlite3_busy_timeout(handle, 10000);
+    int code = sqlite3_exec(handle, sql, NULL, NULL, &why);
+    cr_assert_eq(code, SQLITE_OK, "%s: %s", sql, why);
+    sqlite3_close(handle);
 }
 
 struct submission plain(const struct fixture *f)

@@ -61,6 +61,9 @@ void fixture_again(struct fixture *f); /* shut, open, start */
 int64_t ask(struct fixture *f, const char *sql);
 int64_t askf(struct fixture *f, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Runs SQL as somebody else would, on a connection of its own that may write. */
+void exec_sql(struct fixture *f, const char *sql);
+
 /* A submission of f->task with a day's retention. */
 struct submission plain(const struct fixture *f);
 void submit_all(struct fixture *f, struct submission *items, int count);

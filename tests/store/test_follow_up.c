@@ -4,7 +4,6 @@
 #include "store/follow_up.h"
 #include "tests/store/support.h"
 
-#include <sqlite3.h>
 #include <stdlib.h>
 
 /* A finished invocation with `pieces` of output, `bytes` each. */
@@ -99,21 +98,10 @@ STORE_TEST(many_attempts_go_in_steps_too)
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM attempts"), 0);
 }
 
-static void exec(struct fixture *f, const char *sql)
-{
-    sqlite3 *handle;
-    char *why = NULL;
-    cr_assert_eq(sqlite3_open(f->url, &handle), SQLITE_OK);
-    sqlite3_busy_timeout(handle, 10000);
-    int code = sqlite3_exec(handle, sql, NULL, NULL, &why);
-    cr_assert_eq(code, SQLITE_OK, "%s: %s", sql, why);
-    sqlite3_close(handle);
-}
-
 /* A follow-up of a kind that this program does not know is thrown away. */
 STORE_TEST(an_unknown_follow_up_is_not_thrown_away)
 {
-    exec(f, "INSERT INTO follow_ups (kind, id) VALUES (99, 1)");
+    exec_sql(f, "INSERT INTO follow_ups (kind, id) VALUES (99, 1)");
     upkeep(f, UPKEEP_FOLLOW_UP);
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM follow_ups"), 1);
 }

@@ -3,8 +3,6 @@
 #include "base/clock.h"
 #include "tests/store/support.h"
 
-#include <sqlite3.h>
-
 /* A claim that was refused, whose body went on, ended under the number of the
  * next one: its result was written over that one's. */
 STORE_TEST(a_stale_run_does_not_end_the_next_one)
@@ -235,17 +233,6 @@ STORE_TEST(a_retried_turn_leaves_nothing_to_follow)
 
 /* --- faults --------------------------------------------------------------------------------- */
 
-static void exec(struct fixture *f, const char *sql)
-{
-    sqlite3 *handle;
-    char *why = NULL;
-    cr_assert_eq(sqlite3_open(f->url, &handle), SQLITE_OK);
-    sqlite3_busy_timeout(handle, 10000);
-    int code = sqlite3_exec(handle, sql, NULL, NULL, &why);
-    cr_assert_eq(code, SQLITE_OK, "%s: %s", sql, why);
-    sqlite3_close(handle);
-}
-
 /* A violated constraint in a finish read as "the lease was lost". */
 STORE_TEST(a_fault_in_an_end_is_no_lost_lease)
 {
@@ -254,11 +241,11 @@ STORE_TEST(a_fault_in_an_end_is_no_lost_lease)
     int64_t id = submit(f);
     struct waited w;
     started(&w, f, id, 1);
-    exec(f, "CREATE TRIGGER fault BEFORE INSERT ON errors BEGIN SELECT RAISE(ABORT, 'a fault'); END");
+    exec_sql(f, "CREATE TRIGGER fault BEFORE INSERT ON errors BEGIN SELECT RAISE(ABORT, 'a fault'); END");
     cr_assert_eq(end(&w, f, FINISH_FINAL, STATUS_FAILED), ERR_DB);
     cr_assert_eq(status_of(f, id), STATUS_RUNNING, "nothing of it was written");
     check_counters(f);
-    exec(f, "DROP TRIGGER fault");
+    exec_sql(f, "DROP TRIGGER fault");
     IS_OK(again(&w, f, false));
     cr_assert_eq(status_of(f, id), STATUS_FAILED);
     check_counters(f);
@@ -270,14 +257,14 @@ STORE_TEST(a_fault_in_one_write_of_two_does_not_lose_the_other)
         return;
     int64_t id = submit(f);
     struct waited w;
-    exec(f, "CREATE TRIGGER fault BEFORE UPDATE ON invocations WHEN new.status = 5 "
-            "BEGIN SELECT RAISE(ABORT, 'a fault'); END");
+    exec_sql(f, "CREATE TRIGGER fault BEFORE UPDATE ON invocations WHEN new.status = 5 "
+                "BEGIN SELECT RAISE(ABORT, 'a fault'); END");
     waited_init(&w, f, id, 1);
     together(f, &w.claim.turn.op, &w.finish.turn.op);
     IS_OK(wait_claimed(&w));
     cr_assert_eq(wait_finished(&w), ERR_DB);
     cr_assert_eq(status_of(f, id), STATUS_RUNNING);
-    exec(f, "DROP TRIGGER fault");
+    exec_sql(f, "DROP TRIGGER fault");
     IS_OK(again(&w, f, false));
     cr_assert_eq(status_of(f, id), STATUS_SUCCEEDED);
     check_counters(f);
