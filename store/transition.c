@@ -1,141 +1,8 @@
 #include "store/transition.h"
 
+#include "store/followers.h"
+
 #include "store/internal.h"
-
-/* One change of one row, for what leads to it and what follows it. */
-struct transition {
-    int64_t id;
-    int task;
-    enum status from, to;
-    struct change note; /* what the listeners hear of it, beyond that */
-
-    /* Of the attempt that ends with it while the invocation goes on. */
-    int attempt;             /* 0: the row's */
-    enum status ended_as;    /* 0: the row's status */
-    int64_t started_at;      /* of one that the row knows nothing of */
-    int64_t ended_at;        /* 0: the row's finished_at */
-    struct span ended_error; /* absent: the row's, if ended_as is 0 */
-
-    struct span error_type;      /* to failed */
-    struct follow_up_room *room; /* to nothing */
-};
-
-/* --- the followers -------------------------------------------------------------- */
-
-static enum err record_attempt(struct tx *tx, struct transition *t)
-{
-    return DB_EXECUTE(tx->db,
-                      "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
-                      "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
-                      "CASE WHEN status <> " SQL_QUEUED " THEN started_at ELSE $7 END, "
-                      "COALESCE($5, finished_at), worker, CASE WHEN $4 IS NULL THEN error ELSE $6 END "
-                      "FROM invocations WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 "
-                      "ON CONFLICT (id, attempt) DO NOTHING",
-                      v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
-                      v_text(t->ended_error), v_time(t->started_at));
-}
-
-/* A turn that was lost with its server may never have been written as started. */
-static enum err record_unwritten(struct tx *tx, struct transition *t)
-{
-    return t->attempt ? record_attempt(tx, t) : OK;
-}
-
-static enum err record_error(struct tx *tx, struct transition *t)
-{
-    if (!t->error_type.p)
-        return OK;
-    return DB_EXECUTE(tx->db, "INSERT INTO errors (type, id) VALUES ($1, $2) ON CONFLICT (type, id) DO NOTHING",
-                      v_text(t->error_type), v_int(t->id));
-}
-
-static enum err forget_error(struct tx *tx, struct transition *t)
-{
-    return DB_EXECUTE(tx->db, "DELETE FROM errors WHERE id = $1", v_int(t->id));
-}
-
-static enum err forget_details(struct tx *tx, struct transition *t)
-{
-    return DB_EXECUTE(tx->db, "DELETE FROM details WHERE id = $1", v_int(t->id));
-}
-
-static enum err remove_satellites(struct tx *tx, struct transition *t)
-{
-    static const char *const texts[] = {
-        "DELETE FROM payloads WHERE id = $1",
-        "DELETE FROM labels WHERE id = $1",
-        "DELETE FROM errors WHERE id = $1",
-        "DELETE FROM details WHERE id = $1",
-    };
-    enum err err = OK;
-    tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
-    for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
-        err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
-    if (err == OK)
-        err = follow_up_remove(tx, t->id, t->room, &t->note.follow_up);
-    if (err == OK && t->note.follow_up)
-        err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
-    return err;
-}
-
-/* The counters are the sum of these: written once a batch (tx.c). */
-static enum err note_change(struct tx *tx, struct transition *t)
-{
-    struct change *change = tx_change(tx, t->id, t->task, t->from, t->to);
-    if (t->note.prune_at) /* this one counts, too */
-        t->note.prune_at = tx_prune_at(tx, t->note.prune_at);
-    t->note.id = change->id;
-    t->note.task = change->task;
-    t->note.from = change->from;
-    t->note.to = change->to;
-    *change = t->note;
-    return OK;
-}
-
-enum {
-    NONE = 1 << 0, /* the row is new, or gone */
-    WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED,
-    MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
-};
-
-/* What follows a change that leaves one of `from` for one of `to`: `before`
- * sees the row as it was. */
-static const struct follower {
-    unsigned from, to;
-    enum err (*before)(struct tx *tx, struct transition *t);
-    enum err (*after)(struct tx *tx, struct transition *t);
-} followers[] = {
-    {MAY_RUN_AGAIN, WAITS_TO_START, record_attempt, forget_details},
-    {1 << STATUS_QUEUED, 1 << STATUS_QUEUED, record_unwritten, NULL},
-    {STATUS_ANY, 1 << STATUS_FAILED, NULL, record_error},
-    {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
-    {STATUS_FINALS, NONE, NULL, remove_satellites},
-    {STATUS_ANY, STATUS_ANY, NULL, note_change},
-};
-enum { FOLLOWERS = sizeof followers / sizeof *followers };
-
-static bool concerns(const struct follower *follower, const struct transition *t)
-{
-    return follower->from & STATUS_BIT(t->from) && follower->to & STATUS_BIT(t->to);
-}
-
-static enum err lead(struct tx *tx, struct transition *t)
-{
-    enum err err = OK;
-    for (int i = 0; i < FOLLOWERS && err == OK; i++)
-        if (followers[i].before && concerns(&followers[i], t))
-            err = followers[i].before(tx, t);
-    return err;
-}
-
-static enum err follow(struct tx *tx, struct transition *t)
-{
-    enum err err = OK;
-    for (int i = 0; i < FOLLOWERS && err == OK; i++)
-        if (followers[i].after && concerns(&followers[i], t))
-            err = followers[i].after(tx, t);
-    return err;
-}
 
 /* --- insert --------------------------------------------------------------------- */
 
@@ -194,7 +61,7 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
                     : s->args.p ? s->args
                                 : SPAN(""),
         };
-    return follow(tx, &t);
+    return followers_after(tx, &t);
 }
 
 enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
@@ -326,7 +193,7 @@ enum err transition_start(struct tx *tx, const struct op_claim *claim)
     if (db_changes(tx->db) == 0)
         return start_refused(tx, claim);
     struct transition t = {.id = turn->id, .task = turn->task, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
-    return follow(tx, &t);
+    return followers_after(tx, &t);
 }
 
 /* --- end ----------------------------------------------------------------------------- */
@@ -355,7 +222,7 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
     t.note.prune_at = finish->finished_at + finish->retention_ms;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
-    return follow(tx, &t);
+    return followers_after(tx, &t);
 }
 
 bool transition_end_is_simple(const struct op_finish *finish)
@@ -423,7 +290,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
 #define GOES_BACK "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
 #define GOES_BACK_FROM "WHERE id = $1 AND status = " SQL_RUNNING " AND lease = $2 AND follow = $7 RETURNING "
-    enum err err = unstarted ? OK : lead(tx, &t);
+    enum err err = unstarted ? OK : followers_before(tx, &t);
     if (err == OK)
         err = changed_ready(tx,
                             DB_QUERY(tx->db,
@@ -435,7 +302,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
                             &t.note.ready);
     t.note.expires_at = t.note.ready.expires_at;
     t.note.due_at = t.to == STATUS_SCHEDULED ? finish->run_at : 0;
-    return err == OK ? follow(tx, &t) : err;
+    return err == OK ? followers_after(tx, &t) : err;
 }
 
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
@@ -490,7 +357,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     t.note.due_at = move->to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
-    return follow(tx, &t);
+    return followers_after(tx, &t);
 }
 
 /* Not started, so no turn ends with it. */
@@ -528,7 +395,7 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
-    return follow(tx, &t);
+    return followers_after(tx, &t);
 }
 
 static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *move)
@@ -562,11 +429,11 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
         t.ended_at = tx->now;
         t.ended_error = move->lost.error;
     }
-    enum err err = lead(tx, &t);
+    enum err err = followers_before(tx, &t);
     if (err == OK)
         err = changed_ready(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
                             &t.note.ready);
-    return err == OK ? follow(tx, &t) : err;
+    return err == OK ? followers_after(tx, &t) : err;
 }
 
 /* --- remove ----------------------------------------------------------------------------- */
@@ -578,5 +445,5 @@ enum err transition_remove(struct tx *tx, int64_t id, int task, enum status from
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     struct transition t = {.id = id, .task = task, .from = from, .room = room};
-    return err == OK ? follow(tx, &t) : err;
+    return err == OK ? followers_after(tx, &t) : err;
 }

@@ -3,7 +3,7 @@
  * Its few statements (insert, start, end, move, remove) alone write `status`.
  * Each says in its WHERE what it believes of the row, the lease included, and
  * changes nothing if it is not so. What follows a change and is bounded
- * follows in the same transaction, by the table of followers in transition.c;
+ * follows in the same transaction, by the table in followers.c;
  * what is not bounded is noted there and done in steps (follow_up.h).
  *
  * A row has a mask of what its end has to look at. The quick end says

@@ -1,0 +1,116 @@
+#include "store/followers.h"
+
+static enum err record_attempt(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db,
+                      "INSERT INTO attempts (id, attempt, status, started_at, finished_at, worker, error) "
+                      "SELECT id, COALESCE($3, attempt), COALESCE($4, status), "
+                      "CASE WHEN status <> " SQL_QUEUED " THEN started_at ELSE $7 END, "
+                      "COALESCE($5, finished_at), worker, CASE WHEN $4 IS NULL THEN error ELSE $6 END "
+                      "FROM invocations WHERE id = $1 AND status = $2 AND COALESCE($3, attempt) > 0 "
+                      "ON CONFLICT (id, attempt) DO NOTHING",
+                      v_int(t->id), v_int(t->from), v_time(t->attempt), v_time(t->ended_as), v_time(t->ended_at),
+                      v_text(t->ended_error), v_time(t->started_at));
+}
+
+/* A turn that was lost with its server may never have been written as started. */
+static enum err record_unwritten(struct tx *tx, struct transition *t)
+{
+    return t->attempt ? record_attempt(tx, t) : OK;
+}
+
+static enum err record_error(struct tx *tx, struct transition *t)
+{
+    if (!t->error_type.p)
+        return OK;
+    return DB_EXECUTE(tx->db, "INSERT INTO errors (type, id) VALUES ($1, $2) ON CONFLICT (type, id) DO NOTHING",
+                      v_text(t->error_type), v_int(t->id));
+}
+
+static enum err forget_error(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM errors WHERE id = $1", v_int(t->id));
+}
+
+static enum err forget_details(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM details WHERE id = $1", v_int(t->id));
+}
+
+static enum err remove_satellites(struct tx *tx, struct transition *t)
+{
+    static const char *const texts[] = {
+        "DELETE FROM payloads WHERE id = $1",
+        "DELETE FROM labels WHERE id = $1",
+        "DELETE FROM errors WHERE id = $1",
+        "DELETE FROM details WHERE id = $1",
+    };
+    enum err err = OK;
+    tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
+        err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
+    if (err == OK)
+        err = follow_up_remove(tx, t->id, t->room, &t->note.follow_up);
+    if (err == OK && t->note.follow_up)
+        err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
+    return err;
+}
+
+/* The counters are the sum of these: written once a batch (tx.c). */
+static enum err note_change(struct tx *tx, struct transition *t)
+{
+    struct change *change = tx_change(tx, t->id, t->task, t->from, t->to);
+    if (t->note.prune_at) /* this one counts, too */
+        t->note.prune_at = tx_prune_at(tx, t->note.prune_at);
+    t->note.id = change->id;
+    t->note.task = change->task;
+    t->note.from = change->from;
+    t->note.to = change->to;
+    *change = t->note;
+    return OK;
+}
+
+enum {
+    NONE = 1 << 0, /* the row is new, or gone */
+    WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED,
+    MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
+};
+
+/* What follows a change that leaves one of `from` for one of `to`: `before`
+ * sees the row as it was. */
+static const struct follower {
+    unsigned from, to;
+    enum err (*before)(struct tx *tx, struct transition *t);
+    enum err (*after)(struct tx *tx, struct transition *t);
+} followers[] = {
+    {MAY_RUN_AGAIN, WAITS_TO_START, record_attempt, forget_details},
+    {1 << STATUS_QUEUED, 1 << STATUS_QUEUED, record_unwritten, NULL},
+    {STATUS_ANY, 1 << STATUS_FAILED, NULL, record_error},
+    {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
+    {STATUS_FINALS, NONE, NULL, remove_satellites},
+    {STATUS_ANY, STATUS_ANY, NULL, note_change},
+};
+enum { FOLLOWERS = sizeof followers / sizeof *followers };
+
+static bool concerns(const struct follower *follower, const struct transition *t)
+{
+    return follower->from & STATUS_BIT(t->from) && follower->to & STATUS_BIT(t->to);
+}
+
+enum err followers_before(struct tx *tx, struct transition *t)
+{
+    enum err err = OK;
+    for (int i = 0; i < FOLLOWERS && err == OK; i++)
+        if (followers[i].before && concerns(&followers[i], t))
+            err = followers[i].before(tx, t);
+    return err;
+}
+
+enum err followers_after(struct tx *tx, struct transition *t)
+{
+    enum err err = OK;
+    for (int i = 0; i < FOLLOWERS && err == OK; i++)
+        if (followers[i].after && concerns(&followers[i], t))
+            err = followers[i].after(tx, t);
+    return err;
+}
