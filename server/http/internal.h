@@ -118,6 +118,9 @@ void http_check_steps(struct exchange *exchange);
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);
 
+/* own_pages.c: as MHD_queue_response, which is for libmicrohttpd itself. */
+enum MHD_Result http_queue(struct MHD_Connection *connection, unsigned status, struct MHD_Response *response);
+
 /* park.c */
 enum MHD_Result http_next(struct exchange *exchange, enum next next);
 void http_park(struct exchange *exchange, enum phase phase);

@@ -237,7 +237,7 @@ static bool is_changing(enum method method)
 }
 
 /* libmicrohttpd has room for a little more than the limit, so that what is
- * over it gets a clear answer; what is far over it gets libmicrohttpd's. */
+ * over it is counted; what is far over it is answered by own_pages.c. */
 static bool sizes_are_fair(struct exchange *exchange)
 {
     struct request *rq = &exchange->rq;

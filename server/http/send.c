@@ -98,7 +98,7 @@ enum MHD_Result http_send(struct exchange *exchange)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
     for (int i = 0; i < answer->header_count; i++)
         MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
-    enum MHD_Result sent = MHD_queue_response(exchange->connection, (unsigned)answer->status, response);
+    enum MHD_Result sent = http_queue(exchange->connection, (unsigned)answer->status, response);
     MHD_destroy_response(response);
     exchange->phase = PHASE_SENT;
     return sent;

@@ -112,9 +112,17 @@ Test(limits, nesting_is_at_most_64_deep)
 Test(limits, a_long_address_is_414_and_large_headers_are_431)
 {
     struct server *s = serve("limits: {header: 8KiB}\n" TASKS);
-    /* libmicrohttpd answers these itself, without a problem */
-    EXPECT(ask(s, "GET", filled("/invocations?task=", 40000, ""), NULL, NULL), 414);
-    EXPECT(ask(s, "GET", "/tasks", filled("X-Long: ", 40000, "\r\n"), NULL), 431);
+    /* those that libmicrohttpd has no room for were its own pages, in HTML */
+    static const size_t sizes[] = {8200, 12000, 16000, 20000, 33000, 40000, 200000};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        EXPECT_PROBLEM(ask(s, "GET", filled("/invocations?task=", sizes[i], ""), NULL, NULL), 414, "uri-too-long");
+        EXPECT_PROBLEM(ask(s, "GET", "/tasks", filled("X-Long: ", sizes[i], "\r\n"), NULL), 431,
+                       "header-too-large");
+    }
+    char *many = strdup("");
+    for (int i = 0; i < 2000; i++)
+        many = format("%sX-%d: a\r\n", many, i);
+    EXPECT_PROBLEM(ask(s, "GET", "/tasks", many, NULL), 431, "header-too-large");
     EXPECT(ask(s, "GET", "/tasks", filled("X-Long: ", 4000, "\r\n"), NULL), 200);
     EXPECT(get(s, "/healthz"), 200);
 }
@@ -173,7 +181,8 @@ Test(limits, a_request_that_two_parsers_could_read_differently_is_refused)
         struct client *c = client_open(s);
         client_send(c, heads[i], strlen(heads[i]));
         struct reply *r = client_receive(c, false);
-        REQUIRE(!r || (r->status >= 400 && r->status < 600), "%s: %d", heads[i], r->status);
+        REQUIRE(!r || (r->status >= 400 && r->status < 600 && strstr(r->head, "application/problem+json")),
+                "%s: %s", heads[i], r->head);
         client_close(c);
     }
     EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
