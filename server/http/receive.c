@@ -184,6 +184,14 @@ static bool admit_media(struct exchange *exchange, int64_t length)
     enum media media = gate_media(exchange->headers.content_type);
     if (route->body == BODY_NONE && media == MEDIA_OTHER && length == 0)
         media = MEDIA_NONE;
+    if (!gate_encoding(exchange->headers.content_encoding)) {
+        answer_header(rq, "Accept-Encoding", "identity");
+        answer_problem(
+            rq, 415, "unsupported-media-type", "the body is compressed (Content-Encoding: %.*s): send it plain",
+            (int)(exchange->headers.content_encoding.len < 100 ? exchange->headers.content_encoding.len : 100),
+            exchange->headers.content_encoding.p);
+        return false;
+    }
     if (route->lines && media == MEDIA_NDJSON) {
         exchange->body_max = rq->config->limits.bulk_body_bytes;
         exchange->sink = route->lines->open(rq) ? route->lines : NULL;

@@ -127,6 +127,20 @@ Test(limits, a_long_address_is_414_and_large_headers_are_431)
     EXPECT(get(s, "/healthz"), 200);
 }
 
+/* It was taken for JSON, and "not valid". */
+Test(limits, a_compressed_body_is_415_and_says_why)
+{
+    struct server *s = serve(TASKS);
+    static const char *const types[] = {"application/json", "application/x-ndjson"};
+    for (int i = 0; i < 2; i++) {
+        char *headers = format("Content-Type: %s\r\nContent-Encoding: gzip\r\n", types[i]);
+        struct reply *r = ask(s, "POST", "/tasks", headers, "\x1f\x8b");
+        EXPECT_HAS(EXPECT_PROBLEM(r, 415, "unsupported-media-type"), "gzip");
+        cr_assert_str_eq(header(r, "Accept-Encoding"), "identity");
+    }
+    EXPECT(ask(s, "POST", "/tasks", JSON "Content-Encoding: identity\r\n", "{\"task\": \"echo\"}"), 201);
+}
+
 Test(limits, labels_and_keys_have_limits)
 {
     struct server *s = serve(TASKS);
