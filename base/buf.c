@@ -92,6 +92,14 @@ void buf_add_int(struct buf *b, int64_t value)
     buf_add(b, p, (size_t)(digits + sizeof digits - p));
 }
 
+void buf_shrink(struct buf *b)
+{
+    if (b->cap > b->len + CAP_MIN) {
+        b->data = xrealloc(b->data, b->len + 1);
+        b->cap = b->len + 1;
+    }
+}
+
 const char *buf_cstr(struct buf *b)
 {
     buf_reserve(b, 1);

@@ -94,6 +94,9 @@ static inline struct span buf_span(const struct buf *b)
 }
 
 /* Gives the bytes away, NUL-terminated, the caller's to free(); b is empty. */
+/* Gives back what it does not need. */
+void buf_shrink(struct buf *b);
+
 char *buf_take(struct buf *b);
 
 /* malloc, calloc, realloc, strdup that abort when memory is gone. */

@@ -36,7 +36,7 @@ BEGIN {
     library["libpq-fe.h"] = "store/drivers/postgres[.]c"
     library["yaml.h"] = "base/yaml[.]c"
     library["nettle/"] = "base/digest[.]c"
-    library["dlfcn.h"] = "workers/kinds/native[.]c"
+    library["dlfcn.h"] = "workers/kinds/native[.]c|server/http/own_pages[.]c"
     library["curl/"] = "workers/kinds/http([.]|/).*|server/cli/client[a-z_]*[.]c"
 }
 function fault(text) {

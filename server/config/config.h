@@ -50,6 +50,7 @@ struct config {
         int64_t bulk_lines;              /* 100000 */
         int64_t result_bytes;            /* 8 MiB */
         int64_t log_bytes;               /* 10 MiB, of an attempt */
+        int64_t answers_bytes;           /* 64 MiB: large answers on their way out, together */
         int64_t connections;             /* 2000 */
         int64_t connections_per_address; /* 0: no limit of its own */
         int64_t streams;                 /* 1000 suspended requests: waits and followed logs */

@@ -21,6 +21,7 @@ void headers_note(struct headers *h, const char *name, size_t name_len, const ch
 #define HEADER(text, member) {text, sizeof(text) - 1, offsetof(struct headers, member)}
         HEADER("Host", host),
         HEADER("Content-Type", content_type),
+        HEADER("Content-Encoding", content_encoding),
         HEADER("Content-Length", content_length),
         HEADER("Transfer-Encoding", transfer_encoding),
         HEADER("Authorization", authorization),
@@ -141,6 +142,11 @@ const struct token *gate_token(const struct config *config, struct span authoriz
         if (equal_constant_time(digest, config->tokens[i].sha256, sizeof digest))
             found = &config->tokens[i];
     return found;
+}
+
+bool gate_encoding(struct span encoding)
+{
+    return !encoding.p || !encoding.len || same(encoding, "identity");
 }
 
 enum media gate_media(struct span type)

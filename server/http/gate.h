@@ -9,7 +9,8 @@
 
 /* The request headers that the server itself looks at. */
 struct headers {
-    struct span host, origin, fetch_site, authorization, content_type, content_length, transfer_encoding, expect;
+    struct span host, origin, fetch_site, authorization, content_type, content_encoding, content_length;
+    struct span transfer_encoding, expect;
     struct span key; /* Idempotency-Key */
     struct span prefer;
     struct span preflight_method;                   /* Access-Control-Request-Method */
@@ -38,6 +39,9 @@ const struct token *gate_token(const struct config *config, struct span authoriz
 /* What the type of a body is. */
 enum media { MEDIA_NONE, MEDIA_JSON, MEDIA_NDJSON, MEDIA_OTHER };
 enum media gate_media(struct span content_type);
+
+/* Is a body of that Content-Encoding read as it is? */
+bool gate_encoding(struct span encoding);
 
 /* Seconds of `wait=` in a Prefer header (RFC 7240), as milliseconds; -1 if
  * there is none. */

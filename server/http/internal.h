@@ -51,6 +51,7 @@ struct exchange {
     struct buf segment; /* the decoded segment of the path */
     struct buf pulled;  /* bytes of answer.pull not yet sent */
     size_t pulled_at;
+    size_t charged;               /* bytes of its answer that count in http->answer_bytes */
     const struct body_sink *sink; /* takes the body as it arrives; NULL: it is gathered in rq.body */
     struct headers headers;
     struct framing framing;
@@ -81,10 +82,11 @@ struct http {
         void (*ready)(void *context);
         void *context;
     } watched;
-    bool progress;     /* something happened in this pass: run another */
-    bool cut_short;    /* the last pass was: no sleep before the next */
-    int awaiting;      /* requests in PHASE_COMMIT */
-    int open_requests; /* begun and not completed */
+    bool progress;       /* something happened in this pass: run another */
+    bool cut_short;      /* the last pass was: no sleep before the next */
+    int awaiting;        /* requests in PHASE_COMMIT */
+    int open_requests;   /* begun and not completed */
+    size_t answer_bytes; /* of large answers that are being sent */
     struct exchange *parked;
     int parked_count;           /* those whose work is under way are not among them */
     struct deadlines deadlines; /* of the parked ones */
@@ -116,6 +118,9 @@ void http_check_steps(struct exchange *exchange);
 
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);
+
+/* own_pages.c: as MHD_queue_response, which is for libmicrohttpd itself. */
+enum MHD_Result http_queue(struct MHD_Connection *connection, unsigned status, struct MHD_Response *response);
 
 /* park.c */
 enum MHD_Result http_next(struct exchange *exchange, enum next next);

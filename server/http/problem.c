@@ -5,6 +5,7 @@
 static const struct {
     const char *type, *title;
 } problems[] = {
+    {"busy", "Busy"},
     {"closing", "Closing"},
     {"conflict", "Conflict"},
     {"forbidden", "Forbidden"},

@@ -48,6 +48,7 @@ void http_free_exchange(struct exchange *exchange)
     if (rq->release)
         rq->release(rq->state);
     http_forget_wake(exchange); /* only now can nobody wake it any more */
+    http->answer_bytes -= exchange->charged;
     for (int i = 0; i < rq->answer.header_count; i++)
         free(rq->answer.headers[i].value);
     buf_release(&rq->answer.body);
@@ -183,6 +184,14 @@ static bool admit_media(struct exchange *exchange, int64_t length)
     enum media media = gate_media(exchange->headers.content_type);
     if (route->body == BODY_NONE && media == MEDIA_OTHER && length == 0)
         media = MEDIA_NONE;
+    if (!gate_encoding(exchange->headers.content_encoding)) {
+        answer_header(rq, "Accept-Encoding", "identity");
+        answer_problem(
+            rq, 415, "unsupported-media-type", "the body is compressed (Content-Encoding: %.*s): send it plain",
+            (int)(exchange->headers.content_encoding.len < 100 ? exchange->headers.content_encoding.len : 100),
+            exchange->headers.content_encoding.p);
+        return false;
+    }
     if (route->lines && media == MEDIA_NDJSON) {
         exchange->body_max = rq->config->limits.bulk_body_bytes;
         exchange->sink = route->lines->open(rq) ? route->lines : NULL;
@@ -236,7 +245,7 @@ static bool is_changing(enum method method)
 }
 
 /* libmicrohttpd has room for a little more than the limit, so that what is
- * over it gets a clear answer; what is far over it gets libmicrohttpd's. */
+ * over it is counted; what is far over it is answered by own_pages.c. */
 static bool sizes_are_fair(struct exchange *exchange)
 {
     struct request *rq = &exchange->rq;

@@ -1,11 +1,37 @@
 /* Answers on their way out. */
+#include "server/http/answer.h"
 #include "server/http/freshness.h"
 #include "server/http/internal.h"
 
 #include <stdlib.h>
 #include <sys/types.h>
 
-enum { BLOCK_BYTES = 32768 };
+enum { BLOCK_BYTES = 32768, SMALL_BYTES = 80 << 10 /* a piece, and the end of it */ };
+
+/* Answers that nobody reads stay in memory: the large ones share a limit. One
+ * alone is always sent. */
+static bool charge(struct exchange *exchange, size_t bytes)
+{
+    struct http *http = exchange->http;
+    size_t limit = (size_t)exchange->rq.config->limits.answers_bytes;
+    http->answer_bytes -= exchange->charged;
+    exchange->charged = 0;
+    if (bytes <= SMALL_BYTES)
+        return true;
+    if (http->answer_bytes && http->answer_bytes + bytes > limit)
+        return false;
+    exchange->charged = bytes;
+    http->answer_bytes += bytes;
+    return true;
+}
+
+static void refuse_to_hold(struct request *rq)
+{
+    answer_header(rq, "Retry-After", "1");
+    answer_problem(rq, 503, "busy",
+                   "%lld bytes of answers are on their way to clients that have not read them yet",
+                   (long long)rq->http->answer_bytes);
+}
 
 /* libmicrohttpd asks for the next bytes of a body that is made while it is
  * sent. Nothing yet: the connection is suspended until something wakes it. */
@@ -21,6 +47,10 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         enum pull pull = rq->answer.pull(rq, &exchange->pulled);
         http_check_steps(exchange);
+        if (exchange->pulled.cap > SMALL_BYTES)
+            buf_shrink(&exchange->pulled);
+        if (!charge(exchange, exchange->pulled.len))
+            return MHD_CONTENT_READER_END_WITH_ERROR; /* a single row of such a size */
         if (pull == PULL_END && !exchange->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
         if (pull == PULL_WAIT && !exchange->pulled.len && exchange->left)
@@ -59,6 +89,10 @@ enum MHD_Result http_send(struct exchange *exchange)
 {
     struct answer *answer = &exchange->rq.answer;
     freshness_settle(&exchange->rq);
+    if (answer->body.len > SMALL_BYTES)
+        buf_shrink(&answer->body);
+    if (!answer->pull && !charge(exchange, answer->body.len))
+        refuse_to_hold(&exchange->rq);
     struct MHD_Response *response = make_response(exchange);
     if (!response)
         return MHD_NO;
@@ -66,7 +100,7 @@ enum MHD_Result http_send(struct exchange *exchange)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
     for (int i = 0; i < answer->header_count; i++)
         MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
-    enum MHD_Result sent = MHD_queue_response(exchange->connection, (unsigned)answer->status, response);
+    enum MHD_Result sent = http_queue(exchange->connection, (unsigned)answer->status, response);
     MHD_destroy_response(response);
     exchange->phase = PHASE_SENT;
     return sent;

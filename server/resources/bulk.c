@@ -11,12 +11,19 @@
 
 #include <stdlib.h>
 
-enum { BATCH_LINES = 1000, BATCH_BYTES = 512 * 1024, BATCHES_MAX = 2, PULL_BYTES = 32768 };
+enum {
+    BATCH_LINES = 1000,
+    BATCH_BYTES = 512 * 1024,
+    BATCHES_MAX = 2,
+    PULL_BYTES = 32768,
+    PROBLEM_BYTES = 1 << 20
+};
 
 /* One line's answer. */
 struct answer_line {
     int64_t id;
-    char *problem; /* owned JSON; NULL: it was accepted */
+    const char *type; /* of the problem, static; NULL: it was accepted */
+    char *problem;    /* owned JSON; NULL: there were too many */
     int status;
 };
 
@@ -43,6 +50,7 @@ struct bulk {
     struct answer_line *answers;
     int count, cap;
     int rendered;
+    size_t problem_bytes; /* of all answers */
     struct buf scratch;
 };
 
@@ -95,13 +103,29 @@ static struct answer_line *add_answer(struct bulk *bulk)
     return line;
 }
 
-static void refuse(struct answer_line *line, int status, const char *type, const char *detail,
+/* The first ones say all that is wrong. A body of nothing but faults must not
+ * cost many times its size: the others are told while they are sent. */
+static void refuse(struct bulk *bulk, struct answer_line *line, int status, const char *type, const char *detail,
                    const struct faults *faults)
 {
     struct buf problem = {0};
-    problem_add(&problem, status, type, detail, faults, (struct span){NULL, 0});
     line->status = status;
+    line->type = type;
+    if (bulk->problem_bytes >= PROBLEM_BYTES)
+        return;
+    problem_add(&problem, status, type, detail, faults, (struct span){NULL, 0});
+    bulk->problem_bytes += problem.len;
+    buf_shrink(&problem);
     line->problem = buf_take(&problem);
+}
+
+static void add_problem(struct buf *out, const struct answer_line *line)
+{
+    if (line->problem)
+        json_add_line(out, span_of(line->problem));
+    else
+        problem_add(out, line->status, line->type, "so many lines are refused that this one's faults are not kept",
+                    NULL, (struct span){NULL, 0});
 }
 
 /* Takes in the batches that came back. */
@@ -119,7 +143,7 @@ static void collect(struct bulk *bulk)
                 line->status = s->replayed ? 200 : 201;
             } else {
                 struct refusal refusal = submission_refusal(s, batch->op.op.err);
-                refuse(line, refusal.status, refusal.type, refusal.detail, NULL);
+                refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
             }
         }
         batch_release_lines(batch);
@@ -165,14 +189,14 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
     struct answer_line *line = add_answer(bulk);
     struct submission *s = &batch->items[batch->count];
     if ((int64_t)text.len > context->config->limits.body_bytes) {
-        refuse(line, 413, "payload-too-large", "the line is longer than a body may be", NULL);
+        refuse(bulk, line, 413, "payload-too-large", "the line is longer than a body may be", NULL);
     } else if (json_check(text.p, text.len, JSON_DEPTH_MAX, &fault) != OK) {
         struct buf detail = {0};
         buf_addf(&detail, "at byte %zu of the line: %s", fault.offset, fault.detail);
-        refuse(line, 400, "invalid-json", buf_cstr(&detail), NULL);
+        refuse(bulk, line, 400, "invalid-json", buf_cstr(&detail), NULL);
         buf_release(&detail);
     } else if (submission_read(context, text, s, &key, &faults) != OK) {
-        refuse(line, 422, "invalid-request", "the submission is not valid", &faults);
+        refuse(bulk, line, 422, "invalid-request", "the submission is not valid", &faults);
     } else {
         own_key(batch, s, &key);
         batch->index[batch->count++] = bulk->count - 1;
@@ -206,7 +230,7 @@ static void take_lines(struct bulk *bulk, struct batch *batch)
             continue;
         if (bulk->count >= rq->config->limits.bulk_lines) {
             bulk->over = true;
-            refuse(add_answer(bulk), 413, "too-many-lines",
+            refuse(bulk, add_answer(bulk), 413, "too-many-lines",
                    "the limit of lines is reached: this one and those after it were not read", NULL);
             break;
         }
@@ -271,7 +295,7 @@ static void check_size(struct bulk *bulk, size_t more)
     if (bulk->over || bulk->bytes + (int64_t)more <= bulk->rq->config->limits.bulk_body_bytes)
         return;
     bulk->over = true;
-    refuse(add_answer(bulk), 413, "payload-too-large",
+    refuse(bulk, add_answer(bulk), 413, "payload-too-large",
            "the limit of bytes is reached: this line and those after it were not read", NULL);
 }
 
@@ -308,9 +332,9 @@ static enum pull pull_lines(struct request *rq, struct buf *out)
         buf_add_int(out, bulk->rendered++);
         buf_addl(out, ",\"status\":");
         buf_add_int(out, line->status);
-        if (line->problem) {
+        if (line->type) {
             buf_addl(out, ",\"problem\":");
-            json_add_line(out, span_of(line->problem));
+            add_problem(out, line);
         } else {
             buf_addl(out, ",\"id\":\"");
             id_add(out, line->id);

@@ -17,6 +17,8 @@ enum {
     LIMIT_MAX = 1000,
     LIMIT_HERE = 100, /* rows that are read on the HTTP thread at most */
     LISTING_BYTES_MAX = 8 << 20,
+    WHOLE_BYTES_MAX = 256 << 10, /* a larger page is read anew while it is sent, */
+    PIECE_BYTES = 64 << 10,      /* so much at a time */
     SCAN_MAX_US = 50000,
     LINK_MAX = 4096, /* a longer one is left out: `next` says the same */
 };
@@ -24,7 +26,13 @@ enum {
 struct listing {
     struct request *rq;
     struct list_query query;
-    struct buf body;
+    struct buf body;    /* the page, or a piece of it */
+    int64_t bytes;      /* of the page */
+    int64_t last, next; /* the page's last row; the cursor of the page after it, 0: there is none */
+    int64_t piece_last; /* the last row of the first piece, */
+    size_t piece_len;   /* and its length */
+    int64_t cursor;     /* in pieces: the last row that was sent */
+    bool over;          /* in pieces: the last one was read */
     int count;
     int task; /* of the last row, and its name */
     const char *task_name;
@@ -73,10 +81,8 @@ static bool read_query(struct listing *listing)
 
 /* --- the page ------------------------------------------------------------------------ */
 
-static bool add_row(void *context, const struct invocation *row)
+static void render_row(struct listing *listing, const struct invocation *row)
 {
-    struct listing *listing = context;
-    size_t start = listing->body.len;
     if (row->task != listing->task) {
         listing->task = row->task;
         listing->task_name = store_task_name(listing->rq->context->store, row->task);
@@ -84,11 +90,49 @@ static bool add_row(void *context, const struct invocation *row)
     if (listing->count)
         buf_addc(&listing->body, ',');
     view_invocation(&listing->body, row, listing->task_name, listing->query.view == VIEW_FULL);
-    if (listing->body.len > LISTING_BYTES_MAX && listing->count) {
-        listing->body.len = start;
+}
+
+/* Of a page that is too large to be whole only the first piece is kept; the
+ * rows after it are measured, to know where the page ends. */
+static bool add_row(void *context, const struct invocation *row)
+{
+    struct listing *listing = context;
+    struct buf *body = &listing->body;
+    size_t start = body->len;
+    render_row(listing, row);
+    int64_t size = (int64_t)(body->len - start);
+    bool fits = !listing->count || listing->bytes + size <= LISTING_BYTES_MAX;
+    if (!fits || listing->bytes > WHOLE_BYTES_MAX)
+        body->len = start;
+    if (!fits)
+        return false;
+    listing->bytes += size;
+    listing->count++;
+    listing->last = row->id;
+    if (body->len <= PIECE_BYTES || listing->count == 1) {
+        listing->piece_last = row->id;
+        listing->piece_len = body->len;
+    }
+    return true;
+}
+
+/* The page was measured: its further rows, a piece at a time. One that was
+ * deleted since is left out, and none comes that is not the page's. */
+static bool add_row_again(void *context, const struct invocation *row)
+{
+    struct listing *listing = context;
+    struct buf *body = &listing->body;
+    size_t start = body->len;
+    if (listing->query.oldest_first ? row->id > listing->last : row->id < listing->last) {
+        listing->over = true;
         return false;
     }
-    listing->count++;
+    render_row(listing, row);
+    if (body->len > PIECE_BYTES && start) {
+        body->len = start;
+        return false;
+    }
+    listing->cursor = row->id;
     return true;
 }
 
@@ -128,24 +172,75 @@ static void add_link(struct request *rq, int64_t next)
     buf_release(&link);
 }
 
+static void end_page(struct listing *listing)
+{
+    if (listing->next) {
+        buf_addl(&listing->body, "],\"next\":\"");
+        cursor_add(&listing->body, listing->next);
+        buf_addl(&listing->body, "\"}");
+    } else {
+        buf_addl(&listing->body, "],\"next\":null}");
+    }
+    listing->over = true;
+}
+
+/* On a reader thread. */
+static void read_piece(struct request *rq)
+{
+    struct listing *listing = rq->state;
+    struct list_query query = listing->query;
+    int64_t next;
+    query.cursor = listing->cursor;
+    enum err err = reader_list(rq->reader, &query, add_row_again, listing, &next);
+    if (err != OK)
+        rq->answer.pull = NULL; /* the answer is cut off: its status was sent */
+    else if (!next || listing->over || listing->cursor == listing->last)
+        end_page(listing);
+}
+
+static enum pull pull_piece(struct request *rq, struct buf *out)
+{
+    struct listing *listing = rq->state;
+    if (listing->body.len) {
+        struct buf sent = *out;
+        *out = listing->body;
+        listing->body = sent;
+        return PULL_MORE;
+    }
+    if (listing->over || rq->gone)
+        return PULL_END;
+    rq->work = read_piece;
+    return PULL_WORK;
+}
+
+static void answer_in_pieces(struct request *rq)
+{
+    struct listing *listing = rq->state;
+    listing->body.len = listing->piece_len;
+    buf_shrink(&listing->body);
+    listing->cursor = listing->piece_last;
+    listing->query.scan_until_us = 0; /* what was scanned once in time will be again */
+    rq->answer.status = 200;
+    rq->answer.content_type = "application/json";
+    rq->answer.pull = pull_piece;
+}
+
 static void read_page(struct request *rq)
 {
     struct listing *listing = rq->state;
-    int64_t next;
     buf_addl(&listing->body, "{\"items\":[");
-    enum err err = reader_list(rq->reader, &listing->query, add_row, listing, &next);
+    enum err err = reader_list(rq->reader, &listing->query, add_row, listing, &listing->next);
     if (err != OK) {
         answer_fault(rq, err);
         return;
     }
-    if (next) {
-        buf_addl(&listing->body, "],\"next\":\"");
-        cursor_add(&listing->body, next);
-        buf_addl(&listing->body, "\"}");
-        add_link(rq, next);
-    } else {
-        buf_addl(&listing->body, "],\"next\":null}");
+    if (listing->next)
+        add_link(rq, listing->next);
+    if (listing->bytes > WHOLE_BYTES_MAX && listing->count > 1) {
+        answer_in_pieces(rq);
+        return;
     }
+    end_page(listing);
     answer_json(rq, 200, &listing->body);
 }
 

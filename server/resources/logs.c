@@ -18,7 +18,7 @@
 
 enum {
     WHOLE_BYTES_MAX = 1 << 20, /* more is sent in pieces */
-    PIECE_BYTES = 256 << 10,
+    PIECE_BYTES = 64 << 10,
     FOLLOW_BYTES = 64 << 10,
     FOLLOW_WAKE_US = 15 * 1000000, /* a follower that hears nothing is looked after this often */
 };

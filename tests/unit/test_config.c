@@ -110,6 +110,7 @@ static struct buf dumped(const struct config *c)
         c->limits.bulk_lines,
         c->limits.result_bytes,
         c->limits.log_bytes,
+        c->limits.answers_bytes,
         c->limits.connections,
         c->limits.connections_per_address,
         c->limits.streams,
@@ -150,6 +151,7 @@ Test(config, nothing_configured_is_every_default)
     cr_expect_eq(c->limits.bulk_lines, 100000);
     cr_expect_eq(c->limits.result_bytes, 8 << 20);
     cr_expect_eq(c->limits.log_bytes, 10 << 20);
+    cr_expect_eq(c->limits.answers_bytes, 64 << 20);
     cr_expect_eq(c->limits.connections, 2000);
     cr_expect_eq(c->limits.connections_per_address, 0);
     cr_expect_eq(c->limits.streams, 1000);
@@ -215,6 +217,7 @@ Test(config, the_printed_defaults_name_every_key)
         "connections_per_address",
         "streams",
         "header",
+        "answers",
         "request_timeout",
         "idle_timeout",
         "priority",
@@ -250,27 +253,28 @@ Test(config, the_printed_defaults_name_every_key)
 
 Test(config, every_key_can_be_set)
 {
-    struct config *c = good(
-        "listen: '[::1]:0'\n"
-        "store: sub/x.db\n"
-        "slots: 3\n"
-        "log: {level: error, format: json, directory: logs}\n"
-        "tokens:\n"
-        "  - {name: shop, sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, scopes: "
-        "[read, "
-        "submit]}\n"
-        "  - {name: 7, sha256: 1111111111111111111111111111111111111111111111111111111111111111, scopes: "
-        "[admin]}\n"
-        "hosts: [Errand.Example.org, '[2001:DB8::1]', 10.0.0.1]\n"
-        "cors: {origins: ['*', 'HTTPS://Example.org:8443']}\n"
-        "tls: {certificate: cert.pem, key: key.pem}\n"
-        "shutdown_timeout: 0s\n"
-        "kill_grace: 1m30s\n"
-        "retain_max: 1000000\n"
-        "limits: {body: 2KiB, bulk_body: 1GiB, bulk_lines: 5, result: 4096, log: 3MiB, connections: 7,\n"
-        "         connections_per_address: 3, streams: 9, header: 64KiB, request_timeout: 2s, idle_timeout: 3s}\n"
-        "defaults: {priority: 5}\n"
-        "tasks: {cat: {kind: command, run: [cat]}}\n");
+    struct config *c =
+        good("listen: '[::1]:0'\n"
+             "store: sub/x.db\n"
+             "slots: 3\n"
+             "log: {level: error, format: json, directory: logs}\n"
+             "tokens:\n"
+             "  - {name: shop, sha256: 9F86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08, scopes: "
+             "[read, "
+             "submit]}\n"
+             "  - {name: 7, sha256: 1111111111111111111111111111111111111111111111111111111111111111, scopes: "
+             "[admin]}\n"
+             "hosts: [Errand.Example.org, '[2001:DB8::1]', 10.0.0.1]\n"
+             "cors: {origins: ['*', 'HTTPS://Example.org:8443']}\n"
+             "tls: {certificate: cert.pem, key: key.pem}\n"
+             "shutdown_timeout: 0s\n"
+             "kill_grace: 1m30s\n"
+             "retain_max: 1000000\n"
+             "limits: {body: 2KiB, bulk_body: 1GiB, bulk_lines: 5, result: 4096, log: 3MiB, answers: 5MiB,\n"
+             "         connections: 7, connections_per_address: 3, streams: 9, header: 64KiB, request_timeout: "
+             "2s, idle_timeout: 3s}\n"
+             "defaults: {priority: 5}\n"
+             "tasks: {cat: {kind: command, run: [cat]}}\n");
     cr_expect_str_eq(c->listen_host, "::1");
     cr_expect_eq(c->listen_port, 0);
     cr_expect_str_eq(c->store, in_folder("sub/x.db"));
@@ -302,6 +306,7 @@ Test(config, every_key_can_be_set)
     cr_expect_eq(c->limits.bulk_lines, 5);
     cr_expect_eq(c->limits.result_bytes, 4096);
     cr_expect_eq(c->limits.log_bytes, 3 << 20);
+    cr_expect_eq(c->limits.answers_bytes, 5 << 20);
     cr_expect_eq(c->limits.connections, 7);
     cr_expect_eq(c->limits.connections_per_address, 3);
     cr_expect_eq(c->limits.streams, 9);
