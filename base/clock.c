@@ -21,6 +21,13 @@ int64_t clock_mono_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
+int64_t clock_boot_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 /* The proleptic Gregorian calendar, in years that begin in March so that the
  * leap day is the last one, and in eras of 400 years, which are all alike. */
 enum { ERA_DAYS = 146097, MARCH_0000_TO_1970 = 719468 };

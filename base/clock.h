@@ -13,6 +13,9 @@ int64_t clock_now_ms(void);
 /* A clock that never goes back, in microseconds. */
 int64_t clock_mono_us(void);
 
+/* Milliseconds since the machine was started, sleep included: nobody sets it. */
+int64_t clock_boot_ms(void);
+
 /* Appends "2026-01-02T03:04:05.678Z" (24 bytes, no quotes). Clamped to
  * the years 0..9999. */
 void time_add(struct buf *out, int64_t at_ms);

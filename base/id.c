@@ -32,6 +32,44 @@ int64_t id_next(struct id_source *source, int64_t now_ms)
     return source->last;
 }
 
+/* --- the clock that ids follow --------------------------------------------------- */
+
+static void be_good(struct id_clock *clock, int64_t wall_ms, int64_t boot_ms)
+{
+    clock->good_wall_ms = wall_ms;
+    clock->good_boot_ms = boot_ms;
+    clock->ahead_since_ms = 0;
+}
+
+static void begin(struct id_clock *clock, int64_t wall_ms, int64_t boot_ms)
+{
+    int64_t limit = clock->last_ms ? clock->last_ms + ID_REST_MAX_MS : ID_EPOCH_MS + TIME_MAX / 2;
+    be_good(clock, wall_ms <= limit ? wall_ms : clock->last_ms ? clock->last_ms : ID_EPOCH_MS, boot_ms);
+}
+
+int64_t id_clock_follow(struct id_clock *clock, int64_t wall_ms, int64_t boot_ms)
+{
+    if (!clock->good_boot_ms)
+        begin(clock, wall_ms, boot_ms);
+    int64_t expected = clock->good_wall_ms + (boot_ms - clock->good_boot_ms);
+    if (wall_ms <= expected + ID_STEP_MAX_MS) {
+        be_good(clock, wall_ms, boot_ms);
+        return wall_ms;
+    }
+    /* Where the clock would stand now had it gone on since it was seen ahead. */
+    int64_t steady = clock->ahead_wall_ms + (boot_ms - clock->ahead_since_ms);
+    if (!clock->ahead_since_ms || wall_ms > steady + ID_STEP_MAX_MS) {
+        clock->ahead_since_ms = boot_ms;
+        clock->ahead_wall_ms = wall_ms;
+    }
+    if (boot_ms - clock->ahead_since_ms < ID_STEP_MAX_MS || wall_ms > expected + ID_REST_MAX_MS)
+        return expected;
+    be_good(clock, wall_ms, boot_ms);
+    return wall_ms;
+}
+
+/* --- ids ---------------------------------------------------------------------------- */
+
 int64_t id_time_ms(int64_t id)
 {
     return (id >> TIME_SHIFT) + ID_EPOCH_MS;

@@ -218,6 +218,20 @@ static void failed(struct store *store, struct op *list)
     call_back(store, answer);
 }
 
+/* The time for the batch's ids; says when that is not the clock's. */
+static int64_t id_time(struct store *store, int64_t now)
+{
+    bool followed = !store->id_clock.ahead_since_ms;
+    int64_t time = id_clock_follow(&store->id_clock, now, clock_boot_ms());
+    bool follows = !store->id_clock.ahead_since_ms;
+    if (followed && !follows)
+        log_warn("the clock is far ahead of where it was; ids do not follow it for a day",
+                 LOG_INT("seconds_ahead", (now - time) / 1000));
+    else if (follows && !followed)
+        log_info("ids follow the clock again");
+    return time;
+}
+
 /* Runs one batch. The role is the caller's. */
 static void commit(struct store *store, struct op *list, int count)
 {
@@ -231,6 +245,7 @@ static void commit(struct store *store, struct op *list, int count)
     store->retry_at_us = 0;
     pthread_mutex_unlock(&store->lock);
     tx->now = clock_now_ms();
+    tx->id_now = id_time(store, tx->now);
     join_turns(store, list);
     enum err err = apply_all(tx, list);
     store->last_batch = count;

@@ -51,6 +51,7 @@ struct store {
     pthread_mutex_t role;
     struct db *db;
     struct id_source ids;
+    struct id_clock id_clock;
     struct tx tx;
     struct op *kept, **kept_tail; /* of failed batches, to be tried again */
     int last_batch;

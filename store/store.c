@@ -37,6 +37,7 @@ static enum err load_ids(struct store *store)
     if (err != OK)
         return err;
     store->ids = (struct id_source){store->options.node, highest > removed ? highest : removed};
+    store->id_clock.last_ms = store->ids.last ? id_time_ms(store->ids.last) : 0;
     return OK;
 }
 

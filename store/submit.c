@@ -66,7 +66,7 @@ enum err submission_insert(struct tx *tx, struct submission *s)
     }
     if (err != OK || s->replayed)
         return err;
-    s->id = id_next(&tx->store->ids, tx->now);
+    s->id = id_next(&tx->store->ids, tx->id_now);
     s->status = s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
     err = transition_insert(tx, s, &taken);
     if (err == OK && taken)

@@ -18,7 +18,8 @@ struct tx_counts {
 struct tx {
     struct store *store;
     struct db *db;
-    int64_t now; /* when the batch began */
+    int64_t now;    /* when the batch began */
+    int64_t id_now; /* for ids: the same, unless the clock is far ahead of where it was */
     struct change *changes;
     int count, cap;
     struct tx_counts *counts; /* by task; of changes[0..counted) */

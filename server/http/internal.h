@@ -127,6 +127,7 @@ enum MHD_Result http_next(struct exchange *exchange, enum next next);
 void http_park(struct exchange *exchange, enum phase phase);
 void http_park_for_work(struct exchange *exchange);
 void http_unpark(struct exchange *exchange);
+void http_resume_orphan(struct exchange *exchange);
 void http_forget_wake(struct exchange *exchange);
 bool http_resume_woken(struct http *http); /* were there any? */
 void http_check_deadlines(struct http *http, int64_t now_us);

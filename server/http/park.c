@@ -119,7 +119,8 @@ static void suspend(struct exchange *exchange)
 {
     exchange->phase = PHASE_PARKED;
     exchange->suspended = true;
-    MHD_suspend_connection(exchange->connection);
+    if (!exchange->orphan)
+        MHD_suspend_connection(exchange->connection);
     DL_PREPEND(exchange->http->parked, exchange);
 }
 
@@ -170,13 +171,28 @@ void http_forget_wake(struct exchange *exchange)
     pthread_mutex_unlock(&http->lock);
 }
 
-/* One whose client left: it lives until nothing is under way for it. */
-static void resume_orphan(struct exchange *exchange)
+static bool is_stopping(struct http *http)
 {
-    if (exchange->sink && exchange->sink->busy(&exchange->rq))
-        http_unpark(exchange);
-    else
+    pthread_mutex_lock(&http->lock);
+    bool stopping = http->stop_asked;
+    pthread_mutex_unlock(&http->lock);
+    return stopping;
+}
+
+/* One whose client left: it lives until nothing is under way for it, and until
+ * its end where it goes on for nobody. */
+void http_resume_orphan(struct exchange *exchange)
+{
+    struct request *rq = &exchange->rq;
+    http_unpark(exchange);
+    if (exchange->sink && exchange->sink->busy(rq))
+        return;
+    bool goes_on = rq->goes_on && rq->resume && !rq->answer.status && !is_stopping(exchange->http);
+    enum next next = goes_on ? rq->resume(rq) : NEXT_ANSWER;
+    if (next == NEXT_ANSWER)
         http_free_exchange(exchange);
+    else
+        http_next(exchange, next);
 }
 
 /* It was woken, or its work is back: taken off the lists, its connection runs
@@ -191,7 +207,7 @@ static void resume(struct exchange *exchange)
         http->awaiting--;
     exchange->suspended = exchange->working = false;
     if (exchange->orphan) {
-        resume_orphan(exchange);
+        http_resume_orphan(exchange);
         return;
     }
     if (exchange->phase != PHASE_COMMIT && exchange->phase != PHASE_PARKED) {

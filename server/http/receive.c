@@ -108,6 +108,12 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
         exchange->connection = NULL;
         return;
     }
+    if (exchange->phase == PHASE_WOKEN && exchange->rq.goes_on) {
+        exchange->orphan = exchange->rq.gone = true;
+        exchange->connection = NULL;
+        http_resume_orphan(exchange);
+        return;
+    }
     http_free_exchange(exchange);
 }
 

@@ -18,7 +18,8 @@
  * at most once for each time it is parked: whoever calls request_wake first
  * wins, further calls do nothing. A client that leaves cancels nothing: one
  * that waits with a deadline is woken as if that had come; else rq->gone is set,
- * the request lives on until it is woken, and its answer is dropped.
+ * the request lives on until it is woken (with rq->goes_on, until its last
+ * step), and its answer is dropped.
  *
  * Threads: everything of a request belongs to the HTTP thread, or to the
  * reader thread while rq->work runs; request_wake*() may be called from any. */
@@ -109,6 +110,7 @@ struct request {
     int64_t deadline_us; /* clock_mono_us; 0: none */
     bool timed_out;
     bool gone;              /* the client has left */
+    bool goes_on;           /* to the end of its steps even so; the handler's */
     bool closing;           /* the server stops: answer what is known now */
     struct freshness fresh; /* freshness.c's own */
     struct answer answer;

@@ -288,6 +288,7 @@ static enum next alter_many(struct request *rq, enum alter what)
     struct bulk_alter *bulk = xcalloc(1, sizeof *bulk);
     rq->state = bulk;
     rq->release = bulk_alter_free;
+    rq->goes_on = true; /* half a change would be worse than one that nobody hears of */
     bulk->what = what;
     selection_init(&bulk->selection, rq);
     if (!parameters_are_none(rq) || !read_body(rq, bulk))

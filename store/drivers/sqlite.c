@@ -40,7 +40,7 @@ struct sqlite_stmt {
 };
 
 /* Pages given back a step, and what must be free before it is worth it. */
-enum { RECLAIM_STEP_PAGES = 512, RECLAIM_MIN_PAGES = 256 };
+enum { RECLAIM_STEP_PAGES = 512, RECLAIM_MIN_PAGES = 256, AUTO_VACUUM_INCREMENTAL = 2 };
 
 static pthread_mutex_t memory_lock = PTHREAD_MUTEX_INITIALIZER; /* guards memory_path */
 static char *memory_path; /* of the open ":memory:" database of this process */
@@ -212,6 +212,10 @@ static enum err sqlite_reclaim(struct db *db, int64_t *left)
         err = pragma_int(db, "PRAGMA page_count", &all);
     /* What is about to be used again is not worth moving pages for. */
     if (err != OK || unused < RECLAIM_MIN_PAGES || unused * 10 < all)
+        return err;
+    int64_t mode;
+    err = pragma_int(db, "PRAGMA auto_vacuum", &mode);
+    if (err != OK || mode != AUTO_VACUUM_INCREMENTAL) /* a file made otherwise (from a dump) gives nothing back */
         return err;
     char sql[64];
     snprintf(sql, sizeof sql, "PRAGMA incremental_vacuum(%d)", RECLAIM_STEP_PAGES);

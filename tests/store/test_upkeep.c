@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "tests/store/support.h"
 
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -142,6 +143,30 @@ STORE_TEST(pruned_space_is_given_back)
     free(s);
     free(text);
     check_integrity(f->url);
+}
+
+/* It was asked for its unused pages again and again, and gave none. */
+STORE_TEST(a_file_that_gives_no_space_back_is_not_asked_for_ever)
+{
+    fixture_shut(f);
+    sqlite3 *plain_file;
+    cr_assert_eq(sqlite3_open(f->url, &plain_file), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(plain_file,
+                              "PRAGMA journal_mode=DELETE; PRAGMA auto_vacuum=NONE; VACUUM; "
+                              "CREATE TABLE filler (x); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 "
+                              "FROM n WHERE i < 1000) INSERT INTO filler SELECT zeroblob(4000) FROM n; "
+                              "DROP TABLE filler",
+                              NULL, NULL, NULL),
+                 SQLITE_OK, "%s", sqlite3_errmsg(plain_file));
+    sqlite3_close(plain_file);
+    fixture_open(f);
+    fixture_start(f);
+    cr_assert_eq(ask(f, "PRAGMA auto_vacuum"), 0);
+    cr_assert_gt(ask(f, "PRAGMA freelist_count"), 500);
+    int steps = 0;
+    for (struct op_upkeep op = {.more = true}; op.more && steps < 100; steps++)
+        op = upkeep(f, UPKEEP_PRUNE);
+    cr_expect_lt(steps, 5);
 }
 
 static struct op_refill refill(struct fixture *f, int priority, int64_t id, int limit)

@@ -116,6 +116,11 @@ void fail_later(struct errand_call *call)
     errand_fail_retry_after(call, "busy", "come back", 1500);
 }
 
+void fail_never_again(struct errand_call *call)
+{
+    errand_fail_retry_after(call, "busy", "come back", INT64_MAX);
+}
+
 void fail_odd(struct errand_call *call)
 {
     errand_fail(call, NULL, "\"quoted\" \xFF");

@@ -114,3 +114,45 @@ Test(id, text_is_read_generously_but_exactly)
     int64_t id;
     cr_expect_not(id_parse((struct span){"000000\0000000", 13}, &id), "NUL");
 }
+
+#define DAY_MS (INT64_C(86400) * 1000)
+#define YEAR_MS (365 * DAY_MS)
+
+/* One wrong moment stood in all later ids, and past 2089 there were none. */
+Test(id, the_clock_is_followed_so_far_and_no_further)
+{
+    static const struct {
+        const char *name;
+        int64_t last_ms;                               /* before the rows' first one */
+        int64_t boot_ms[3], wall_ms[3], follows_ms[3]; /* since now_ms */
+    } rows[] = {
+        {"as it goes", 0, {1, 1000, 2000}, {0, 1000, 2000}, {0, 1000, 2000}},
+        {"back and on", 0, {1, 1000, 2000}, {0, -5000, -4000}, {0, -5000, -4000}},
+        {"somewhat ahead", 0, {1, 1001, 2001}, {0, DAY_MS, DAY_MS + 1000}, {0, DAY_MS, DAY_MS + 1000}},
+        {"years ahead, once", 0, {1, 1001, 2001}, {0, 60 * YEAR_MS, 2000}, {0, 1000, 2000}},
+        {"years ahead, and there it stays for a day",
+         0,
+         {1, 1001, 1001 + DAY_MS},
+         {0, 5 * YEAR_MS, 5 * YEAR_MS + DAY_MS},
+         {0, 1000, 5 * YEAR_MS + DAY_MS}},
+        {"never so far that ids end",
+         0,
+         {1, 1001, 1001 + DAY_MS},
+         {0, 60 * YEAR_MS, 60 * YEAR_MS + DAY_MS},
+         {0, 1000, DAY_MS + 1000}},
+        {"after a long sleep of the machine",
+         0,
+         {1, 1 + 9 * DAY_MS, 1 + 10 * DAY_MS},
+         {0, 9 * DAY_MS, 10 * DAY_MS},
+         {0, 9 * DAY_MS, 10 * DAY_MS}},
+        {"after years without a server", -9 * YEAR_MS, {1, 2, 3}, {0, 1, 2}, {0, 1, 2}},
+        {"a start at a wrong time", -1000, {1, 1001, 2001}, {12 * YEAR_MS, 12 * YEAR_MS, 2000}, {-1000, 0, 2000}},
+        {"a first start at a wrong time", 0, {1, 1, 1}, {69 * YEAR_MS, 69 * YEAR_MS, 0}, {-1000, -1000, 0}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct id_clock clock = {.last_ms = rows[i].last_ms ? now_ms + rows[i].last_ms : 0};
+        for (int k = 0; k < 3; k++)
+            cr_expect_eq(id_clock_follow(&clock, now_ms + rows[i].wall_ms[k], rows[i].boot_ms[k]) - now_ms,
+                         rows[i].follows_ms[k], "%s, %d", rows[i].name, k);
+    }
+}

@@ -2,6 +2,7 @@
 #include "workers/kinds/native.h"
 #include "workers/registry.h"
 
+#include "base/clock.h"
 #include "base/json.h"
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -81,6 +82,7 @@ Test(native, a_failure_says_what_the_body_said)
         {"fail_plain", "unlucky", "it did not work", true, -1},
         {"fail_good", "hopeless", "it never will", false, -1},
         {"fail_later", "busy", "come back", true, 1500},
+        {"fail_never_again", "busy", "come back", true, DURATION_MAX_MS},
         {"fail_odd", "failed", "\"quoted\" " UTF8_REPLACEMENT, true, -1},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -146,7 +146,9 @@ static void host_fail(struct errand_call *call, const char *type, const char *me
     outcome_fail(native->outcome, span_of(type ? type : ""), span_of(message ? message : ""),
                  (struct span){NULL, 0});
     native->outcome->retry = retry != 0;
-    native->outcome->retry_after_ms = retry_after_ms < 0 ? -1 : retry_after_ms;
+    native->outcome->retry_after_ms = retry_after_ms < 0                 ? -1
+                                      : retry_after_ms > DURATION_MAX_MS ? DURATION_MAX_MS
+                                                                         : retry_after_ms;
 }
 
 static void host_progress(struct errand_call *call, double value, const char *note)

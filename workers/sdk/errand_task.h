@@ -107,7 +107,7 @@ static inline void errand_fail_for_good(struct errand_call *call, const char *ty
 }
 
 /* Fail, and if there is a retry left, try again no sooner than in so many
- * milliseconds (in place of the backoff). */
+ * milliseconds (in place of the backoff; a hundred years at most). */
 static inline void errand_fail_retry_after(struct errand_call *call, const char *type, const char *message,
                                            int64_t milliseconds)
 {
