@@ -187,3 +187,17 @@ bool gate_prefer_minimal(struct span prefer)
     struct span value = preference(prefer, "return");
     return same(value, "minimal") || same(value, "\"minimal\"");
 }
+
+void gate_key(struct span header, struct buf *out)
+{
+    bool quoted = header.len >= 2 && header.p[0] == '"' && header.p[header.len - 1] == '"';
+    if (!quoted) {
+        buf_add_span(out, header);
+        return;
+    }
+    for (const char *p = header.p + 1, *end = header.p + header.len - 1; p < end; p++) {
+        if (*p == '\\' && p + 1 < end)
+            p++;
+        buf_addc(out, *p);
+    }
+}

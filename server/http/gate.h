@@ -43,5 +43,9 @@ enum media gate_media(struct span content_type);
  * there is none. */
 int64_t gate_prefer_wait(struct span prefer);
 
+/* Appends what an Idempotency-Key header says: k2, or "k2" as the draft writes it
+ * (a string of RFC 8941). */
+void gate_key(struct span header, struct buf *out);
+
 /* Does it say `return=minimal`? */
 bool gate_prefer_minimal(struct span prefer);

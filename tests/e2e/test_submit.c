@@ -252,6 +252,26 @@ Test(submit, a_key_in_the_body_is_as_one_in_the_header)
             "two keys that differ are taken");
 }
 
+/* A client that is written anew, or sends through another library, is the same client. */
+Test(submit, the_form_of_a_body_makes_no_other_body)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'args': {'a': 1, 'b': 2}, 'key': 'k2'}");
+    struct reply *r = EXPECT(post(s, "/tasks", "{'key':'k2','args':{'b':2,'a':1},'task':'echo'}"), 200);
+    EXPECT_TEXT(r, "id", id);
+    static const char *const headers[] = {"Content-Type: application/json\r\nIdempotency-Key: k2\r\n",
+                                          "Content-Type: application/json\r\nIdempotency-Key: \"k2\"\r\n"};
+    for (int i = 0; i < 2; i++) {
+        r = EXPECT(ask(s, "POST", "/tasks", headers[i], "{\"task\": \"echo\", \"args\": {\"b\": 2, \"a\": 1}}"),
+                   200);
+        EXPECT_TEXT(r, "id", id);
+    }
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", headers[1], "{\"task\": \"echo\", \"args\": [1]}"), 422, "key-reused");
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", "Content-Type: application/json\r\nIdempotency-Key: \"\"\r\n",
+                       "{\"task\": \"echo\"}"),
+                   422, "invalid-request");
+}
+
 Test(submit, many_with_one_key_at_once_make_one_invocation)
 {
     struct server *s = serve(TASKS);
