@@ -30,7 +30,7 @@ Test(streams, a_wait_is_over_when_its_time_is)
     EXPECT_TEXT(r, "status", "running");
     REQUIRE(now_ms() - began >= 500, "after %d ms", (int)(now_ms() - began));
     EXPECT_TEXT(EXPECT(get(s, "/invocations/%s?wait=100ms", id), 200), "status", "running");
-    EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=0.1", id), 409, "conflict");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=0.1", id), 409, "unfinished");
     EXPECT_PROBLEM(get(s, "/invocations/%s?wait=soon", id), 400, "invalid-query");
     EXPECT_PROBLEM(get(s, "/invocations/%s?wait=-1", id), 400, "invalid-query");
 }
