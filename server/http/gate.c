@@ -188,6 +188,26 @@ bool gate_prefer_minimal(struct span prefer)
     return same(value, "minimal") || same(value, "\"minimal\"");
 }
 
+bool gate_accepts(struct span accept, const char *type)
+{
+    const char *p = accept.p, *end = p ? p + accept.len : p;
+    while (p < end) {
+        const char *comma = memchr(p, ',', (size_t)(end - p));
+        struct span item = {p, (size_t)((comma ? comma : end) - p)};
+        p = comma ? comma + 1 : end;
+        while (item.len && (item.p[0] == ' ' || item.p[0] == '\t'))
+            item = (struct span){item.p + 1, item.len - 1};
+        const char *semicolon = memchr(item.p, ';', item.len);
+        if (semicolon)
+            item.len = (size_t)(semicolon - item.p);
+        while (item.len && (item.p[item.len - 1] == ' ' || item.p[item.len - 1] == '\t'))
+            item.len--;
+        if (same(item, type))
+            return true;
+    }
+    return false;
+}
+
 void gate_key(struct span header, struct buf *out)
 {
     bool quoted = header.len >= 2 && header.p[0] == '"' && header.p[header.len - 1] == '"';

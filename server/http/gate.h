@@ -47,5 +47,8 @@ int64_t gate_prefer_wait(struct span prefer);
  * (a string of RFC 8941). */
 void gate_key(struct span header, struct buf *out);
 
+/* Does an Accept header name the type, with its own name? */
+bool gate_accepts(struct span accept, const char *type);
+
 /* Does it say `return=minimal`? */
 bool gate_prefer_minimal(struct span prefer);
