@@ -103,6 +103,12 @@ void json_add_string(struct buf *out, struct span text);
 /* Appends any bytes as a JSON string: invalid UTF-8 becomes U+FFFD. */
 void json_add_lossy(struct buf *out, struct span bytes);
 
+/* Appends checked, trimmed JSON in the one form that all texts of the same value
+ * share, numbers apart, whose digits stay: no white space, members in the order
+ * of their names, nothing escaped that need not be. `without` (may be NULL) is a
+ * member of the outermost object that is left out. */
+void json_add_canonical(struct buf *out, struct span value, const char *without);
+
 /* Appends checked JSON with line breaks outside strings as spaces, for NDJSON
  * and event streams (inside strings JSON has none). */
 void json_add_line(struct buf *out, struct span value);

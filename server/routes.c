@@ -19,6 +19,7 @@ const struct route server_routes[] = {
     {METHOD_POST, "/tasks/{name}/resume", SCOPE_ADMIN, BODY_NONE, .handler = tasks_resume},
 
     {METHOD_GET, "/invocations", SCOPE_READ, BODY_NONE, .handler = invocations_list},
+    {METHOD_POST, "/invocations", SCOPE_SUBMIT, BODY_LINES, .lines = &bulk_sink, .no_query = true},
     {METHOD_POST, "/invocations/cancel", SCOPE_SUBMIT, BODY_JSON, .handler = alter_bulk_cancel},
     {METHOD_POST, "/invocations/retry", SCOPE_SUBMIT, BODY_JSON, .handler = alter_bulk_retry},
     {METHOD_GET, "/invocations/{id}", SCOPE_READ, BODY_NONE, .handler = invocation_get},

@@ -23,6 +23,11 @@ static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
     return err;
 }
 
+static bool is_digest(struct span stored, const uint8_t digest[32])
+{
+    return stored.len == 32 && memcmp(stored.p, digest, 32) == 0;
+}
+
 /* The key was taken: by the same submission, or by another? */
 static enum err replay(struct tx *tx, struct submission *s)
 {
@@ -39,7 +44,7 @@ static enum err replay(struct tx *tx, struct submission *s)
         s->id = db_int(stmt, 0);
         s->status = (enum status)db_int(stmt, 1);
         s->replayed = true;
-        if (digest.len != sizeof s->key_digest || memcmp(digest.p, s->key_digest, digest.len) != 0)
+        if (!is_digest(digest, s->key_digest) && !is_digest(digest, s->key_digest_sent))
             err = ERR_MISMATCH;
     } else if (err == OK) {
         err = ERR_NOT_FOUND;

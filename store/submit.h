@@ -27,6 +27,7 @@ struct submission {
     struct span labels;         /* a JSON object of strings, absent if none */
     struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
+    uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
     /* out */
     int64_t id;
     enum status status;

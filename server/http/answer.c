@@ -79,6 +79,15 @@ enum next answer_problem(struct request *rq, int status, const char *type, const
     return answer_problem_body(rq, status, type, text, NULL);
 }
 
+void answer_extend(struct request *rq, const char *name, struct span json)
+{
+    struct buf *body = &rq->answer.body;
+    body->len--; /* the closing brace */
+    buf_addf(body, ",\"%s\":", name);
+    buf_add_span(body, json);
+    buf_addc(body, '}');
+}
+
 enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
                         struct faults *faults)
 {

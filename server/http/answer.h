@@ -15,7 +15,10 @@ enum next answer_empty(struct request *rq, int status);
 enum next answer_problem(struct request *rq, int status, const char *type, const char *detail, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The same with `errors[]`; releases the faults. */
+/* Adds a member to the problem that was answered; `json` is its value. */
+void answer_extend(struct request *rq, const char *name, struct span json);
+
+/* A problem with `errors[]`; releases the faults. */
 enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
                         struct faults *faults);
 

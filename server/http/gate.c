@@ -194,3 +194,37 @@ bool gate_prefer_minimal(struct span prefer)
     struct span value = preference(prefer, "return");
     return same(value, "minimal") || same(value, "\"minimal\"");
 }
+
+bool gate_accepts(struct span accept, const char *type)
+{
+    const char *p = accept.p, *end = p ? p + accept.len : p;
+    while (p < end) {
+        const char *comma = memchr(p, ',', (size_t)(end - p));
+        struct span item = {p, (size_t)((comma ? comma : end) - p)};
+        p = comma ? comma + 1 : end;
+        while (item.len && (item.p[0] == ' ' || item.p[0] == '\t'))
+            item = (struct span){item.p + 1, item.len - 1};
+        const char *semicolon = memchr(item.p, ';', item.len);
+        if (semicolon)
+            item.len = (size_t)(semicolon - item.p);
+        while (item.len && (item.p[item.len - 1] == ' ' || item.p[item.len - 1] == '\t'))
+            item.len--;
+        if (same(item, type))
+            return true;
+    }
+    return false;
+}
+
+void gate_key(struct span header, struct buf *out)
+{
+    bool quoted = header.len >= 2 && header.p[0] == '"' && header.p[header.len - 1] == '"';
+    if (!quoted) {
+        buf_add_span(out, header);
+        return;
+    }
+    for (const char *p = header.p + 1, *end = header.p + header.len - 1; p < end; p++) {
+        if (*p == '\\' && p + 1 < end)
+            p++;
+        buf_addc(out, *p);
+    }
+}

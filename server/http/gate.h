@@ -47,5 +47,12 @@ bool gate_encoding(struct span encoding);
  * there is none. */
 int64_t gate_prefer_wait(struct span prefer);
 
+/* Appends what an Idempotency-Key header says: k2, or "k2" as the draft writes it
+ * (a string of RFC 8941). */
+void gate_key(struct span header, struct buf *out);
+
+/* Does an Accept header name the type, with its own name? */
+bool gate_accepts(struct span accept, const char *type);
+
 /* Does it say `return=minimal`? */
 bool gate_prefer_minimal(struct span prefer);

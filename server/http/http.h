@@ -10,8 +10,9 @@
 /* --- routes ------------------------------------------------------------------------ */
 
 enum body_rule {
-    BODY_NONE, /* none is needed; an empty one or {} is fine */
-    BODY_JSON, /* application/json, checked */
+    BODY_NONE,  /* none is needed; an empty one or {} is fine */
+    BODY_JSON,  /* application/json, checked */
+    BODY_LINES, /* application/x-ndjson alone, for the route's sink */
 };
 
 /* Takes a body as it arrives. */

@@ -6,8 +6,10 @@ static const struct {
     const char *type, *title;
 } problems[] = {
     {"busy", "Busy"},
+    {"cancelled", "Cancelled"},
     {"closing", "Closing"},
     {"conflict", "Conflict"},
+    {"failed", "Failed"},
     {"forbidden", "Forbidden"},
     {"forbidden-host", "Forbidden host"},
     {"forbidden-origin", "Forbidden origin"},
@@ -28,6 +30,7 @@ static const struct {
     {"too-many-streams", "Too many streams"},
     {"unauthorized", "Unauthorized"},
     {"unavailable", "Unavailable"},
+    {"unfinished", "Unfinished"},
     {"unsupported-media-type", "Unsupported media type"},
     {"uri-too-long", "URI too long"},
 };

@@ -203,6 +203,12 @@ static bool admit_media(struct exchange *exchange, int64_t length)
         exchange->sink = route->lines->open(rq) ? route->lines : NULL;
         return exchange->sink != NULL;
     }
+    if (route->body == BODY_LINES) {
+        answer_problem(rq, 415, "unsupported-media-type",
+                       "the body must be application/x-ndjson, one JSON object a line (with curl: "
+                       "--data-binary @FILE, as -d would take the line breaks out)");
+        return false;
+    }
     if (media == MEDIA_JSON || (media == MEDIA_NONE && length == 0))
         return true;
     answer_problem(rq, 415, "unsupported-media-type",

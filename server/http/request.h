@@ -65,6 +65,7 @@ struct answer {
     /* A body that is made while it is sent (chunked): pull() appends some bytes
      * to `out`, on the HTTP thread. NULL: `body` is all. */
     enum pull (*pull)(struct request *rq, struct buf *out);
+    int64_t length; /* of what pull() makes, if that is known; else 0 */
 };
 
 /* --- its tag -------------------------------------------------------------------- */

@@ -75,9 +75,10 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
 static struct MHD_Response *make_response(struct exchange *exchange)
 {
     struct answer *answer = &exchange->rq.answer;
-    if (answer->pull && !exchange->rq.head) { /* to a HEAD libmicrohttpd would send the end of such a body */
-        exchange->streaming = true;
-        return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, pull_bytes, exchange, NULL);
+    if (answer->pull) {
+        exchange->streaming = !exchange->rq.head;
+        uint64_t length = answer->length ? (uint64_t)answer->length : MHD_SIZE_UNKNOWN;
+        return MHD_create_response_from_callback(length, BLOCK_BYTES, pull_bytes, exchange, NULL);
     }
     size_t len = answer->body.len;
     if (!len)
@@ -98,6 +99,8 @@ enum MHD_Result http_send(struct exchange *exchange)
         return MHD_NO;
     if (answer->content_type)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
+    if (answer->pull && !answer->length && exchange->rq.head) /* else it sends the end of chunks to a HEAD */
+        MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     for (int i = 0; i < answer->header_count; i++)
         MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
     enum MHD_Result sent = http_queue(exchange->connection, (unsigned)answer->status, response);

@@ -86,6 +86,20 @@ enum next invocation_get(struct request *rq)
 
 /* --- its result -------------------------------------------------------------------- */
 
+/* Each status that has no result has its own type, and a failure its error. */
+static enum next answer_no_result(struct request *rq, const struct invocation *row)
+{
+    if (row->status == STATUS_CANCELLED)
+        return answer_problem(rq, 409, "cancelled", "it was cancelled; there is no result");
+    if (row->status != STATUS_FAILED)
+        return answer_problem(rq, 409, "unfinished", "it is %s; with ?wait=30 the answer comes when it is final",
+                              status_name(row->status));
+    answer_problem(rq, 409, "failed", "it failed, as `error` says; there is no result");
+    if (row->error.p)
+        answer_extend(rq, "error", row->error);
+    return NEXT_ANSWER;
+}
+
 static enum next show_result(struct request *rq, const struct getting *getting)
 {
     struct invocation row;
@@ -96,8 +110,7 @@ static enum next show_result(struct request *rq, const struct getting *getting)
     if (err != OK)
         return resource_unread(rq, err);
     if (row.status != STATUS_SUCCEEDED)
-        return answer_problem(rq, 409, "conflict", "it is %s; a result is there once it is succeeded",
-                              status_name(row.status));
+        return answer_no_result(rq, &row);
     buf_add_span(&body, row.result.p ? row.result : SPAN("null"));
     return answer_json(rq, 200, &body);
 }

@@ -59,8 +59,8 @@ static bool read_query(struct listing *listing)
 {
     static const char *const known[] = {"status",        "task",           "worker", "error", "key",
                                         "created_after", "created_before", "order",  "view",  "limit",
-                                        "cursor",        "label.",         NULL};
-    static const char *const repeatable[] = {"status", NULL};
+                                        "cursor",        "label",          "label.", NULL};
+    static const char *const repeatable[] = {"status", "label", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
     struct request *rq = listing->rq;
     struct faults faults = {0};

@@ -123,6 +123,18 @@ static bool set_label(struct selection *selection, struct span name, struct span
     return true;
 }
 
+/* NAME:VALUE, for a query that has one name for all labels. */
+static bool set_pair(struct selection *selection, struct span pair, struct reason *why)
+{
+    const char *colon = memchr(pair.p, ':', pair.len);
+    if (!colon || colon == pair.p) {
+        reason_set(why, "must be NAME:VALUE, such as label=order:1017");
+        return false;
+    }
+    struct span name = {pair.p, (size_t)(colon - pair.p)};
+    return set_label(selection, name, (struct span){colon + 1, pair.len - name.len - 1}, why);
+}
+
 /* --- from a body ---------------------------------------------------------------------- */
 
 static void read_one(const struct keys_json *in, const struct keys_place *at, const struct condition *condition,
@@ -208,6 +220,8 @@ static bool read_param(struct selection *selection, struct span name, struct spa
     static const struct span prefix = {"label.", 6};
     if (name.len > prefix.len && memcmp(name.p, prefix.p, prefix.len) == 0)
         return set_label(selection, (struct span){name.p + prefix.len, name.len - prefix.len}, value, why);
+    if (span_is(name, "label"))
+        return set_pair(selection, value, why);
     for (const struct condition *c = conditions; c->name; c++)
         if (span_is(name, c->name))
             return c->set(selection, value, why);

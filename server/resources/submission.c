@@ -224,6 +224,15 @@ static void check_args(const struct submission_context *context, const struct ta
         return;
 }
 
+/* White space, the order of members and the key's place make no other body. */
+static void digest_body(const struct submission_context *context, struct span body, struct submission *out)
+{
+    context->scratch->len = 0;
+    json_add_canonical(context->scratch, body, names[FIELD_KEY]);
+    sha256(buf_span(context->scratch), out->key_digest);
+    sha256(body, out->key_digest_sent);
+}
+
 enum err submission_read(const struct submission_context *context, struct span body, struct submission *out,
                          struct buf *scratch_key, struct faults *faults)
 {
@@ -259,7 +268,7 @@ enum err submission_read(const struct submission_context *context, struct span b
     if (faults->total)
         return ERR_INVALID;
     if (out->key.p)
-        sha256(body, out->key_digest);
+        digest_body(context, body, out);
     return OK;
 }
 

@@ -152,11 +152,11 @@ enum next submit_one(struct request *rq)
     if (s->wait_ms > 0 && http_parked(rq->http) >= rq->config->limits.streams)
         s->wait_ms = -1; /* a preference, and not one that can be met now */
     struct span key = request_key(rq);
-    buf_add_span(&s->header_key, key); /* if the client leaves, its headers go before the commit */
+    gate_key(key, &s->header_key); /* a copy: if the client leaves, its headers go before the commit */
     struct submission_context context = {
         .config = rq->config,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
-        .key = key.p ? buf_span(&s->header_key) : key,
+        .key = key.p ? (struct span){buf_cstr(&s->header_key), s->header_key.len} : key,
         .now_ms = clock_now_ms(),
         .scratch = &scratch,
     };

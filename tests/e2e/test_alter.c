@@ -276,53 +276,54 @@ Test(alter, if_match_holds_in_the_write_as_well)
     EXPECT(client_receive(first, false), 200);
     EXPECT_PROBLEM(client_receive(second, false), 412, "precondition-failed");
     EXPECT_NUMBER(get(s, "%s", path), "priority", 3);
+}
 
-    /* Takes 1,000 a step. */
-    static char *all_ids(struct server * s, int count)
-    {
-        char *list = NULL, *path = strdup("/invocations?limit=1000");
-        size_t length;
-        FILE *out = open_memstream(&list, &length);
-        int n = 0;
-        while (path) {
-            struct reply *r = EXPECT(get(s, "%s", path), 200);
-            const cJSON *item;
-            cJSON_ArrayForEach(item, field(r, "items"))
-                fprintf(out, "%s\"%s\"", n++ ? "," : "", cJSON_GetObjectItem(item, "id")->valuestring);
-            path = *text_of(r, "next") ? format("/invocations?limit=1000&cursor=%s", text_of(r, "next")) : NULL;
-        }
-        fclose(out);
-        REQUIRE(n == count, "%d", n);
-        return list;
+/* Takes 1,000 a step. */
+static char *all_ids(struct server *s, int count)
+{
+    char *list = NULL, *path = strdup("/invocations?limit=1000");
+    size_t length;
+    FILE *out = open_memstream(&list, &length);
+    int n = 0;
+    while (path) {
+        struct reply *r = EXPECT(get(s, "%s", path), 200);
+        const cJSON *item;
+        cJSON_ArrayForEach(item, field(r, "items"))
+            fprintf(out, "%s\"%s\"", n++ ? "," : "", cJSON_GetObjectItem(item, "id")->valuestring);
+        path = *text_of(r, "next") ? format("/invocations?limit=1000&cursor=%s", text_of(r, "next")) : NULL;
     }
+    fclose(out);
+    REQUIRE(n == count, "%d", n);
+    return list;
+}
 
-    /* The client's end was the end of the change, at whatever step that was. */
-    Test(alter, a_bulk_change_goes_on_when_its_client_has_left)
-    {
-        enum { ALL = 3500 };
-        char *lines = NULL;
-        size_t length;
-        FILE *out = open_memstream(&lines, &length);
-        for (int i = 0; i < ALL; i++)
-            fputs("{\"task\": \"count\"}\n", out);
-        fclose(out);
-        for (int by_id = 0; by_id < 2; by_id++) {
-            struct server *s = prepare(TASKS);
-            prepare_to_hold_commits(s);
-            start(s);
-            EXPECT(post(s, "/tasks/count/pause", NULL), 200);
-            EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
-            char *body = by_id ? format("{\"ids\": [%s]}", all_ids(s, ALL)) : "{\"filter\": {}}";
-            hold_commits(s);
-            struct client *c = client_open(s);
-            client_ask(c, "POST", "/invocations/cancel", "Content-Type: application/json\r\n", body, strlen(body));
-            await_held_commit(s);
-            setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)); /* at once */
-            client_close(c);
-            for (int i = 0; i < 3; i++)
-                EXPECT(get(s, "/healthz"), 200); /* the end was heard before these */
-            release_commits(s);
-            WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.cancelled") == ALL);
-            cr_assert_eq(terminate(s), 0);
-        }
+/* The client's end was the end of the change, at whatever step that was. */
+Test(alter, a_bulk_change_goes_on_when_its_client_has_left)
+{
+    enum { ALL = 3500 };
+    char *lines = NULL;
+    size_t length;
+    FILE *out = open_memstream(&lines, &length);
+    for (int i = 0; i < ALL; i++)
+        fputs("{\"task\": \"count\"}\n", out);
+    fclose(out);
+    for (int by_id = 0; by_id < 2; by_id++) {
+        struct server *s = prepare(TASKS);
+        prepare_to_hold_commits(s);
+        start(s);
+        EXPECT(post(s, "/tasks/count/pause", NULL), 200);
+        EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
+        char *body = by_id ? format("{\"ids\": [%s]}", all_ids(s, ALL)) : "{\"filter\": {}}";
+        hold_commits(s);
+        struct client *c = client_open(s);
+        client_ask(c, "POST", "/invocations/cancel", "Content-Type: application/json\r\n", body, strlen(body));
+        await_held_commit(s);
+        setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger)); /* at once */
+        client_close(c);
+        for (int i = 0; i < 3; i++)
+            EXPECT(get(s, "/healthz"), 200); /* the end was heard before these */
+        release_commits(s);
+        WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.cancelled") == ALL);
+        cr_assert_eq(terminate(s), 0);
     }
+}

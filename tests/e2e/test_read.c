@@ -118,6 +118,10 @@ Test(read, a_list_is_filtered_by_everything_it_says)
         {"status=running", 0},
         {"label.shop=a", 2},
         {"label.shop=a&label.order=2", 1},
+        {"label=shop:a", 2},
+        {"label=shop:a&label=order:2", 1},
+        {"label=shop%3Aa&label.order=2", 1},
+        {"label=shop:", 0},
         {"label.shop=b&label.order=2", 0},
         {"error=mine", 1},
         {"error=mi*", 1},
@@ -249,7 +253,7 @@ Test(read, a_star_matches_only_what_exists)
     }
     char *id = submit(s, "{'task': 'echo', 'delay': '1h'}");
     EXPECT_PROBLEM(ask(s, "GET", format("/invocations/%s/result", id), "If-None-Match: *\r\n", NULL), 409,
-                   "conflict");
+                   "unfinished");
 }
 
 Test(read, an_unknown_invocation_is_404)
@@ -283,14 +287,19 @@ Test(read, an_unknown_invocation_is_404)
     EXPECT_PROBLEM(post(s, "/leases", "{}"), 404, "not-found");
 }
 
-Test(read, a_result_that_is_not_there_is_409)
+Test(read, a_result_that_is_not_there_is_409_and_says_why)
 {
     struct server *s = serve(TASKS);
     char *held = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
-    char *failed = submit(s, "{'task': 'fail'}");
-    EXPECT_PROBLEM(get(s, "/invocations/%s/result", held), 409, "conflict");
+    char *failed = submit(s, "{'task': 'fail'}"), *cancelled = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    struct reply *r = EXPECT_PROBLEM(get(s, "/invocations/%s/result", held), 409, "unfinished");
+    REQUIRE(!field(r, "error"), "%s", r->body);
     final(s, failed);
-    EXPECT_PROBLEM(get(s, "/invocations/%s/result", failed), 409, "conflict");
+    r = EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=1", failed), 409, "failed");
+    EXPECT_TEXT(r, "error.type", "mine");
+    EXPECT_TEXT(r, "error.message", "it went wrong");
+    EXPECT(post(s, format("/invocations/%s/cancel", cancelled), NULL), 200);
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result", cancelled), 409, "cancelled");
     touch(file_in(s, "go"));
     final(s, held);
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/result", held), 200)->body, "\"let go\"");

@@ -30,7 +30,7 @@ Test(streams, a_wait_is_over_when_its_time_is)
     EXPECT_TEXT(r, "status", "running");
     REQUIRE(now_ms() - began >= 500, "after %d ms", (int)(now_ms() - began));
     EXPECT_TEXT(EXPECT(get(s, "/invocations/%s?wait=100ms", id), 200), "status", "running");
-    EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=0.1", id), 409, "conflict");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/result?wait=0.1", id), 409, "unfinished");
     EXPECT_PROBLEM(get(s, "/invocations/%s?wait=soon", id), 400, "invalid-query");
     EXPECT_PROBLEM(get(s, "/invocations/%s?wait=-1", id), 400, "invalid-query");
 }
@@ -148,7 +148,8 @@ Test(streams, a_log_is_that_of_all_attempts_or_of_one)
     final(s, id);
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log", id), 200)->body, "try 1\ntry 2\n");
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?attempt=2", id), 200)->body, "try 2\n");
-    cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?attempt=7", id), 200)->body, "");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/log?attempt=7", id), 404, "not-found");
+    EXPECT_PROBLEM(get(s, "/invocations/%s/log?attempt=7&follow=true", id), 404, "not-found");
     cr_assert_str_eq(EXPECT(get(s, "/invocations/%s/log?follow=true", id), 200)->body, "try 1\ntry 2\n");
     EXPECT_PROBLEM(get(s, "/invocations/%s/log?attempt=0", id), 400, "invalid-query");
     EXPECT_PROBLEM(get(s, "/invocations/%s/log?follow=maybe", id), 400, "invalid-query");
@@ -168,6 +169,108 @@ Test(streams, a_part_of_a_log_is_asked_for_by_range)
     r = EXPECT_PROBLEM(ask(s, "GET", path, "Range: bytes=10-\r\n", NULL), 416, "range-not-satisfiable");
     cr_assert_str_eq(header(r, "Content-Range"), "bytes */10");
     cr_assert_str_eq(EXPECT(ask(s, "GET", path, "Range: lines=1-2\r\n", NULL), 200)->body, "0123456789");
+}
+
+/* Reads pieces until the text is there. */
+static char *read_until(struct client *c, const char *wanted)
+{
+    char *text = strdup("");
+    while (!strstr(text, wanted)) {
+        char *piece = client_receive_piece(c);
+        REQUIRE(piece, "it ended with %s", text);
+        text = format("%s%s", text, piece);
+    }
+    return text;
+}
+
+#define EVENTS "Accept: text/event-stream;q=1, text/plain;q=0.5\r\n"
+
+/* A proxy cuts what is silent for a minute; then the reader goes on where it was. */
+Test(streams, a_log_is_followed_as_events_that_can_be_resumed)
+{
+    struct server *s =
+        serve("tasks:\n  slow: {kind: command, run: [sh, -c, 'echo one >&2; printf \"gr\\303\" >&2; "
+              "until [ -e go ]; do sleep 0.02; done; printf \"\\266\\n\" >&2; exit 1']}\n");
+    char *id = submit(s, "{'task': 'slow'}"), *path = format("/invocations/%s/log", id);
+    struct client *c = client_open(s);
+    client_ask(c, "GET", path, EVENTS, NULL, 0);
+    struct reply *r = client_receive_head(c);
+    REQUIRE(r && r->status == 200, "%s", r ? r->head : "closed");
+    cr_assert_str_eq(header(r, "Content-Type"), "text/event-stream");
+    read_until(c, "gr\"");
+    WAIT_UNTIL(strlen(get(s, "%s", path)->body) == 7);
+    char *silent = read_until(c, ":\n\n");
+    cr_assert_str_eq(silent, ":\n\n");
+    touch(file_in(s, "go"));
+    read_until(c, "event: end\nid: 9\ndata: \"failed\"\n\n");
+    REQUIRE(!client_receive_piece(c));
+
+    r = EXPECT(ask(s, "GET", path, EVENTS, NULL), 200);
+    cr_assert_str_eq(
+        r->body, "event: log\nid: 9\ndata: \"one\\ngr\xC3\xB6\\n\"\n\nevent: end\nid: 9\ndata: \"failed\"\n\n");
+    r = EXPECT(ask(s, "GET", path, EVENTS "Last-Event-ID: 4\r\n", NULL), 200);
+    cr_assert_str_eq(r->body,
+                     "event: log\nid: 9\ndata: \"gr\xC3\xB6\\n\"\n\nevent: end\nid: 9\ndata: \"failed\"\n\n");
+}
+
+Test(streams, a_followed_log_goes_on_where_it_was_left)
+{
+    struct server *s =
+        serve("tasks:\n  slow: {kind: command, run: [sh, -c, 'printf 01234 >&2; until [ -e go ]; do "
+              "sleep 0.02; done; printf 56789 >&2; exit 1']}\n");
+    char *id = submit(s, "{'task': 'slow'}"), *path = format("/invocations/%s/log", id);
+    WAIT_UNTIL(strlen(get(s, "%s", path)->body) == 5);
+    static const struct {
+        const char *query, *headers, *range, *text;
+        int status;
+    } rows[] = {
+        {"&offset=3", NULL, NULL, "3456789", 200},
+        {"&offset=7", NULL, NULL, "789", 200},
+        {"&offset=70", NULL, NULL, "", 200},
+        {"", "Range: bytes=4-\r\n", "bytes 4-9007199254740991/*", "456789", 206},
+        {"", "Range: bytes=-4\r\n", NULL, "0123456789", 200},
+    };
+    enum { N = sizeof(rows) / sizeof(rows[0]) };
+    struct client *clients[N];
+    for (int i = 0; i < N; i++) {
+        clients[i] = client_open(s);
+        client_ask(clients[i], "GET", format("%s?follow=true%s", path, rows[i].query), rows[i].headers, NULL, 0);
+    }
+    touch(file_in(s, "go"));
+    for (int i = 0; i < N; i++) {
+        struct reply *r = client_receive(clients[i], false);
+        REQUIRE(r && r->status == rows[i].status && strcmp(r->body, rows[i].text) == 0, "%d: %s%s", i,
+                r ? r->head : "", r ? r->body : "closed");
+        char *range = header(r, "Content-Range");
+        REQUIRE(!range == !rows[i].range && (!range || strcmp(range, rows[i].range) == 0), "%s", r->head);
+    }
+    cr_assert_str_eq(EXPECT(get(s, "%s?offset=8", path), 200)->body, "89");
+    EXPECT_PROBLEM(get(s, "%s?offset=-1", path), 400, "invalid-query");
+}
+
+/* It said Content-Length: 0. */
+Test(streams, a_head_says_how_long_a_log_is)
+{
+    struct server *s =
+        serve("tasks:\n  much: {kind: command, run: [sh, -c, 'head -c 2000000 /dev/zero | tr \"\\000\" x >&2; "
+              "exit 1']}\n  little: {kind: command, run: [sh, -c, 'echo one >&2; exit 1']}\n");
+    char *much = submit(s, "{'task': 'much'}"), *little = submit(s, "{'task': 'little'}");
+    final(s, much);
+    final(s, little);
+    struct client *c = client_open(s);
+    for (int i = 0; i < 2; i++) {
+        char *path = format("/invocations/%s/log", i ? little : much);
+        client_ask(c, "HEAD", path, NULL, NULL, 0);
+        struct reply *r = client_receive(c, true);
+        REQUIRE(r && r->status == 200, "%s", r ? r->head : "closed");
+        cr_assert_str_eq(header(r, "Content-Length"), i ? "4" : "2000000");
+        client_ask(c, "GET", path, NULL, NULL, 0);
+        cr_assert_eq(client_receive(c, false)->length, i ? 4 : 2000000);
+    }
+    client_ask(c, "HEAD", format("/invocations/%s/log?follow=true", little), NULL, NULL, 0);
+    struct reply *r = client_receive(c, true);
+    REQUIRE(r && r->status == 200 && !header(r, "Content-Length"), "%s", r ? r->head : "closed");
+    REQUIRE(!client_receive(c, false), "something came after the head");
 }
 
 Test(streams, progress_and_log_are_seen_while_it_runs)

@@ -252,6 +252,26 @@ Test(submit, a_key_in_the_body_is_as_one_in_the_header)
             "two keys that differ are taken");
 }
 
+/* A client that is written anew, or sends through another library, is the same client. */
+Test(submit, the_form_of_a_body_makes_no_other_body)
+{
+    struct server *s = serve(TASKS);
+    char *id = submit(s, "{'task': 'echo', 'args': {'a': 1, 'b': 2}, 'key': 'k2'}");
+    struct reply *r = EXPECT(post(s, "/tasks", "{'key':'k2','args':{'b':2,'a':1},'task':'echo'}"), 200);
+    EXPECT_TEXT(r, "id", id);
+    static const char *const headers[] = {"Content-Type: application/json\r\nIdempotency-Key: k2\r\n",
+                                          "Content-Type: application/json\r\nIdempotency-Key: \"k2\"\r\n"};
+    for (int i = 0; i < 2; i++) {
+        r = EXPECT(ask(s, "POST", "/tasks", headers[i], "{\"task\": \"echo\", \"args\": {\"b\": 2, \"a\": 1}}"),
+                   200);
+        EXPECT_TEXT(r, "id", id);
+    }
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", headers[1], "{\"task\": \"echo\", \"args\": [1]}"), 422, "key-reused");
+    EXPECT_PROBLEM(ask(s, "POST", "/tasks", "Content-Type: application/json\r\nIdempotency-Key: \"\"\r\n",
+                       "{\"task\": \"echo\"}"),
+                   422, "invalid-request");
+}
+
 Test(submit, many_with_one_key_at_once_make_one_invocation)
 {
     struct server *s = serve(TASKS);
@@ -278,7 +298,7 @@ Test(submit, many_with_one_key_at_once_make_one_invocation)
 
 static struct reply *submit_lines(struct server *s, const char *lines)
 {
-    return ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines);
+    return ask(s, "POST", "/invocations", "Content-Type: application/x-ndjson\r\n", lines);
 }
 
 /* The n-th line of an answer as a reply of its own. */
@@ -294,6 +314,23 @@ static struct reply *line_of(struct reply *r, int n)
     line->body = strndup(at, strcspn(at, "\n"));
     line->length = strlen(line->body);
     return line;
+}
+
+Test(submit, many_go_to_invocations_and_still_to_tasks)
+{
+    static const char line[] = "{\"task\": \"echo\"}";
+    struct server *s = serve(TASKS);
+    static const char *const paths[] = {"/invocations", "/tasks"};
+    for (int i = 0; i < 2; i++) {
+        struct reply *r = EXPECT(ask(s, "POST", paths[i], "Content-Type: application/x-ndjson\r\n", line), 200);
+        cr_assert_str_eq(header(r, "Content-Type"), "application/x-ndjson");
+        EXPECT_NUMBER(line_of(r, 0), "status", 201);
+    }
+    struct reply *r = EXPECT_PROBLEM(post(s, "/invocations", line), 415, "unsupported-media-type");
+    EXPECT_HAS(r, "application/x-ndjson");
+    EXPECT_PROBLEM(post(s, "/invocations", NULL), 415, "unsupported-media-type");
+    EXPECT_PROBLEM(ask(s, "POST", "/invocations?x=1", "Content-Type: application/x-ndjson\r\n", line), 400,
+                   "invalid-query");
 }
 
 Test(submit, lines_are_answered_one_by_one_and_spoil_nothing_of_each_other)

@@ -36,7 +36,7 @@ static struct op *random_op(struct fixture *f, struct piece *p, int64_t *known, 
             p->submission.args = (struct span){large, sizeof large};
         if (dice(seed, 4) == 0) {
             p->submission.key = (struct span){"abcdefgh" + dice(seed, 8), 1};
-            p->submission.key_digest[0] = (uint8_t)dice(seed, 2);
+            p->submission.key_digest[0] = p->submission.key_digest_sent[0] = (uint8_t)dice(seed, 2);
         }
         op_submit_init(&p->submit, &p->submission, 1);
         return &p->submit.op;

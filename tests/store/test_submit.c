@@ -101,9 +101,9 @@ STORE_TEST(a_key_replays_the_same_and_refuses_another)
     struct submission s = plain(f), again, other, elsewhere;
     s.key_owner = SPAN("shop");
     s.key = SPAN("order-1");
-    s.key_digest[0] = 1;
+    s.key_digest[0] = s.key_digest_sent[0] = 1;
     again = other = elsewhere = s;
-    other.key_digest[0] = 2;
+    other.key_digest[0] = other.key_digest_sent[0] = 2;
     elsewhere.key_owner = SPAN("bank");
     submit_all(f, &s, 1);
     submit_all(f, &again, 1);
@@ -149,7 +149,7 @@ STOPPED_TEST(two_of_one_key_in_one_batch_meet)
     for (int i = 0; i < 3; i++) {
         s[i].key_owner = SPAN("");
         s[i].key = SPAN("same");
-        s[i].key_digest[0] = i == 2;
+        s[i].key_digest[0] = s[i].key_digest_sent[0] = i == 2;
         op_submit_init(&ops[i], &s[i], 1);
         park(&ops[i].op, &parked[i]);
         store_queue(f->store, &ops[i].op);

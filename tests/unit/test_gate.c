@@ -204,3 +204,19 @@ Test(gate, headers_are_noted_in_any_case_and_counted)
     cr_expect_null(h.origin.p);
     cr_expect_eq(h.bytes, (4 + 1 + 4) * 2 + (14 + 1 + 4) + (6 + 1 + 4) + (6 + 0 + 4));
 }
+
+Test(gate, a_key_may_be_quoted_as_the_draft_writes_it)
+{
+    static const struct {
+        const char *header, *key;
+    } rows[] = {
+        {"k2", "k2"}, {"\"k2\"", "k2"}, {"\"a \\\"b\\\\\"", "a \"b\\"}, {"\"k2", "\"k2"}, {"k2\"", "k2\""},
+        {"\"", "\""}, {"\"\"", ""},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf key = {0};
+        gate_key(span_of(rows[i].header), &key);
+        cr_expect_str_eq(buf_cstr(&key), rows[i].key);
+        buf_release(&key);
+    }
+}

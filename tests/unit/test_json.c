@@ -503,3 +503,24 @@ Test(json, a_whole_number_is_one_however_it_is_written)
         cr_expect_eq(number, rows[i].number, "%s", rows[i].text);
     }
 }
+
+Test(json, has_one_canonical_form)
+{
+    static const struct {
+        const char *text, *form;
+    } rows[] = {
+        {"1.10", "1.10"},
+        {"{}", "{}"},
+        {"[ ]", "[]"},
+        {"{\"b\" : [1, {\"d\":2,\"c\" :3}],\n\"a\":null}", "{\"a\":null,\"b\":[1,{\"c\":3,\"d\":2}]}"},
+        {"{\"\\u0062\":1,\"a\\\"\":2,\"\\u0061\":3}", "{\"a\":3,\"a\\\"\":2,\"b\":1}"},
+        {"\"gr\\u00f6\\/\"", "\"gr\xC3\xB6/\""},
+        {"{\"k\":{\"k\":1},\"l\":2}", "{\"l\":2}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf out = {0};
+        json_add_canonical(&out, span_of(rows[i].text), "k");
+        cr_expect_str_eq(buf_cstr(&out), rows[i].form);
+        buf_release(&out);
+    }
+}

@@ -59,6 +59,9 @@ Test(params, arguments_bind_by_name_and_by_position)
         {"{}", "{}", "{}"},
         {"{}", "[]", "{}"},
         {"{x: {type: string, enum: [low, high]}}", "[\"high\"]", "{\"x\":\"high\"}"},
+        {"{x: {type: string, enum: [gr\xC3\xB6\xC3\x9F]}}", "[\"gr\\u00f6\\u00df\"]",
+         "{\"x\":\"gr\\u00f6\\u00df\"}"},
+        {"{x: {enum: [{a: 1, b: [2]}]}}", "[{\"b\" : [2],\"\\u0061\":1}]", "{\"x\":{\"b\" : [2],\"\\u0061\":1}}"},
         {"{x: {enum: [1, a, null], default: a}}", "{}", "{\"x\":\"a\"}"},
         {"{true: boolean, null: {default: 1}}", "{\"true\":false}", "{\"true\":false,\"null\":1}"},
     };

@@ -146,12 +146,29 @@ Test(submission, escapes_in_names_and_keys_are_resolved)
     cr_expect_eq(s.priority, 9);
 }
 
-Test(submission, the_digest_is_the_bodys_without_the_blanks_around_it)
+Test(submission, the_digest_is_of_what_the_body_says)
 {
-    struct submission a = good("{'task': 'any', 'key': 'k'}"), b = good("\n {'task': 'any', 'key': 'k'}\t");
-    struct submission c = good("{'task': 'any',  'key': 'k'}");
-    cr_expect_arr_eq(a.key_digest, b.key_digest, sizeof a.key_digest);
-    cr_expect(memcmp(a.key_digest, c.key_digest, sizeof a.key_digest) != 0);
+    static const struct {
+        const char *body;
+        bool same;
+    } rows[] = {
+        {"{'task': 'any', 'args': {'a': [1, 'b'], 'c': null}, 'key': 'k'}", true},
+        {"\n {'key':'k','args':{'c':null,'a':[1,'b']},'task':'any'}\t", true},
+        {"{'t\\u0061sk': 'any', 'args': {'\\u0061': [1, '\\u0062'], 'c': null}, 'key': 'k'}", true},
+        {"{'task': 'any', 'args': {'a': [1.0, 'b'], 'c': null}, 'key': 'k'}", false},
+        {"{'task': 'any', 'args': {'a': ['b', 1], 'c': null}, 'key': 'k'}", false},
+        {"{'task': 'any', 'args': {'a': [1, 'b'], 'c': null, 'key': 'k'}, 'key': 'k'}", false},
+        {"{'task': 'any', 'args': {'a': [1, 'b '], 'c': null}, 'key': 'k'}", false},
+    };
+    struct submission first = good(rows[0].body);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct submission s = good(rows[i].body);
+        cr_expect_eq(memcmp(s.key_digest, first.key_digest, sizeof s.key_digest) == 0, rows[i].same, "%s",
+                     rows[i].body);
+    }
+    context.key = SPAN("k");
+    struct submission s = good("{'task': 'any', 'args': {'a': [1, 'b'], 'c': null}}");
+    cr_expect_arr_eq(s.key_digest, first.key_digest, sizeof s.key_digest, "the key's place makes another body");
 }
 
 static bool mentions(const struct faults *faults, const char *pointer)

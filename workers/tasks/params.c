@@ -54,6 +54,22 @@ static bool type_fits(enum param_type type, struct span value)
     return false;
 }
 
+/* Neither escapes nor white space nor the order of members make another value. */
+static bool same_value(struct span a, struct span b)
+{
+    struct buf one = {0}, other = {0};
+    if (a.len == b.len && memcmp(a.p, b.p, a.len) == 0)
+        return true;
+    if (json_type(a) != json_type(b) || json_type(a) < JSON_STRING)
+        return false;
+    json_add_canonical(&one, a, NULL);
+    json_add_canonical(&other, b, NULL);
+    bool same = one.len == other.len && memcmp(one.data, other.data, one.len) == 0;
+    buf_release(&one);
+    buf_release(&other);
+    return same;
+}
+
 static bool choice_fits(const struct param *param, struct span value)
 {
     if (param->choices.len == 0)
@@ -61,7 +77,7 @@ static bool choice_fits(const struct param *param, struct span value)
     struct json_iter it = json_iter(buf_span(&param->choices));
     struct span choice;
     while (json_element(&it, &choice))
-        if (choice.len == value.len && memcmp(choice.p, value.p, value.len) == 0)
+        if (same_value(choice, value))
             return true;
     return false;
 }
