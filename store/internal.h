@@ -54,8 +54,8 @@ struct store {
     struct id_clock id_clock;
     struct tx tx;
     struct op *kept, **kept_tail; /* of failed batches, to be tried again */
-    int last_batch;
-    struct turn_op **last_turns; /* a batch's turns by lease (a hash), for claims and finishes that meet */
+    _Atomic int last_batch;       /* how many ops; the committer's thread looks at it without the role */
+    struct turn_op **last_turns;  /* a batch's turns by lease (a hash), for claims and finishes that meet */
     int last_turns_cap;
 
     pthread_mutex_t lock; /* guards the queue: head .. retry_at_us */

@@ -111,6 +111,7 @@ static void act(struct runner *runner, int timer)
     case TIMER_REFILL: refill_all(runner); break;
     case TIMER_REWRITE: rewrite(runner); break;
     case TIMER_SHORTAGE: shortage_try(runner); break;
+    case TIMER_SPARE: threads_try_spare(runner); break;
     default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
     }
     pthread_mutex_lock(&runner->lock);
@@ -135,7 +136,11 @@ static void set_alarm(struct runner *runner, int64_t wall_ms)
         at.it_value = (struct timespec){wall_ms / 1000, wall_ms % 1000 * 1000000};
     if (wall_ms <= 0)
         at.it_value = (struct timespec){0, 1}; /* zeros would disarm it */
-    if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) != 0)
+    if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == 0)
+        return;
+    if (errno == ECANCELED) /* it was set since the last look; the timer is armed all the same */
+        log_info("the clock was set");
+    else
         log_error("the timer of due times", LOG_STR("error", strerror(errno)));
 }
 

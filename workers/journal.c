@@ -38,13 +38,15 @@ struct journal {
     int page_records;
     struct journal_file_header *header; /* NULL in memory */
 
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t grow_lock; /* guards the size of the file, and is held while a page is added to it */
+    size_t size;
+
+    pthread_mutex_t lock; /* guards what follows, for a few instructions; taken under grow_lock */
     char *path;           /* NULL: in memory, or abandoned */
-    size_t size;          /* of the file */
     struct page *pages;
     struct journal_record *free, *free_unwritten; /* the latter in plain memory, for want of a file */
     int taken;
-    bool full; /* the last page that was wanted could not be added, which is logged */
+    bool full; /* the last page that was wanted could not be added, which is logged; grow_lock guards it */
 };
 
 /* The turn that the calling thread runs, for the handlers. The record may have
@@ -101,15 +103,17 @@ static void add_page_locked(struct journal *journal, void *mapped)
     }
 }
 
-/* 0 or an errno. */
-static int grow_locked(struct journal *journal)
+/* A page more of records; grow_lock is the caller's. 0 or an errno. */
+static int grow(struct journal *journal)
 {
     void *mapped = NULL;
     int error = journal->fd >= 0 ? map_page(journal, journal->size, &mapped) : 0;
     if (error)
         return error;
     journal->size += journal->page_bytes;
+    pthread_mutex_lock(&journal->lock);
     add_page_locked(journal, mapped);
+    pthread_mutex_unlock(&journal->lock);
     return 0;
 }
 
@@ -150,7 +154,7 @@ static int begin_anew(struct journal *journal, int turns)
     journal->size = journal->page_bytes;
     int error = 0;
     while (journal->size < size && !error)
-        error = grow_locked(journal);
+        error = grow(journal);
     if (!error && journal->header)
         journal_file_begin(journal->header, journal->page_bytes);
     return error;
@@ -187,6 +191,7 @@ static void release(struct journal *journal)
         munmap(journal->header, journal->page_bytes);
     if (journal->fd >= 0)
         close(journal->fd);
+    pthread_mutex_destroy(&journal->grow_lock);
     pthread_mutex_destroy(&journal->lock);
     free(journal->path);
     free(journal);
@@ -202,6 +207,7 @@ enum err journal_open(const char *path, int turns, struct journal **out, struct 
     journal->fd = -1;
     journal->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     journal->page_records = (int)(journal->page_bytes / sizeof(struct journal_file_record));
+    pthread_mutex_init(&journal->grow_lock, NULL);
     pthread_mutex_init(&journal->lock, NULL);
     process = getpid();
 
@@ -258,27 +264,41 @@ void journal_abandon(struct journal *journal)
 
 /* --- turns ---------------------------------------------------------------------------- */
 
-static struct journal_record *take(struct journal *journal)
+static struct journal_record *take_free(struct journal *journal, bool unwritten)
 {
-    int error = 0;
-    bool news = false;
     pthread_mutex_lock(&journal->lock);
-    if (!journal->free) {
-        error = grow_locked(journal);
-        news = error && !journal->full;
-        journal->full = error;
-    }
-    if (!journal->free && !journal->free_unwritten)
+    if (unwritten && !journal->free && !journal->free_unwritten)
         add_page_locked(journal, NULL);
-    struct journal_record **list = journal->free ? &journal->free : &journal->free_unwritten;
+    struct journal_record **list = journal->free || !unwritten ? &journal->free : &journal->free_unwritten;
     struct journal_record *record = *list;
-    *list = record->next;
-    journal->taken++;
+    if (record) {
+        *list = record->next;
+        journal->taken++;
+    }
     pthread_mutex_unlock(&journal->lock);
+    return record;
+}
+
+/* There was none free: another thread may have added some meanwhile. */
+static struct journal_record *take_new(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->grow_lock);
+    struct journal_record *record = take_free(journal, false);
+    int error = record ? 0 : grow(journal);
+    bool news = error && !journal->full;
+    if (!record)
+        journal->full = error;
+    pthread_mutex_unlock(&journal->grow_lock);
     if (news)
         log_warn("the turn journal cannot grow: after a crash it is not known of some turns that they ran",
                  LOG_STR("error", strerrordesc_np(error)));
-    return record;
+    return record ? record : take_free(journal, true);
+}
+
+static struct journal_record *take(struct journal *journal)
+{
+    struct journal_record *record = take_free(journal, false);
+    return record ? record : take_new(journal);
 }
 
 static void give_back(struct journal_record *record)
@@ -337,12 +357,12 @@ static struct journal_file_log *add_log(struct journal_record *record)
 {
     struct journal *journal = record->page->journal;
     void *mapped = NULL;
-    pthread_mutex_lock(&journal->lock);
+    pthread_mutex_lock(&journal->grow_lock);
     size_t at = journal->size;
     bool added = map_page(journal, at, &mapped) == 0;
     if (added)
         journal->size += journal->page_bytes;
-    pthread_mutex_unlock(&journal->lock);
+    pthread_mutex_unlock(&journal->grow_lock);
     if (!added)
         return NULL;
     struct journal_file_log *log = mapped;

@@ -20,8 +20,8 @@
  * is called FILE-slots all the same: under another name, what a server of
  * before left there would not be found after an upgrade.)
  *
- * Threads: any. A mutex guards the free records; nothing is read or written
- * under it, but that a page is added there. A record's turn is written by who
+ * Threads: any. A mutex guards the free records, another the growth of the
+ * file, under which a page is added. A record's turn is written by who
  * has the record. Writes are plain stores to shared memory: they survive the
  * process, not the machine, and need not (after a power cut nobody is to
  * blame). */

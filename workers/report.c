@@ -150,7 +150,11 @@ static void claimed(struct op *op)
     struct run *run = op->owner;
     struct runner *runner = run->runner;
     struct fault_note note;
-    bool faulted = err_is_fault(op->err), end = false;
+    struct op *first = NULL, *last = NULL;
+    int count = 0;
+    bool faulted = err_is_fault(op->err);
+    if (op->err == OK && run->finish_queued && !run->claim_faulted)
+        return; /* as for most: the end, which comes next, settles both under one lock */
     pthread_mutex_lock(&runner->lock);
     set_claim_faulted_locked(run, faulted && op->err != ERR_UNAVAILABLE);
     if (faulted)
@@ -163,8 +167,8 @@ static void claimed(struct op *op)
     } else {
         if (!faulted)
             settle_locked(run, op->err);
-        end = run->ended && !run->finish_queued;
-        run->finish_queued |= end;
+        if (!run->finish_queued) /* output that was refused in this very batch is held still */
+            append_reports(run, &first, &last, &count);
     }
     if (op->err == ERR_CONFLICT && !run->ended) {
         journal_refused(run->attempt.record);
@@ -173,8 +177,8 @@ static void claimed(struct op *op)
     pthread_mutex_unlock(&runner->lock);
     if (faulted)
         log_fault(runner->store, &note);
-    if (end)
-        report_finish(run);
+    if (first)
+        store_queue_list(runner->store, first, last, count);
 }
 
 static void finished(struct op *op)
@@ -182,24 +186,31 @@ static void finished(struct op *op)
     struct run *run = op->owner;
     struct runner *runner = run->runner;
     struct fault_note note;
+    struct op *first = NULL, *last = NULL;
+    int count = 0;
     bool faulted = err_is_fault(op->err);
     pthread_mutex_lock(&runner->lock);
     run->finish_queued = false;
     if (faulted)
         note_fault_locked(run, "finish", op->err, &note);
     bool again = (run->claim_faulted || faulted) && op->err != ERR_UNAVAILABLE;
+    bool more = !again && op->err == OK && run->held_logs; /* the end is found by its lease */
     if (again) {
         rewrite_later_locked(run);
+    } else if (more) {
+        append_reports(run, &first, &last, &count);
     } else {
         set_claim_faulted_locked(run, false);
-        settle_locked(run, op->err); /* a claim that the stopping store did not take */
+        settle_locked(run, run->claim.turn.op.err);
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
     }
     pthread_mutex_unlock(&runner->lock);
     if (faulted)
         log_fault(runner->store, &note);
-    if (!again)
+    if (more)
+        store_queue_list(runner->store, first, last, count);
+    else if (!again)
         run_free(run);
 }
 

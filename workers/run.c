@@ -116,8 +116,12 @@ static void sink_progress(struct attempt *attempt, double value, struct span not
     buf_add_span(&run->progress_note, note);
 }
 
+/* A body that is just logging is left to the next time: it may wait for the disk. */
 void run_flush_locked(struct run *run)
 {
+    if (pthread_mutex_trylock(&run->attempt.lock) != 0)
+        return;
+    pthread_mutex_unlock(&run->attempt.lock);
     attempt_log_tick(&run->attempt);
     pthread_mutex_lock(&run->attempt.lock);
     if (run->progress_held)
@@ -198,8 +202,7 @@ static void leave_locked(struct run *run)
     DL_DELETE(runner->runs, run);
     runner->slots[run->slot].run = NULL;
     runner->free_slots[runner->slots_free++] = run->slot;
-    if (queue_left(&runner->queue, &run->grant))
-        threads_freed_locked(runner);
+    queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
 }
@@ -275,13 +278,12 @@ static bool prepare_args(struct run *run, struct thread *thread)
 
 void run_body(struct run *run, struct thread *thread)
 {
-    run->attempt.wake_fd = thread->wake_fd;
     run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
     if (prepare_args(run, thread))
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
     else
-        run_ended(&run->attempt, run);
+        attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
 }
 
 static struct run *run_new(struct runner *runner, const struct grant *grant, int slot)

@@ -390,6 +390,7 @@ bool runner_wait(struct runner *runner, int64_t timeout_ms)
 
 void runner_abandon(struct runner *runner)
 {
+    threads_reap(runner);
     journal_abandon(runner->journal);
 }
 

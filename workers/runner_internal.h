@@ -51,7 +51,7 @@ struct run {
     /* Guarded by the runner's lock: */
     struct run *prev, *next;     /* in runner->runs, while the body runs */
     bool ended;                  /* the body has, and `finish` is filled */
-    bool finish_queued;          /* and with the committer */
+    atomic_bool finish_queued;   /* and with the committer */
     bool claim_faulted;          /* the claim met a fault: nothing is known of the turn on disk */
     int faults;                  /* that its reports met, one after the other */
     struct log_write *held_logs; /* that were refused because of that */
@@ -77,7 +77,8 @@ struct thread {
 };
 
 /* What the dispatcher minds, after the upkeeps. */
-enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMERS };
+enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMERS };
+_Static_assert((int)TIMERS <= (int)TIMERS_MAX, "each has its place");
 
 /* One kind of upkeep on its way. */
 struct upkeep_call {
@@ -145,8 +146,14 @@ static inline int runner_room_locked(const struct runner *runner)
 MUST_USE enum err threads_start(struct runner *runner, struct reason *why);
 void threads_end(struct runner *runner); /* runner->ended is set */
 
+/* Joins those that ended because they were idle. */
+void threads_reap(struct runner *runner);
+
 /* Wakes an idle thread if there is work and a free slot. */
 void threads_wake_locked(struct runner *runner);
+
+/* A thread could not be made a while ago: is one wanted still? */
+void threads_try_spare(struct runner *runner);
 
 /* A slot is free again: the same, unless the caller takes the next job itself. */
 void threads_freed_locked(struct runner *runner);

@@ -80,7 +80,9 @@ static void work(struct thread *thread, struct run *run)
 {
     struct runner *runner = thread->runner;
     struct op_refill *refill = runner_refill_locked(runner, run->grant.turn.task);
-    bool spare = runner_room_locked(runner) > 0 && !runner->idle && !runner->waking;
+    bool spare = runner_room_locked(runner) > 0 && !runner->idle && !runner->waking &&
+                 runner->thread_count < runner->slot_count; /* one that has just left its body is none of these */
+    run->attempt.wake_fd = thread->wake_fd;
     runner->waking |= spare; /* it comes */
     threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
@@ -97,6 +99,7 @@ static void *thread_main(void *arg)
     struct thread *thread = arg;
     struct runner *runner = thread->runner;
     runs_bodies = true;
+    pthread_setname_np(pthread_self(), "body");
     journal_thread_init();
     pthread_mutex_lock(&runner->lock);
     runner->waking = false;
@@ -144,27 +147,38 @@ static int start_thread(struct runner *runner)
     runner->thread_count += code == 0;
     pthread_mutex_unlock(&runner->lock);
     pthread_attr_destroy(&attr);
-    if (code == 0)
-        pthread_setname_np(thread->id, "body");
-    else
+    if (code != 0)
         thread_free(thread);
     join(ended);
     return code;
 }
 
-/* If there can be none now, those there are take the work as they come free.
- * That is said once, until there can be one again. */
+/* If there can be none now, it is tried again after a second: those there are
+ * may be long in coming free. That is said once, until there can be one again. */
 static void start_spare(struct runner *runner)
 {
     int code = start_thread(runner);
     pthread_mutex_lock(&runner->lock);
     bool said = runner->spare_missing;
     runner->spare_missing = code != 0;
-    if (code != 0)
+    if (code != 0) {
         runner->waking = false;
+        threads_wake_locked(runner); /* one may have become idle meanwhile */
+        dispatcher_set_locked(runner, TIMER_SPARE, clock_mono_us() + FAILED_AGAIN_MS * 1000);
+    }
     pthread_mutex_unlock(&runner->lock);
     if (code != 0 && !said)
         log_warn("no further thread for bodies", LOG_STR("error", strerror(code)));
+}
+
+void threads_try_spare(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    bool wanted = runner->thread_count && !runner->ended && runner->slots_free && !runner->idle && !runner->waking;
+    runner->waking |= wanted;
+    pthread_mutex_unlock(&runner->lock);
+    if (wanted)
+        start_spare(runner);
 }
 
 enum err threads_start(struct runner *runner, struct reason *why)
@@ -174,6 +188,15 @@ enum err threads_start(struct runner *runner, struct reason *why)
         return OK;
     reason_set(why, "no thread for a body: %s", strerror(code));
     return ERR_IO;
+}
+
+void threads_reap(struct runner *runner)
+{
+    pthread_mutex_lock(&runner->lock);
+    struct thread *ended = runner->ended_threads;
+    runner->ended_threads = NULL;
+    pthread_mutex_unlock(&runner->lock);
+    join(ended);
 }
 
 void threads_end(struct runner *runner)

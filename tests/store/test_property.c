@@ -85,6 +85,7 @@ STORE_TEST(counters_are_what_counting_says_after_thousands_of_operations)
     static int64_t known[KNOWN];
     struct piece *pieces = xcalloc(PER_ROUND, sizeof *pieces);
     uint64_t seed = 42;
+    int ended = 0;
     memset(large, '9', sizeof large);
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < PER_ROUND; i++) {
@@ -98,6 +99,7 @@ STORE_TEST(counters_are_what_counting_says_after_thousands_of_operations)
             wait_parked(&pieces[i].parked);
             if (pieces[i].runs)
                 cr_assert(wait_finished(&pieces[i].run) == OK || pieces[i].run.finish_err == ERR_CONFLICT);
+            ended += pieces[i].runs && pieces[i].run.finish_err == OK;
             if (pieces[i].submission.id && pieces[i].submission.err == OK)
                 known[dice(&seed, KNOWN)] = pieces[i].submission.id;
         }
@@ -108,6 +110,6 @@ STORE_TEST(counters_are_what_counting_says_after_thousands_of_operations)
     }
     check_counters(f);
     check_integrity(f->url);
-    cr_assert_gt(count_of(f, f->task, STATUS_SUCCEEDED) + count_of(f, f->task, STATUS_FAILED), 0);
+    cr_assert_gt(ended, 0, "no turn ever ended well");
     free(pieces);
 }

@@ -71,6 +71,14 @@ void attempt_end(struct attempt *attempt)
     attempt->ended(attempt, attempt->context);
 }
 
+void attempt_refuse(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context)
+{
+    attempt->outcome = outcome;
+    attempt->ended = ended;
+    attempt->context = context;
+    attempt_end(attempt);
+}
+
 void attempt_start(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context)
 {
     attempt->outcome = outcome;

@@ -112,7 +112,10 @@ void attempt_release(struct attempt *attempt);
  * start() does. */
 void attempt_start(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context);
 
-/* The same, and waits for the end. */
+/* No body is started: the outcome says already why it failed. */
+void attempt_refuse(struct attempt *attempt, struct outcome *outcome, attempt_ended *ended, void *context);
+
+/* The same as attempt_start(), and waits for the end. */
 void attempt_run(struct attempt *attempt, struct outcome *outcome);
 
 /* For kinds: the body has ended and attempt->outcome says how. */

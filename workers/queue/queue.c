@@ -172,8 +172,9 @@ static bool may_be_taken(const struct queue *queue, const struct op_refill *refi
     const struct grant *grant;
     DL_FOREACH (queue->claiming, grant) {
         const struct ready *ready = &grant->job->ready;
-        if (grant->anew || grant->refused || ready->priority > refill->after_priority ||
-            (ready->priority == refill->after_priority && ready->id > refill->after_id))
+        if (ready->task == refill->task &&
+            (grant->anew || grant->refused || ready->priority > refill->after_priority ||
+             (ready->priority == refill->after_priority && ready->id > refill->after_id)))
             return true;
     }
     return queue->suspect_count > 0;
