@@ -1,8 +1,9 @@
 /* The runner: hands ready work to slots, and keeps time.
  *
- * Threads inside: one a slot (scheduler.c hands them work, slot.c runs it) and
- * the dispatcher, which sleeps until the next due time or a wake-up: it
- * promotes what is due, expires, prunes, and refills the window of ready work.
+ * Threads inside: those that bodies run on, as many as run and one to spare
+ * (threads.c), and the dispatcher, which sleeps until the next due time or a
+ * wake-up: it has what is due promoted, expired, pruned and followed up, refills
+ * the queue, and tries reports and starts again that met a fault or a shortage.
  * The runner listens to the store; everything that becomes queued reaches it
  * that way, whoever queued it.
  *

@@ -1,5 +1,5 @@
 /* Processes that outlived the server that started them. A command itself dies
- * with its slot's thread; what it started does not.
+ * with the thread that minds it; what it started does not.
  *
  * Threads: any; survivors_kill() blocks, two seconds at most. */
 #pragma once

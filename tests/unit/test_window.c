@@ -188,7 +188,7 @@ static int compare(const void *a, const void *b)
     return key_before(x, y) ? -1 : key_before(y, x);
 }
 
-/* What the claims in flight leave to others: in the program scheduler.c's. */
+/* What the claims in flight leave to others: in the program queue.c's. */
 static bool is_claiming(void *context, const struct ready *ready)
 {
     struct model *m = context;

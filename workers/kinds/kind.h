@@ -13,7 +13,7 @@
  *
  * An attempt, from start() to attempt_end():
  *
- * - start() is called once, on the thread of a slot (or the main thread, for
+ * - start() is called once, on a thread for bodies (or the main thread, for
  *   `errand run`). A kind may run the body there, to its end, and block as long
  *   as that takes; or hand it to a thread, a process or a transfer of its own
  *   and return at once. Either way it calls attempt_end() exactly once, on any

@@ -10,7 +10,7 @@
  *
  *     cc -shared -fPIC -o tasks.so tasks.c
  *
- * A task is a C function in a shared object, run by a slot's thread. It needs
+ * A task is a C function in a shared object, run by a thread of the server. It needs
  * no library: every function here goes through a table that the caller brings,
  * so a task links against nothing and can be tested with a table of its own.
  *

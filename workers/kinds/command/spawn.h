@@ -2,11 +2,11 @@
  * with the server's memory.
  *
  * posix_spawn() cannot do it: the child is to die with the thread that started
- * it (PR_SET_PDEATHSIG; a slot's thread lives as long as the process), and to
- * be written into the turn journal before it can have children of its own.
+ * it (PR_SET_PDEATHSIG; the thread minds the child until it has ended), and to be
+ * written into the turn journal before it can have children of its own.
  *
- * Threads: any that lives as long as the process. Blocks until the child runs
- * its program. */
+ * Threads: any that outlives the child, as the child dies with it: threads that
+ * bodies run on end when they are idle. Blocks until the child runs its program. */
 #pragma once
 
 #include "base/buf.h"
