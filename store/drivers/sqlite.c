@@ -284,6 +284,26 @@ static enum err take_ownership(struct sqlite_db *db, struct reason *why)
     return OK;
 }
 
+/* Arguments and results are nobody else's: a new file is its owner's alone,
+ * and what SQLite puts beside it has the same mode. An existing one is left as
+ * its owner made it. */
+static enum err make_private(const struct sqlite_db *db, struct reason *why)
+{
+    struct stat st;
+    int fd = open(db->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        reason_set(why, "%s: %s", db->path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return ERR_IO;
+    }
+    if (st.st_mode & 077)
+        log_warn("others than its owner may read the database: chmod 600 ends that", LOG_STR("file", db->path),
+                 LOG_INT("others_mode", st.st_mode & 077));
+    close(fd);
+    return OK;
+}
+
 static void sqlite_close(struct db *base)
 {
     struct sqlite_db *db = (struct sqlite_db *)base;
@@ -337,6 +357,8 @@ static enum err sqlite_open(const char *url, enum db_mode mode, struct db **out,
         goto out;
     if (mode == DB_WRITER && (err = take_ownership(db, why)) != OK)
         goto out;
+    if (mode == DB_WRITER && (err = make_private(db, why)) != OK)
+        goto out;
     int flags = mode == DB_WRITER ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE;
     int code = sqlite3_open_v2(db->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (code != SQLITE_OK) {
@@ -364,7 +386,7 @@ static enum err sqlite_backup(const char *url, const char *file, struct reason *
     sqlite3 *handle = NULL;
     sqlite3_stmt *stmt = NULL;
     enum err err = ERR_IO;
-    int fd = -1;
+    int fd;
     if (snprintf(part, sizeof part, "%s.part", file) >= (int)sizeof part) {
         reason_set(why, "%s: the name is too long", file);
         return ERR_INVALID;
@@ -378,6 +400,11 @@ static enum err sqlite_backup(const char *url, const char *file, struct reason *
         return ERR_NOT_FOUND;
     }
     unlink(part);
+    fd = open(part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600); /* it may be read by nobody else */
+    if (fd < 0) {
+        reason_set(why, "%s: %s", part, strerror(errno));
+        return ERR_IO;
+    }
     int code = sqlite3_open_v2(url, &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL);
     if (code == SQLITE_OK) {
         sqlite3_busy_timeout(handle, 10000);
@@ -391,15 +418,13 @@ static enum err sqlite_backup(const char *url, const char *file, struct reason *
         reason_set(why, "%s: %s", url, handle ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
         goto out;
     }
-    fd = open(part, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0 || link(part, file) != 0) {
+    if (fsync(fd) != 0 || link(part, file) != 0) {
         reason_set(why, "%s: %s", file, strerror(errno));
         goto out;
     }
     err = OK;
 out:
-    if (fd >= 0)
-        close(fd);
+    close(fd);
     sqlite3_finalize(stmt);
     sqlite3_close_v2(handle);
     unlink(part);
