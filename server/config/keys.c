@@ -121,7 +121,7 @@ static const struct key limit_keys[] = {
      .min = 1,
      .max = 1000000,
      LIMIT(connections),
-     .help = "open at once"},
+     .help = "open at once; above it an idle one of the address that has most is closed"},
     {.name = "connections_per_address",
      .type = KEY_COUNT,
      .default_text = "none",

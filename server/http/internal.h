@@ -7,6 +7,7 @@
 #include "server/http/gate.h"
 #include "server/http/http.h"
 #include "server/http/readers.h"
+#include "server/http/shares.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -19,13 +20,6 @@ enum phase {
     PHASE_PARKED, /* parked and suspended */
     PHASE_WOKEN,  /* to be resumed by the next pass */
     PHASE_SENT,   /* the answer is queued */
-};
-
-/* A client's connection, for the time limits on sending requests. */
-struct connection {
-    struct connection *prev, *next;
-    int fd;
-    int64_t deadline_us; /* the next request must have come by then; 0: none */
 };
 
 /* A request and its answer on a connection. */
@@ -91,7 +85,9 @@ struct http {
     int parked_count;           /* those whose work is under way are not among them */
     struct deadlines deadlines; /* of the parked ones */
     struct connection *connections;
-    int connection_count, connections_max;
+    int connection_count; /* without those that were hung up on */
+    int connections_max;
+    struct shares shares;
     int64_t next_sweep_us;
     struct op *ops, **ops_tail; /* of this pass, for the committer */
     int op_count;

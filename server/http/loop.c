@@ -33,26 +33,45 @@ enum {
     TICK_MS = 1000,
     DRAIN_MS = 5000,
     PASS_US = 2000,
+    LEAVING_ROOM = 32,  /* connections: newcomers, and those whose places they take */
     HEADER_ROOM = 8192, /* for the answer's header, and a request's that is somewhat over the limit */
 };
 
 /* --- connections ---------------------------------------------------------------- */
 
+static void hang_up(struct http *http, struct connection *c)
+{
+    if (c->leaving)
+        return;
+    shutdown(c->fd, SHUT_RDWR);
+    c->leaving = true;
+    http->connection_count--;
+}
+
 static void connection_opened(struct http *http, struct MHD_Connection *handle, void **context)
 {
     struct connection *c = xcalloc(1, sizeof *c);
+    if (http->connection_count >= http->connections_max) {
+        struct connection *victim = shares_victim(&http->shares);
+        if (victim)
+            hang_up(http, victim);
+    }
     c->fd = MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     c->deadline_us = clock_mono_us() + http->config->limits.request_timeout_ms * 1000;
     DL_PREPEND(http->connections, c);
+    shares_add(&http->shares, c, MHD_get_connection_info(handle, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
     http->connection_count++;
     *context = c;
+    if (http->connection_count > http->connections_max)
+        hang_up(http, c); /* all others are being served */
 }
 
 static void connection_closed(struct http *http, void **context)
 {
     struct connection *c = *context;
     DL_DELETE(http->connections, c);
-    http->connection_count--;
+    shares_remove(&http->shares, c);
+    http->connection_count -= !c->leaving;
     free(c);
     *context = NULL;
 }
@@ -85,10 +104,8 @@ static void sweep_connections(struct http *http, int64_t now_us)
     http->next_sweep_us = now_us + TICK_MS * 1000;
     struct connection *c;
     DL_FOREACH (http->connections, c)
-        if (c->deadline_us && (c->deadline_us < now_us || has_left(c))) {
-            shutdown(c->fd, SHUT_RDWR);
-            c->deadline_us = 0;
-        }
+        if (c->deadline_us && !c->leaving && (c->deadline_us < now_us || has_left(c)))
+            hang_up(http, c);
 }
 
 /* --- a pass ----------------------------------------------------------------------- */
@@ -303,7 +320,7 @@ static struct MHD_Daemon *start_daemon(struct http *http, int fd, struct reason 
     int n = 0;
 #define OPTION(...) options[n++] = (struct MHD_OptionItem){__VA_ARGS__}
     OPTION(MHD_OPTION_LISTEN_SOCKET, fd, NULL);
-    OPTION(MHD_OPTION_CONNECTION_LIMIT, http->connections_max, NULL);
+    OPTION(MHD_OPTION_CONNECTION_LIMIT, http->connections_max + LEAVING_ROOM, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, config->limits.idle_timeout_ms / 1000, NULL);
     OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->limits.header_bytes + HEADER_ROOM, NULL);
     /* At 1 it answers a missing Host itself, with the answer's head twice (0.9.75): receive.c does. */

@@ -98,6 +98,8 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
     http->open_requests--;
     http->progress = true;
     set_deadline(exchange, exchange->rq.config->limits.idle_timeout_ms);
+    if (exchange->peer)
+        exchange->peer->in_request = false;
     if (exchange->phase == PHASE_WOKEN)
         http_unpark(exchange); /* the next batch that comes back must be able to wake it */
     if (exchange->phase == PHASE_COMMIT || exchange->phase == PHASE_PARKED ||
@@ -398,6 +400,8 @@ static enum MHD_Result first_call(struct exchange *exchange, const char *method,
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     exchange->peer = info ? info->socket_context : NULL;
+    if (exchange->peer)
+        exchange->peer->in_request = true;
     framing_begin(&exchange->framing, span_of(exchange->uri), exchange->uri_was, version);
     MHD_get_connection_values_n(exchange->connection, MHD_HEADER_KIND, note_header, exchange);
     framing_end(&exchange->framing, &exchange->headers);

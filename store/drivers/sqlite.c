@@ -289,6 +289,26 @@ static enum err take_ownership(struct sqlite_db *db, struct reason *why)
     return OK;
 }
 
+/* Arguments and results are nobody else's: a new file is its owner's alone,
+ * and what SQLite puts beside it has the same mode. An existing one is left as
+ * its owner made it. */
+static enum err make_private(const struct sqlite_db *db, struct reason *why)
+{
+    struct stat st;
+    int fd = open(db->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        reason_set(why, "%s: %s", db->path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return ERR_IO;
+    }
+    if (st.st_mode & 077)
+        log_warn("others than its owner may read the database: chmod 600 ends that", LOG_STR("file", db->path),
+                 LOG_INT("others_mode", st.st_mode & 077));
+    close(fd);
+    return OK;
+}
+
 static void sqlite_close(struct db *base)
 {
     struct sqlite_db *db = (struct sqlite_db *)base;
@@ -341,6 +361,8 @@ static enum err sqlite_open(const char *url, enum db_mode mode, struct db **out,
     if (err != OK)
         goto out;
     if (mode == DB_WRITER && (err = take_ownership(db, why)) != OK)
+        goto out;
+    if (mode == DB_WRITER && (err = make_private(db, why)) != OK)
         goto out;
     int flags = mode == DB_WRITER ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE;
     int code = sqlite3_open_v2(db->path, &db->handle, flags | SQLITE_OPEN_NOMUTEX, NULL);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 SUITE(cli);
 
@@ -59,6 +60,36 @@ Test(cli, a_backup_is_made_while_the_server_runs)
     start(second);
     EXPECT_TEXT(EXPECT(get(second, "/invocations/%s", id), 200), "result", "kept");
     cr_assert_eq(cJSON_GetArraySize(field(get(second, "/invocations"), "items")), 1);
+}
+
+static int others_mode(const char *path)
+{
+    struct stat st;
+    REQUIRE(stat(path, &st) == 0, "%s is not there", path);
+    return st.st_mode & 077;
+}
+
+/* They were 0644: arguments and results for everybody. */
+Test(cli, the_database_and_what_is_made_of_it_are_readable_by_nobody_else)
+{
+    char *err, *list;
+    umask(0);
+    struct server *s = serve(COMMANDS);
+    final(s, submit(s, "{'task': 'echo', 'args': 'secret'}"));
+    REQUIRE(RUN(s->folder, NULL, &err, "backup", "--config", "errand.yaml", "copy.db") == 0, "%s", err);
+    cr_expect_eq(others_mode(file_in(s, "copy.db")), 0);
+    run(s->folder, (const char *[]){"sh", "-c", "echo errand.db*", NULL}, NULL, &list, NULL);
+    int seen = 0;
+    for (char *name = strtok(list, " \n"); name; name = strtok(NULL, " \n"), seen++)
+        cr_expect_eq(others_mode(file_in(s, name)), 0, "%s", name);
+    cr_assert_geq(seen, 4);
+    REQUIRE(!strstr(server_log(s), "chmod"), "%s", server_log(s));
+    /* its owner may have wished it so: it is left, and said */
+    REQUIRE(chmod(file_in(s, "errand.db"), 0640) == 0);
+    cr_assert_eq(terminate(s), 0);
+    start(s);
+    cr_expect_eq(others_mode(file_in(s, "errand.db")), 040);
+    REQUIRE(strstr(server_log(s), "chmod 600"), "%s", server_log(s));
 }
 
 Test(cli, a_token_is_made_and_works)

@@ -1,10 +1,12 @@
 /* Every size has a limit and its own clear answer. */
 #include "tests/e2e/support.h"
 
+#include <arpa/inet.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 SUITE(limits);
 
@@ -243,6 +245,51 @@ Test(limits, connections_above_the_limit_are_not_taken_and_the_others_are_served
         client_close(c);
         r && r->status == 200;
     }));
+}
+
+static struct client *open_from(struct server *s, const char *address)
+{
+    struct client *c = client_open(s);
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)s->port)}, from = to;
+    inet_pton(AF_INET, s->host, &to.sin_addr);
+    inet_pton(AF_INET, address, &from.sin_addr);
+    from.sin_port = 0;
+    close(c->fd);
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    REQUIRE(bind(c->fd, (struct sockaddr *)&from, sizeof from) == 0);
+    REQUIRE(connect(c->fd, (struct sockaddr *)&to, sizeof to) == 0);
+    return c;
+}
+
+/* One client's idle connections shut everyone else out. */
+Test(limits, whoever_opens_too_many_connections_loses_his_own_idle_ones)
+{
+    enum { LIMIT = 60, MANY = 300 };
+    struct server *s = serve(format("limits: {connections: %d}\n" TASKS, LIMIT));
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    struct client *waits = client_open(s), *other = open_from(s, "127.0.0.9"), *many[MANY];
+    client_ask(waits, "GET", format("/invocations/%s?wait=60", id), NULL, NULL, 0);
+    client_ask(other, "GET", "/healthz", NULL, NULL, 0);
+    REQUIRE(client_receive(other, false));
+    for (int i = 0; i < MANY; i++) {
+        many[i] = client_open(s);
+        if (i % 3 == 0)
+            client_send(many[i], "GET /heal", 9);
+    }
+    for (int i = 0; i < 20; i++) { /* a newcomer, and one who was there before and is idle */
+        struct client *c = open_from(s, "127.0.0.8");
+        client_ask(c, "GET", "/healthz", NULL, NULL, 0);
+        REQUIRE(client_hears(c, PATIENCE_MS), "newcomer %d is not served", i);
+        struct reply *r = client_receive(c, false);
+        REQUIRE(r && r->status == 200, "newcomer %d is turned away", i);
+    }
+    client_ask(other, "GET", "/healthz", NULL, NULL, 0);
+    REQUIRE(client_receive(other, false), "another address lost its connection");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(client_receive(waits, false), "status", "succeeded");
+    for (int i = 0; i < MANY; i++)
+        client_close(many[i]);
+    WAIT_UNTIL(get(s, "/healthz")->status == 200);
 }
 
 Test(limits, waits_above_the_limit_of_streams_are_429)
