@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 SUITE(config);
 
@@ -184,4 +185,74 @@ Test(config, log_lines_are_key_value_or_json)
             lines++;
         }
     REQUIRE(lines > 0, "nothing was logged");
+}
+
+static int count_in(const char *text, const char *part)
+{
+    int n = 0;
+    for (; (text = strstr(text, part)); text++)
+        n++;
+    return n;
+}
+
+Test(config, a_failure_is_a_line_in_the_log)
+{
+    struct server *s = serve("log: {level: warn}\n" TASKS);
+    char *id = submit(s, "{'task': 'fail'}");
+    final(s, id);
+    WAIT_UNTIL(strstr(server_log(s), id));
+    char *log = server_log(s);
+    REQUIRE(strstr(log, "level=warn msg=\"an attempt failed\" task=fail") && strstr(log, "error=mine") &&
+                strstr(log, "message=\"it went wrong\"") && strstr(log, "then=failed"),
+            "%s", log);
+    char *late = submit(s, "{'task': 'echo', 'delay': '1h', 'expires_in': '1ms'}");
+    WAIT_UNTIL(strstr(server_log(s), late));
+    REQUIRE(strstr(server_log(s), "msg=\"an invocation expired\" task=echo"), "%s", server_log(s));
+    /* one that fails all the time must not fill the disk */
+    for (int i = 0; i < 40; i++)
+        id = submit(s, "{'task': 'fail'}");
+    final(s, id);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "tasks.fail.failed") == 41);
+    int lines = count_in(server_log(s), "an attempt failed");
+    REQUIRE(lines >= 10 && lines <= 20, "%d lines", lines);
+    REQUIRE(!strstr(server_log(s), "msg=request"), "%s", server_log(s));
+}
+
+Test(config, requests_are_lines_at_debug)
+{
+    struct server *s = serve("log: {level: debug}\n" TASKS);
+    EXPECT(get(s, "/tasks/nosuch?x=1"), 400);
+    EXPECT(ask(s, "HEAD", "/healthz", NULL, NULL), 200);
+    WAIT_UNTIL(strstr(server_log(s), "msg=request method=GET path=/tasks/nosuch status=400 us="));
+    WAIT_UNTIL(strstr(server_log(s), "msg=request method=HEAD path=/healthz status=200 us="));
+}
+
+Test(config, a_folder_without_a_configuration_is_told)
+{
+    char *out, *err;
+    struct server *s = prepare("");
+    cr_assert_eq(unlink(file_in(s, "errand.yaml")), 0);
+    const char *const check[] = {errand_binary(), "check", NULL}, *const task[] = {errand_binary(), "run", "greet",
+                                                                                   NULL};
+    cr_assert_eq(run(s->folder, check, NULL, &out, &err), 1);
+    REQUIRE(strstr(err, "there is no errand.yaml") && !strstr(out, "good"), "%s%s", out, err);
+    cr_assert_eq(run(s->folder, task, NULL, &out, &err), 2);
+    REQUIRE(strstr(err, "there is no errand.yaml"), "%s", err);
+    const char *const server[] = {
+        "timeout",
+        "-s",
+        "INT",
+        "20",
+        "sh",
+        "-c",
+        "\"$0\" serve --listen 127.0.0.1:0 --store :memory: 2>log & while [ ! -s log ]; do sleep 0.02; "
+        "done; kill $!; wait; cat log",
+        errand_binary(),
+        NULL};
+    run(s->folder, server, NULL, &out, &err);
+    REQUIRE(strstr(out, "level=warn msg=\"there is no errand.yaml here"), "%s%s", out, err);
+    write_whole(file_in(s, "errand.yaml"), "tasks: {greet: {kind: command, run: [\"true\"]}}\n");
+    const char *const near[] = {errand_binary(), "run", "gret", NULL};
+    cr_assert_eq(run(s->folder, near, NULL, &out, &err), 2);
+    REQUIRE(strstr(err, "there is no task `gret`") && strstr(err, "did you mean `greet`?"), "%s", err);
 }
