@@ -358,6 +358,17 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* Whoever starts it in the wrong folder is told before the first 422. */
+static void warn_if_idle(const struct config *config)
+{
+    if (registry_count(config->registry))
+        return;
+    if (config->file)
+        log_warn("the configuration has no tasks; nothing can be submitted", LOG_STR("file", config->file));
+    else
+        log_warn("there is no errand.yaml here, and no --config FILE: without tasks nothing can be submitted");
+}
+
 static enum err serve(struct server *s, struct faults *faults, struct reason *why)
 {
     int port;
@@ -390,6 +401,7 @@ enum err server_run(struct config *config, const struct config_flags *flags, str
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     warn_if_open(config);
+    warn_if_idle(config);
     s.signals = block_signals();
     raise_descriptor_limit();
     enum err err = serve(&s, faults, why);
