@@ -256,3 +256,50 @@ Test(config, a_folder_without_a_configuration_is_told)
     cr_assert_eq(run(s->folder, near, NULL, &out, &err), 2);
     REQUIRE(strstr(err, "there is no task `gret`") && strstr(err, "did you mean `greet`?"), "%s", err);
 }
+
+static void build_module(struct server *s, const char *answer)
+{
+    char *err;
+    write_whole(file_in(s, "made.c"),
+                format("#include \"errand_task.h\"\n#include <stdio.h>\n#include <unistd.h>\n"
+                       "void told(struct errand_call *call) {\n"
+                       "    char path[4096]; size_t n; const char *args = errand_args(call, &n);\n"
+                       "    snprintf(path, sizeof path, \"%%.*s\", (int)n - 2, args + 1);\n"
+                       "    while (access(path, F_OK) != 0) usleep(2000);\n"
+                       "    errand_result(call, \"%s\", %zu);\n}\n",
+                       answer, strlen(answer)));
+    const char *const cc[] = {"cc", "-shared",  "-fPIC",  "-I", realpath("workers/sdk", NULL),
+                              "-o", "made.new", "made.c", NULL};
+    REQUIRE(run(s->folder, cc, NULL, NULL, &err) == 0, "%s", err);
+    /* over the file that is mapped, as cp does it */
+    const char *const cp[] = {"cp", "made.new", "made.so", NULL};
+    REQUIRE(run(s->folder, cp, NULL, NULL, &err) == 0, "%s", err);
+}
+
+/* A reload said so, and went on with the old code. */
+Test(config, sighup_loads_a_rebuilt_module)
+{
+    struct server *s = prepare("slots: 4\ntasks:\n  told: {kind: native, module: made.so}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    build_module(s, "1");
+    start(s);
+    char *go = file_in(s, "go"), *there = file_in(s, "errand.yaml");
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'told', 'args': '%s'}", there)), "result", 1);
+    char *old = submit(s, "{'task': 'told', 'args': '%s'}", go);
+    AWAIT_STATUS(s, old, "running");
+    for (int version = 2; version < 5; version++) {
+        build_module(s, format("%d", version));
+        send_signal(s, SIGHUP);
+        WAIT_UNTIL(count_in(server_log(s), "msg=reloaded") == version - 1);
+        EXPECT_NUMBER(final(s, submit(s, "{'task': 'told', 'args': '%s'}", there)), "result", version);
+    }
+    int changed = count_in(server_log(s), "a module has changed");
+    REQUIRE(changed == 3 && strstr(server_log(s), format("module=%s", file_in(s, "made.so"))), "%d: %s", changed,
+            server_log(s));
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(count_in(server_log(s), "msg=reloaded") == 4);
+    cr_assert_eq(count_in(server_log(s), "a module has changed"), 3, "nothing was rebuilt");
+    EXPECT_TEXT(get(s, "/invocations/%s", old), "status", "running");
+    touch(go);
+    EXPECT_NUMBER(final(s, old), "result", 1); /* it ended on what it began with */
+}

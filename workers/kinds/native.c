@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "workers/kinds/attempt.h"
+#include "workers/kinds/native_module.h"
 #include "workers/sdk/errand_task.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -283,17 +284,15 @@ static void add_fault(struct faults *faults, const struct task *task, const char
     buf_release(&pointer);
 }
 
-/* The loader itself keeps one copy of an object, and as nothing is closed it
- * stays for the life of the process. */
 static void load(struct task *task, struct faults *faults)
 {
     struct native_task *native = task->definition;
-    void *module = dlopen(native->module, RTLD_NOW | RTLD_LOCAL);
+    const char *fault = NULL;
+    void *module = native_module_load(native->module, &fault);
     if (!module) {
-        add_fault(faults, task, "module", "cannot be loaded:", dlerror());
+        add_fault(faults, task, "module", "cannot be loaded:", fault);
         return;
     }
-    const char *fault = NULL;
     native->entry = find_function(module, native->function, &fault);
     if (fault)
         add_fault(faults, task, "function", native->function, fault);
