@@ -303,3 +303,36 @@ Test(config, sighup_loads_a_rebuilt_module)
     touch(go);
     EXPECT_NUMBER(final(s, old), "result", 1); /* it ended on what it began with */
 }
+
+/* The example of errand_task.h did not compile. */
+Test(config, the_headers_first_example_is_a_task)
+{
+    char *err;
+    struct server *s =
+        prepare("tasks:\n  add: {kind: native, module: example.so, params: {x: integer, y: integer}}\n");
+    char *header = realpath("workers/sdk/errand_task.h", NULL), *include = realpath("workers/sdk", NULL);
+    char *command =
+        format("sed -n '/#include <errand_task.h>/,/^ \\*     }$/s/^ \\* \\{0,5\\}//p' %s > example.c && "
+               "cc -Wall -Wextra -Werror -shared -fPIC -I%s -o example.so example.c",
+               header, include);
+    const char *const sh[] = {"sh", "-c", command, NULL};
+    REQUIRE(run(s->folder, sh, NULL, NULL, &err) == 0, "%s", err);
+    start(s);
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'add', 'args': [9007199254740993, -40]}")), "result",
+                  9007199254740953);
+}
+
+Test(config, a_native_body_reads_its_arguments_by_name)
+{
+    struct server *s = serve("tasks:\n  reads_args: {kind: native, module: $NATIVE}\n");
+    char *id = submit(s, "{'task': 'reads_args', 'args': {'number': 9007199254740993, 'real': 2.5, 'truth': true, "
+                         "'text': 'gr\\u00f6\\u0000\\n', 'json': [1, {'a': 1.10}]}}");
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body,
+                     "0 9007199254740993\n0 2.5\n0 1\n0 gr\xC3\xB6 6\n0 [1, {\"a\": 1.10}]\n-1 -1\n");
+    id = submit(s, "{'task': 'reads_args', 'args': {'number': 1.5, 'real': 'x', 'truth': 1, 'text': 5}}");
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body, "-1 -7\n-1 -7\n-1 -7\n-1 none 0\n-1 none\n0 -1\n");
+    id = submit(s, "{'task': 'reads_args', 'args': [1]}");
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+}
