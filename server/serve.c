@@ -400,6 +400,17 @@ static void announce(const struct config *config, int port)
              LOG_INT("slots", config->slots), LOG_STR("store", config->store));
 }
 
+/* Whoever starts it in the wrong folder is told before the first 422. */
+static void warn_if_idle(const struct config *config)
+{
+    if (registry_count(config->registry))
+        return;
+    if (config->file)
+        log_warn("the configuration has no tasks; nothing can be submitted", LOG_STR("file", config->file));
+    else
+        log_warn("there is no errand.yaml here, and no --config FILE: without tasks nothing can be submitted");
+}
+
 static enum err serve(struct server *s, struct faults *faults, struct reason *why)
 {
     int port;
@@ -432,6 +443,7 @@ enum err server_run(struct config *config, const struct config_flags *flags, str
         .lock = PTHREAD_MUTEX_INITIALIZER,
     };
     warn_if_open(config);
+    warn_if_idle(config);
     s.signals = open_signals();
     raise_descriptor_limit();
     enum err err = serve(&s, faults, why);

@@ -36,7 +36,7 @@ BEGIN {
     library["libpq-fe.h"] = "store/drivers/postgres[.]c"
     library["yaml.h"] = "base/yaml[.]c"
     library["nettle/"] = "base/digest[.]c"
-    library["dlfcn.h"] = "workers/kinds/native[.]c|server/http/own_pages[.]c"
+    library["dlfcn.h"] = "workers/kinds/native(_module)?[.]c|server/http/own_pages[.]c"
     library["curl/"] = "workers/kinds/http([.]|/).*|server/cli/client[a-z_]*[.]c"
 }
 function fault(text) {
@@ -57,11 +57,11 @@ function may_include(room, header,    part, n, i) {
             return 1
     return 0
 }
-# The kind that has the file for itself, "" if it is for all: kinds/NAME.c, .h or kinds/NAME/.
+# The kind that has the file for itself, "" if it is for all: kinds/NAME.c, .h, NAME_*.c, .h or kinds/NAME/.
 function kind_of(path) {
     if (!sub("^workers/kinds/", "", path))
         return ""
-    sub("[./].*", "", path)
+    sub("[._/].*", "", path)
     return path ~ "^(kinds?|attempt)$" ? "" : path
 }
 # The file without its ending. What is internal to several files is no file of its own here.

@@ -46,10 +46,33 @@ static void take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
 }
 
+/* Failed without a turn: not started by the time it was to. */
+static bool has_expired(const struct change *change)
+{
+    return change->to == STATUS_FAILED && (change->withdrawn || change->from == STATUS_SCHEDULED);
+}
+
+static void log_expired(struct runner *runner, const struct change *change)
+{
+    char id[ID_TEXT_LEN + 1] = "";
+    int left_out;
+    pthread_mutex_lock(&runner->lock);
+    bool may = failures_may_log(&runner->failures, change->task, clock_mono_us(), &left_out);
+    pthread_mutex_unlock(&runner->lock);
+    if (!may)
+        return;
+    id_format(change->id, id);
+    log_warn("an invocation expired", LOG_STR("task", store_task_name(runner->store, change->task)),
+             LOG_STR("id", id), LOG_INT("left_out", left_out));
+}
+
 static void on_committed(void *context, const struct change *changes, int count)
 {
     struct runner *runner = context;
     int64_t now_us = clock_mono_us();
+    for (int i = 0; i < count; i++)
+        if (has_expired(&changes[i]))
+            log_expired(runner, &changes[i]);
     pthread_mutex_lock(&runner->lock);
     for (int i = 0; i < count; i++)
         take_change(runner, &changes[i], now_us);
@@ -410,6 +433,7 @@ void runner_free(struct runner *runner)
     journal_close(runner->journal);
     pthread_mutex_destroy(&runner->lock);
     pthread_cond_destroy(&runner->quiet);
+    failures_release(&runner->failures);
     free(runner);
 }
 

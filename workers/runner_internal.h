@@ -11,6 +11,7 @@
 #include "workers/journal.h"
 #include "workers/kinds/attempt.h"
 #include "workers/kinds/kind.h"
+#include "workers/failures.h"
 #include "workers/histogram.h"
 #include "workers/queue/queue.h"
 #include "workers/queue/timers.h"
@@ -124,6 +125,7 @@ struct runner {
     pthread_t dispatcher;
     bool dispatcher_started;
     struct histogram wait, run;
+    struct failures failures;
 };
 
 /* runner.c. What decides whether anything starts has changed. */

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/nearest.h"
 #include "server/http/http.h"
 #include "server/resources/version.h"
 #include "store/db.h"
@@ -46,17 +47,36 @@ int cli_check(int argc, char **argv)
         registry_load(config->registry, &faults);
     int tasks = config ? registry_count(config->registry) : 0;
     const char *file = config ? config->file : options.flags.config;
-    if (faults.total)
+    bool missing = config && !file && !tasks;
+    if (missing)
+        fprintf(
+            stderr,
+            "errand check: there is no errand.yaml in this folder, and no --config FILE; so there are no tasks\n");
+    else if (faults.total)
         cli_print_faults(file, &faults);
     else
-        printf("%s: good, %d task%s\n", file ? file : "no configuration file", tasks, tasks == 1 ? "" : "s");
-    int status = faults.total ? 1 : 0;
+        printf("%s: good, %d task%s\n", file, tasks, tasks == 1 ? "" : "s");
+    int status = faults.total || missing ? 1 : 0;
     faults_release(&faults);
     config_free(config);
     return status;
 }
 
 /* --- run --------------------------------------------------------------------------- */
+
+static void say_no_task(const struct config *config, const char *name)
+{
+    struct nearest near = nearest_to(span_of(name));
+    for (int i = 0; i < registry_count(config->registry); i++)
+        nearest_try(&near, registry_at(config->registry, i)->name);
+    if (config->file)
+        fprintf(stderr, "errand run: there is no task `%s` in %s" NEAREST_FORMAT "\n", name, config->file,
+                NEAREST_ARGS(near));
+    else
+        fprintf(
+            stderr,
+            "errand run: there is no errand.yaml in this folder, and no --config FILE; so there are no tasks\n");
+}
 
 int cli_run(int argc, char **argv)
 {
@@ -82,7 +102,7 @@ int cli_run(int argc, char **argv)
     if (options.argument_count == 2)
         args = span_of(options.arguments[1]);
     if (!task) {
-        fprintf(stderr, "errand run: there is no task %s in the configuration\n", options.arguments[0]);
+        say_no_task(config, options.arguments[0]);
     } else if (args.p && json_check(args.p, args.len, JSON_DEPTH_MAX, &fault) != OK) {
         fprintf(stderr, "errand run: the arguments are not JSON: at byte %zu: %s\n", fault.offset, fault.detail);
     } else {

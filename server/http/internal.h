@@ -32,12 +32,13 @@ struct exchange {
     enum phase phase;
     bool refused; /* rq.answer was filled before the body came */
     bool suspended;
-    bool working;      /* a reader thread has it: no wake-up concerns it until that is back */
-    bool streaming;    /* answer.pull is being called */
-    bool waked;        /* guarded by http->lock: someone has woken it */
-    bool orphan;       /* the client left while it was parked */
-    bool watched;      /* in http->leave_fd */
-    bool left;         /* its client sends nothing more, and was waiting */
+    bool working;   /* a reader thread has it: no wake-up concerns it until that is back */
+    bool streaming; /* answer.pull is being called */
+    bool waked;     /* guarded by http->lock: someone has woken it */
+    bool orphan;    /* the client left while it was parked */
+    bool watched;   /* in http->leave_fd */
+    bool left;      /* its client sends nothing more, and was waiting */
+    int64_t began_us;
     int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
     int64_t dropped;

@@ -1,6 +1,7 @@
 /* One request from its first line to its end: the gate, the body, the handler. */
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "server/http/answer.h"
 #include "server/http/internal.h"
 #include "server/http/parameters.h"
@@ -75,6 +76,7 @@ void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
     exchange->connection = connection;
     exchange->uri = xstrdup(uri);
     exchange->uri_was = uri;
+    exchange->began_us = clock_mono_us();
     exchange->rq.http = http;
     exchange->rq.context = http->context;
     exchange->rq.exchange = exchange;
@@ -84,6 +86,18 @@ void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
     http->open_requests++;
     http->progress = true;
     return exchange;
+}
+
+/* The access log. What was asked for stands in the path; the query and the body
+ * are the client's. Status 0: it left before it was answered. */
+static void log_request(const struct exchange *exchange)
+{
+    const struct request *rq = &exchange->rq;
+    bool answered = exchange->phase == PHASE_SENT || exchange->streaming;
+    log_debug("request", LOG_STR("method", rq->head ? "HEAD" : routing_method_name(rq->method)),
+              LOG_SPAN("path", rq->path), LOG_INT("status", answered ? rq->answer.status : 0),
+              LOG_INT("us", clock_mono_us() - exchange->began_us),
+              LOG_STR("token", rq->token ? rq->token->name : ""));
 }
 
 void http_complete(void *cls, struct MHD_Connection *connection, void **context,
@@ -97,6 +111,7 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
     struct http *http = exchange->http;
     http->open_requests--;
     http->progress = true;
+    log_request(exchange);
     set_deadline(exchange, exchange->rq.config->limits.idle_timeout_ms);
     if (exchange->peer)
         exchange->peer->in_request = false;

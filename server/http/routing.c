@@ -7,6 +7,11 @@
 
 static const char *const method_names[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
 
+const char *routing_method_name(enum method method)
+{
+    return method < METHOD_OTHER ? method_names[method] : "?";
+}
+
 /* Does the path fit the pattern? Its one variable segment comes back raw. */
 static bool fits(const char *pattern, struct span path, struct span *segment)
 {

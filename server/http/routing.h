@@ -10,3 +10,6 @@ bool routing_find(const struct route *routes, struct request *rq, struct buf *se
 
 /* Adds the CORS headers of an allowed origin to whatever will be answered. */
 void routing_cors(struct request *rq, struct span origin);
+
+/* "GET"; "?" for one that is not known. */
+const char *routing_method_name(enum method method);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 SUITE(config);
 
@@ -184,4 +185,154 @@ Test(config, log_lines_are_key_value_or_json)
             lines++;
         }
     REQUIRE(lines > 0, "nothing was logged");
+}
+
+static int count_in(const char *text, const char *part)
+{
+    int n = 0;
+    for (; (text = strstr(text, part)); text++)
+        n++;
+    return n;
+}
+
+Test(config, a_failure_is_a_line_in_the_log)
+{
+    struct server *s = serve("log: {level: warn}\n" TASKS);
+    char *id = submit(s, "{'task': 'fail'}");
+    final(s, id);
+    WAIT_UNTIL(strstr(server_log(s), id));
+    char *log = server_log(s);
+    REQUIRE(strstr(log, "level=warn msg=\"an attempt failed\" task=fail") && strstr(log, "error=mine") &&
+                strstr(log, "message=\"it went wrong\"") && strstr(log, "then=failed"),
+            "%s", log);
+    char *late = submit(s, "{'task': 'echo', 'delay': '1h', 'expires_in': '1ms'}");
+    WAIT_UNTIL(strstr(server_log(s), late));
+    REQUIRE(strstr(server_log(s), "msg=\"an invocation expired\" task=echo"), "%s", server_log(s));
+    /* one that fails all the time must not fill the disk */
+    for (int i = 0; i < 40; i++)
+        id = submit(s, "{'task': 'fail'}");
+    final(s, id);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "tasks.fail.failed") == 41);
+    int lines = count_in(server_log(s), "an attempt failed");
+    REQUIRE(lines >= 10 && lines <= 20, "%d lines", lines);
+    REQUIRE(!strstr(server_log(s), "msg=request"), "%s", server_log(s));
+}
+
+Test(config, requests_are_lines_at_debug)
+{
+    struct server *s = serve("log: {level: debug}\n" TASKS);
+    EXPECT(get(s, "/tasks/nosuch?x=1"), 400);
+    EXPECT(ask(s, "HEAD", "/healthz", NULL, NULL), 200);
+    WAIT_UNTIL(strstr(server_log(s), "msg=request method=GET path=/tasks/nosuch status=400 us="));
+    WAIT_UNTIL(strstr(server_log(s), "msg=request method=HEAD path=/healthz status=200 us="));
+}
+
+Test(config, a_folder_without_a_configuration_is_told)
+{
+    char *out, *err;
+    struct server *s = prepare("");
+    cr_assert_eq(unlink(file_in(s, "errand.yaml")), 0);
+    const char *const check[] = {errand_binary(), "check", NULL}, *const task[] = {errand_binary(), "run", "greet",
+                                                                                   NULL};
+    cr_assert_eq(run(s->folder, check, NULL, &out, &err), 1);
+    REQUIRE(strstr(err, "there is no errand.yaml") && !strstr(out, "good"), "%s%s", out, err);
+    cr_assert_eq(run(s->folder, task, NULL, &out, &err), 2);
+    REQUIRE(strstr(err, "there is no errand.yaml"), "%s", err);
+    const char *const server[] = {
+        "timeout",
+        "-s",
+        "INT",
+        "20",
+        "sh",
+        "-c",
+        "\"$0\" serve --listen 127.0.0.1:0 --store :memory: 2>log & while [ ! -s log ]; do sleep 0.02; "
+        "done; kill $!; wait; cat log",
+        errand_binary(),
+        NULL};
+    run(s->folder, server, NULL, &out, &err);
+    REQUIRE(strstr(out, "level=warn msg=\"there is no errand.yaml here"), "%s%s", out, err);
+    write_whole(file_in(s, "errand.yaml"), "tasks: {greet: {kind: command, run: [\"true\"]}}\n");
+    const char *const near[] = {errand_binary(), "run", "gret", NULL};
+    cr_assert_eq(run(s->folder, near, NULL, &out, &err), 2);
+    REQUIRE(strstr(err, "there is no task `gret`") && strstr(err, "did you mean `greet`?"), "%s", err);
+}
+
+static void build_module(struct server *s, const char *answer)
+{
+    char *err;
+    write_whole(file_in(s, "made.c"),
+                format("#include \"errand_task.h\"\n#include <stdio.h>\n#include <unistd.h>\n"
+                       "void told(struct errand_call *call) {\n"
+                       "    char path[4096]; size_t n; const char *args = errand_args(call, &n);\n"
+                       "    snprintf(path, sizeof path, \"%%.*s\", (int)n - 2, args + 1);\n"
+                       "    while (access(path, F_OK) != 0) usleep(2000);\n"
+                       "    errand_result(call, \"%s\", %zu);\n}\n",
+                       answer, strlen(answer)));
+    const char *const cc[] = {"cc", "-shared",  "-fPIC",  "-I", realpath("workers/sdk", NULL),
+                              "-o", "made.new", "made.c", NULL};
+    REQUIRE(run(s->folder, cc, NULL, NULL, &err) == 0, "%s", err);
+    /* over the file that is mapped, as cp does it */
+    const char *const cp[] = {"cp", "made.new", "made.so", NULL};
+    REQUIRE(run(s->folder, cp, NULL, NULL, &err) == 0, "%s", err);
+}
+
+/* A reload said so, and went on with the old code. */
+Test(config, sighup_loads_a_rebuilt_module)
+{
+    struct server *s = prepare("slots: 4\ntasks:\n  told: {kind: native, module: made.so}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    build_module(s, "1");
+    start(s);
+    char *go = file_in(s, "go"), *there = file_in(s, "errand.yaml");
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'told', 'args': '%s'}", there)), "result", 1);
+    char *old = submit(s, "{'task': 'told', 'args': '%s'}", go);
+    AWAIT_STATUS(s, old, "running");
+    for (int version = 2; version < 5; version++) {
+        build_module(s, format("%d", version));
+        send_signal(s, SIGHUP);
+        WAIT_UNTIL(count_in(server_log(s), "msg=reloaded") == version - 1);
+        EXPECT_NUMBER(final(s, submit(s, "{'task': 'told', 'args': '%s'}", there)), "result", version);
+    }
+    int changed = count_in(server_log(s), "a module has changed");
+    REQUIRE(changed == 3 && strstr(server_log(s), format("module=%s", file_in(s, "made.so"))), "%d: %s", changed,
+            server_log(s));
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(count_in(server_log(s), "msg=reloaded") == 4);
+    cr_assert_eq(count_in(server_log(s), "a module has changed"), 3, "nothing was rebuilt");
+    EXPECT_TEXT(get(s, "/invocations/%s", old), "status", "running");
+    touch(go);
+    EXPECT_NUMBER(final(s, old), "result", 1); /* it ended on what it began with */
+}
+
+/* The example of errand_task.h did not compile. */
+Test(config, the_headers_first_example_is_a_task)
+{
+    char *err;
+    struct server *s =
+        prepare("tasks:\n  add: {kind: native, module: example.so, params: {x: integer, y: integer}}\n");
+    char *header = realpath("workers/sdk/errand_task.h", NULL), *include = realpath("workers/sdk", NULL);
+    char *command =
+        format("sed -n '/#include <errand_task.h>/,/^ \\*     }$/s/^ \\* \\{0,5\\}//p' %s > example.c && "
+               "cc -Wall -Wextra -Werror -shared -fPIC -I%s -o example.so example.c",
+               header, include);
+    const char *const sh[] = {"sh", "-c", command, NULL};
+    REQUIRE(run(s->folder, sh, NULL, NULL, &err) == 0, "%s", err);
+    start(s);
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'add', 'args': [9007199254740993, -40]}")), "result",
+                  9007199254740953);
+}
+
+Test(config, a_native_body_reads_its_arguments_by_name)
+{
+    struct server *s = serve("tasks:\n  reads_args: {kind: native, module: $NATIVE}\n");
+    char *id = submit(s, "{'task': 'reads_args', 'args': {'number': 9007199254740993, 'real': 2.5, 'truth': true, "
+                         "'text': 'gr\\u00f6\\u0000\\n', 'json': [1, {'a': 1.10}]}}");
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body,
+                     "0 9007199254740993\n0 2.5\n0 1\n0 gr\xC3\xB6 6\n0 [1, {\"a\": 1.10}]\n-1 -1\n");
+    id = submit(s, "{'task': 'reads_args', 'args': {'number': 1.5, 'real': 'x', 'truth': 1, 'text': 5}}");
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body, "-1 -7\n-1 -7\n-1 -7\n-1 none 0\n-1 none\n0 -1\n");
+    id = submit(s, "{'task': 'reads_args', 'args': [1]}");
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
 }

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "workers/kinds/attempt.h"
+#include "workers/kinds/native_module.h"
 #include "workers/sdk/errand_task.h"
 #include <dlfcn.h>
 #include <elf.h>
@@ -73,6 +74,12 @@ struct native_call {
     bool answered;         /* a result or a failure was given */
     atomic_bool told_stop; /* errand_cancelled() said yes */
     char id[ID_TEXT_LEN + 1];
+    struct native_text *texts; /* that it was given, freed when it returns */
+};
+
+struct native_text {
+    struct native_text *next;
+    struct buf bytes;
 };
 
 static struct native_call *native_call(struct errand_call *call)
@@ -88,6 +95,69 @@ static const char *host_args(struct errand_call *call, size_t *length)
     if (length)
         *length = args.len;
     return args.p;
+}
+
+/* A text that lives as long as the body runs. */
+static struct buf *new_text(struct native_call *native)
+{
+    struct native_text *text = xcalloc(1, sizeof *text);
+    text->next = native->texts;
+    native->texts = text;
+    return &text->bytes;
+}
+
+static void free_texts(struct native_call *native)
+{
+    while (native->texts) {
+        struct native_text *text = native->texts;
+        native->texts = text->next;
+        buf_release(&text->bytes);
+        free(text);
+    }
+}
+
+static int give_text(struct buf *text, void *value, size_t *length)
+{
+    *(const char **)value = buf_cstr(text);
+    if (length)
+        *length = text->len;
+    return 0;
+}
+
+static int host_arg(struct errand_call *call, const char *name, enum errand_arg_type type, void *value,
+                    size_t *length)
+{
+    struct native_call *native = native_call(call);
+    struct span args = json_trim(native->attempt->args);
+    struct span arg = args.len && json_type(args) == JSON_OBJECT ? json_get(args, name) : (struct span){NULL, 0};
+    struct buf *text;
+    if (!arg.p)
+        return -1;
+    enum json_type is = json_type(arg);
+    switch (type) {
+    case ERRAND_INT64: return is == JSON_NUMBER && json_int64(arg, value) ? 0 : -1;
+    case ERRAND_DOUBLE:
+        if (is != JSON_NUMBER)
+            return -1;
+        *(double *)value = json_double(arg);
+        return 0;
+    case ERRAND_BOOL:
+        if (is != JSON_TRUE && is != JSON_FALSE)
+            return -1;
+        *(int *)value = is == JSON_TRUE;
+        return 0;
+    case ERRAND_TEXT:
+        if (is != JSON_STRING)
+            return -1;
+        text = new_text(native);
+        json_unescape(arg, text);
+        return give_text(text, value, length);
+    case ERRAND_JSON:
+        text = new_text(native);
+        buf_add_span(text, arg);
+        return give_text(text, value, length);
+    }
+    return -1;
 }
 
 static const char *host_id(struct errand_call *call)
@@ -195,6 +265,7 @@ static const struct errand_host host = {
     .progress = host_progress,
     .log = host_log,
     .cancelled = host_cancelled,
+    .arg = host_arg,
 };
 
 /* --- running ----------------------------------------------------------------- */
@@ -237,6 +308,7 @@ static void run_body(struct attempt *attempt, struct outcome *outcome)
     struct native_call native = {.call = {&host}, .attempt = attempt, .outcome = outcome};
     id_format(attempt->id, native.id);
     call_body(&native);
+    free_texts(&native);
 
     int64_t late_us = attempt->deadline_us ? clock_mono_us() - attempt->deadline_us : -1;
     if (late_us >= 0)
@@ -285,17 +357,15 @@ static void add_fault(struct faults *faults, const struct task *task, const char
     buf_release(&pointer);
 }
 
-/* The loader itself keeps one copy of an object, and as nothing is closed it
- * stays for the life of the process. */
 static void load(struct task *task, struct faults *faults)
 {
     struct native_task *native = task->definition;
-    void *module = dlopen(native->module, RTLD_NOW | RTLD_LOCAL);
+    const char *fault = NULL;
+    void *module = native_module_load(native->module, &fault);
     if (!module) {
-        add_fault(faults, task, "module", "cannot be loaded:", dlerror());
+        add_fault(faults, task, "module", "cannot be loaded:", fault);
         return;
     }
-    const char *fault = NULL;
     native->entry = find_function(module, native->function, &fault);
     if (fault)
         add_fault(faults, task, "function", native->function, fault);

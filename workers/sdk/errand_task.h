@@ -1,11 +1,19 @@
 /* errand_task.h - a native task for Errand, the one header it needs.
  *
  *     #include <errand_task.h>
+ *     #include <inttypes.h>
+ *     #include <stdio.h>
  *
  *     void add(struct errand_call *call)
  *     {
- *         ... errand_args(call) is the arguments as JSON text ...
- *         errand_result(call, "42");
+ *         int64_t x, y;
+ *         char sum[24];
+ *         if (errand_arg_int64(call, "x", &x) != 0 || errand_arg_int64(call, "y", &y) != 0) {
+ *             errand_fail_for_good(call, "bad_args", "x and y must be whole numbers");
+ *             return;
+ *         }
+ *         int length = snprintf(sum, sizeof sum, "%" PRId64, x + y);
+ *         errand_result(call, sum, (size_t)length);
  *     }
  *
  *     cc -shared -fPIC -o tasks.so tasks.c
@@ -37,6 +45,8 @@ extern "C" {
 
 struct errand_call;
 
+enum errand_arg_type { ERRAND_INT64, ERRAND_DOUBLE, ERRAND_BOOL, ERRAND_TEXT, ERRAND_JSON };
+
 /* What the server brings. Members are only ever added at the end; `size` says
  * how many there are. */
 struct errand_host {
@@ -51,6 +61,7 @@ struct errand_host {
     void (*progress)(struct errand_call *call, double value, const char *note);
     void (*log)(struct errand_call *call, const char *format, va_list args);
     int (*cancelled)(struct errand_call *call);
+    int (*arg)(struct errand_call *call, const char *name, enum errand_arg_type type, void *value, size_t *length);
 };
 
 struct errand_call {
@@ -66,6 +77,49 @@ typedef void errand_task_fn(struct errand_call *call);
 static inline const char *errand_args(struct errand_call *call, size_t *length)
 {
     return call->host->args(call, length);
+}
+
+/* An argument by its name, if the arguments are an object (with `params` they
+ * always are). Each returns 0, or -1 if there is none of that name, or if it is
+ * not of that type, and then leaves *value as it was. */
+static inline int errand_arg(struct errand_call *call, const char *name, enum errand_arg_type type, void *value,
+                             size_t *length)
+{
+    if (call->host->size <= offsetof(struct errand_host, arg))
+        return -1; /* an older server */
+    return call->host->arg(call, name, type, value, length);
+}
+
+/* A whole number that fits. */
+static inline int errand_arg_int64(struct errand_call *call, const char *name, int64_t *value)
+{
+    return errand_arg(call, name, ERRAND_INT64, value, NULL);
+}
+
+/* Any number, to the nearest double. */
+static inline int errand_arg_double(struct errand_call *call, const char *name, double *value)
+{
+    return errand_arg(call, name, ERRAND_DOUBLE, value, NULL);
+}
+
+/* 1 or 0. */
+static inline int errand_arg_bool(struct errand_call *call, const char *name, int *value)
+{
+    return errand_arg(call, name, ERRAND_BOOL, value, NULL);
+}
+
+/* A string, its escapes resolved, in UTF-8 with a NUL behind it, valid until the
+ * body returns. `length` may be NULL; with it, a NUL within is seen too. */
+static inline int errand_arg_text(struct errand_call *call, const char *name, const char **value, size_t *length)
+{
+    return errand_arg(call, name, ERRAND_TEXT, value, length);
+}
+
+/* Any value, as JSON text with a NUL behind it, valid until the body returns.
+ * `length` may be NULL. */
+static inline int errand_arg_json(struct errand_call *call, const char *name, const char **value, size_t *length)
+{
+    return errand_arg(call, name, ERRAND_JSON, value, length);
 }
 
 /* The invocation's id, 13 characters. */

@@ -12,7 +12,7 @@
 
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
-    segfault_after, last_words, leaves, no_json, chatter, long_result;
+    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args;
 
 static int *volatile nowhere = (int *)8;
 
@@ -200,4 +200,26 @@ void long_result(struct errand_call *call)
     text[0] = text[n - 1] = '"';
     errand_result(call, text, n);
     free(text);
+}
+
+/* What it can read of its arguments, as a line of each. */
+void reads_args(struct errand_call *call)
+{
+    int64_t number = -7;
+    double real = -7;
+    int truth = -7;
+    const char *text = "none", *json = "none";
+    size_t length = 0;
+    int found = errand_arg_int64(call, "number", &number);
+    errand_log(call, "%d %lld\n", found, (long long)number);
+    found = errand_arg_double(call, "real", &real);
+    errand_log(call, "%d %g\n", found, real);
+    found = errand_arg_bool(call, "truth", &truth);
+    errand_log(call, "%d %d\n", found, truth);
+    found = errand_arg_text(call, "text", &text, &length);
+    errand_log(call, "%d %s %zu\n", found, text, length);
+    found = errand_arg_json(call, "json", &json, NULL);
+    errand_log(call, "%d %s\n", found, json);
+    found = errand_arg_int64(call, "text", &number);
+    errand_log(call, "%d %d\n", found, errand_arg_text(call, "nosuch", &text, NULL));
 }
