@@ -46,7 +46,7 @@ struct http_options {
     struct context *context;    /* every request's */
     struct config *config;      /* a reference is taken */
     struct store *store;        /* what ops go to and readers read; outlives the loop */
-    int connections;            /* at most so many */
+    int connections;            /* at most so many; 0: limits.connections */
 };
 
 /* Binds and listens. The port that was picked comes back in *port. */

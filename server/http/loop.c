@@ -361,7 +361,7 @@ static struct http *http_new(const struct http_options *options)
     http->context = options->context;
     http->config = config_ref(options->config);
     http->store = options->store;
-    http->connections_max = options->connections;
+    http->connections_max = options->connections ? options->connections : options->config->limits.connections;
     http->pages = pages_new();
     http->known = known_new();
     http->watched.fd = -1;
