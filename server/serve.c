@@ -347,6 +347,7 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         .registry = config->registry,
         .slots = config->slots,
         .limits = limits_of(config),
+        .store_path = config->store,
         .journal_path = journal,
     };
     struct http_options http = {.routes = server_routes,

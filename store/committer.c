@@ -218,6 +218,19 @@ static void failed(struct store *store, struct op *list)
     call_back(store, answer);
 }
 
+/* What was running when the last process died is queued again before anything
+ * else is written. */
+static bool recover_first(struct store *store)
+{
+    if (!store->recover)
+        return true;
+    if (store->recover(store->recover_context) != OK)
+        return false;
+    store->recover = NULL;
+    atomic_fetch_add(&store->version, 2);
+    return true;
+}
+
 /* The time for the batch's ids; says when that is not the clock's. */
 static int64_t id_time(struct store *store, int64_t now)
 {
@@ -244,6 +257,10 @@ static void commit(struct store *store, struct op *list, int count)
     pthread_mutex_lock(&store->lock);
     store->retry_at_us = 0;
     pthread_mutex_unlock(&store->lock);
+    if (!recover_first(store)) {
+        failed(store, list);
+        return;
+    }
     tx->now = clock_now_ms();
     tx->id_now = id_time(store, tx->now);
     join_turns(store, list);
@@ -254,6 +271,12 @@ static void commit(struct store *store, struct op *list, int count)
     else
         failed(store, list);
     tx_clear(tx);
+}
+
+void store_abandon_recovery(struct store *store)
+{
+    db_rollback(store->db);
+    tx_clear(&store->tx);
 }
 
 enum err store_commit_recovery(struct store *store)

@@ -52,6 +52,8 @@ struct store {
     struct db *db;
     struct id_source ids;
     struct id_clock id_clock;
+    enum err (*recover)(void *context); /* to be OK before anything is committed; NULL: it was */
+    void *recover_context;
     struct tx tx;
     struct op *kept, **kept_tail; /* of failed batches, to be tried again */
     _Atomic int last_batch;       /* how many ops; the committer's thread looks at it without the role */
@@ -86,6 +88,8 @@ struct store {
 /* Writes the counters of tx's changes, commits, and clears it: for what runs
  * before the committer does. */
 MUST_USE enum err store_commit_recovery(struct store *store);
+void store_abandon_recovery(struct store *store);
+void store_abandon_recovery(struct store *store); /* nothing of it was done */
 
 /* Sets an op's class and done. */
 void op_init(struct op *op, const struct op_class *class);

@@ -251,9 +251,18 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
     if (err == OK)
         err = store_commit_recovery(store);
     else
-        db_rollback(store->db);
+        store_abandon_recovery(store);
     if (err == OK && list.count)
         log_warn("recovered", LOG_INT("invocations", list.count));
     free(list.items);
     return err;
+}
+
+void store_recover_first(struct store *store, enum err (*recover)(void *context), void *context)
+{
+    store->recover = recover;
+    store->recover_context = context;
+    atomic_store(&store->healthy, false);
+    store->retry_at_us = clock_mono_us();
+    log_error("what was running cannot be queued again; nothing is written and nothing starts until commits work");
 }

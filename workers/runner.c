@@ -213,103 +213,6 @@ void runner_pause(struct runner *runner, struct op_pause *op)
     store_queue(runner->store, &op->op);
 }
 
-/* --- recovery ------------------------------------------------------------------------------ */
-
-static int recoveries_of(void *context, int task)
-{
-    const struct registry *registry = context;
-    for (int i = 0; i < registry_count(registry); i++)
-        if (registry_at(registry, i)->id == task)
-            return registry_at(registry, i)->options.max_recoveries;
-    return 3; /* a task that left the configuration */
-}
-
-static struct ready ready_of(const struct invocation *row)
-{
-    return (struct ready){
-        .id = row->id,
-        .task = row->task,
-        .priority = row->priority,
-        .attempt = row->attempt,
-        .failures = row->failures,
-        .max_retries = row->max_retries,
-        .timeout_ms = row->timeout_ms,
-        .retention_ms = row->retention_ms,
-        .expires_at = row->expires_at,
-        .args = row->args.p ? row->args : SPAN(""),
-    };
-}
-
-/* Hands over the jobs that are to run with no other body in the process. */
-static enum err load_suspects(struct runner *runner, const int64_t *ids, int count)
-{
-    struct reader *reader = NULL;
-    if (!count)
-        return OK;
-    enum err err = reader_open(runner->store, &reader, NULL);
-    for (int i = 0; i < count && err == OK; i++) {
-        struct invocation row;
-        err = reader_get(reader, ids[i], VIEW_FULL, &row);
-        if (err != OK || row.status != STATUS_QUEUED)
-            continue;
-        struct ready ready = ready_of(&row);
-        if (queue_suspect(&runner->queue, &ready, clock_mono_us()))
-            log_warn("runs with no other native task beside it after unexplained deaths",
-                     LOG_STR("task", store_task_name(runner->store, row.task)));
-    }
-    reader_close(reader);
-    return err;
-}
-
-static bool any_marked(const struct journal_left *left)
-{
-    for (int i = 0; i < left->count; i++)
-        if (left->entries[i].marked)
-            return true;
-    return false;
-}
-
-/* `marked`: the death was somebody's doing. */
-static struct casualty casualty_of(const struct journal_entry *entry, bool marked)
-{
-    return (struct casualty){
-        .id = entry->id,
-        .lease = entry->lease,
-        .attempt = entry->attempt,
-        .started_at = entry->started_at,
-        .pays = entry->marked || (entry->alone && !marked),
-        .bystander = marked && !entry->marked,
-        .refused = entry->refused,
-        .marked = entry->marked,
-        .signal = entry->signal,
-        .log = buf_span(&entry->log),
-    };
-}
-
-static enum err recover(struct runner *runner, const struct runner_options *options, struct reason *why)
-{
-    struct journal_left left;
-    int suspect_count;
-    int64_t *suspects;
-    enum err err = journal_open(options->journal_path, options->slots, &runner->journal, &left, why);
-    if (err != OK)
-        return err;
-    struct casualty *casualties = xcalloc((size_t)left.count + 1, sizeof *casualties);
-    bool marked = any_marked(&left);
-    for (int i = 0; i < left.count; i++)
-        casualties[i] = casualty_of(&left.entries[i], marked);
-    err = store_recover(runner->store, casualties, left.count, recoveries_of, options->registry, &suspects,
-                        &suspect_count);
-    if (err == OK)
-        err = load_suspects(runner, suspects, suspect_count);
-    if (err != OK)
-        reason_set(why, "recovery failed (see the log)");
-    free(casualties);
-    free(suspects);
-    journal_left_release(&left);
-    return err;
-}
-
 /* --- life -------------------------------------------------------------------------------------- */
 
 static void init_slots(struct runner *runner)
@@ -347,7 +250,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     if (err != OK)
         reason_set(why, "the tasks could not be written to the database (see the log)");
     else
-        err = recover(runner, options, why);
+        err = recovery_begin(runner, options, why);
     if (err != OK) {
         runner_free(runner);
         return err;
@@ -431,6 +334,7 @@ void runner_free(struct runner *runner)
     queue_release(&runner->queue);
     registry_unref(runner->registry);
     journal_close(runner->journal);
+    recovery_release(runner);
     pthread_mutex_destroy(&runner->lock);
     pthread_cond_destroy(&runner->quiet);
     failures_release(&runner->failures);

@@ -22,6 +22,7 @@ struct runner_options {
     struct registry *registry; /* referenced */
     int slots;
     struct attempt_limits limits;
+    const char *store_path;   /* a file, to ask whether its disk is full */
     const char *journal_path; /* NULL: none is kept (`:memory:`) */
 };
 

@@ -1,6 +1,7 @@
 /* Inside the runner: what its threads share.
  *
- *     runner.c      life: recovery, what the store reports, closing
+ *     runner.c      life, what the store reports, closing
+ *     recovery.c    what the last process left
  *     threads.c     slots (permits) and the threads that run bodies
  *     run.c         one turn: its arguments, what it says, how it ended
  *     report.c      its claim and its finish on their way to disk
@@ -92,6 +93,9 @@ enum { FAILED_AGAIN_MS = 1000, RUN_FLUSH_US = 200000 };
 struct runner {
     struct store *store;
     struct journal *journal;
+    struct journal_left left;    /* of the last process; the casualties point into it */
+    struct casualty *casualties; /* of the last process, for the recovery */
+    int casualty_count;
     int wake_fd, clock_fd; /* of the dispatcher: an eventfd, and a timer that notices when the clock is set */
 
     pthread_mutex_t lock; /* guards everything below */
@@ -142,6 +146,13 @@ static inline int runner_room_locked(const struct runner *runner)
 {
     return runner->slots_free - runner->slots_held;
 }
+
+/* --- recovery.c -------------------------------------------------------------------- */
+
+/* Opens the journal, and queues again what the last process was running, or has
+ * that done as soon as the disk takes writes. */
+MUST_USE enum err recovery_begin(struct runner *runner, const struct runner_options *options, struct reason *why);
+void recovery_release(struct runner *runner);
 
 /* --- threads.c ------------------------------------------------------------------- */
 

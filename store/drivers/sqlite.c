@@ -326,14 +326,19 @@ static enum err configure(struct sqlite_db *db, enum db_mode mode, bool durable)
     sqlite3_busy_timeout(db->handle, 10000);
     if (mode == DB_READER)
         return sqlite_exec(&db->db, "PRAGMA query_only=ON; PRAGMA cache_size=-2000; PRAGMA temp_store=MEMORY");
-    /* auto_vacuum must come before the first table and before WAL. */
-    enum err err = sqlite_exec(&db->db, "PRAGMA auto_vacuum=INCREMENTAL;"
-                                        "PRAGMA journal_mode=WAL;"
-                                        "PRAGMA wal_autocheckpoint=1000;"
-                                        "PRAGMA journal_size_limit=16777216;"
-                                        "PRAGMA secure_delete=OFF;"
-                                        "PRAGMA temp_store=MEMORY;"
-                                        "PRAGMA cache_size=-16000");
+    /* auto_vacuum must come before the first table and before WAL. Where it is set
+     * already, setting it would be a write, for which there may be no room. */
+    int64_t vacuum;
+    enum err err = pragma_int(&db->db, "PRAGMA auto_vacuum", &vacuum);
+    if (err == OK && vacuum != AUTO_VACUUM_INCREMENTAL)
+        err = sqlite_exec(&db->db, "PRAGMA auto_vacuum=INCREMENTAL");
+    if (err == OK)
+        err = sqlite_exec(&db->db, "PRAGMA journal_mode=WAL;"
+                                   "PRAGMA wal_autocheckpoint=1000;"
+                                   "PRAGMA journal_size_limit=16777216;"
+                                   "PRAGMA secure_delete=OFF;"
+                                   "PRAGMA temp_store=MEMORY;"
+                                   "PRAGMA cache_size=-16000");
     if (err == OK)
         err = sqlite_exec(&db->db, durable ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=OFF");
     return err;

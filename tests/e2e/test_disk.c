@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 SUITE(disk);
@@ -53,6 +54,41 @@ Test(disk, a_failed_fsync_is_503_and_the_key_settles_it)
     restart(s);
     EXPECT_TEXT(EXPECT(get(s, "/invocations?key=settled"), 200), "items.0.id", id);
     EXPECT_NULL(get(s, "/invocations?key=settled"), "next");
+}
+
+/* What was running cannot be queued again yet; it could not start at all. The
+ * limit leaves room for what is there, and none behind it. */
+Test(disk, a_server_that_finds_the_disk_full_serves_readers_until_there_is_room)
+{
+    enum { ARGS = 60000 };
+    struct rlimit before, small;
+    char *large = calloc(1, ARGS + 1);
+    memset(large, 'x', ARGS);
+    struct server *s = serve(TASKS);
+    char *first = submit(s, "{'task': 'echo', 'args': '%s'}", large);
+    final(s, first);
+    char *held = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, held, "running");
+    WAIT_UNTIL(strstr(get(s, "/invocations/%s/log", held)->body, "holding"));
+    kill_hard(s);
+
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    small = (struct rlimit){40000, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    start(s);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    EXPECT_TEXT(EXPECT(get(s, "/invocations/%s", first), 200), "status", "succeeded");
+    EXPECT_TEXT(EXPECT(get(s, "/invocations?status=running"), 200), "items.0.id", held);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'count'}"), 503, "unavailable");
+    EXPECT_PROBLEM(get(s, "/readyz"), 503, "unavailable");
+
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &before, NULL) == 0);
+    WAIT_UNTIL(get(s, "/readyz")->status == 200);
+    touch(file_in(s, "go"));
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, held), "status", "succeeded"), "attempt", 2);
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'count'}")), "status", "succeeded");
+    restart(s);
+    EXPECT_NUMBER(get(s, "/stats"), "invocations.succeeded", 3);
 }
 
 static char *mounted;

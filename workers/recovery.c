@@ -1,0 +1,151 @@
+/* Recovery: what the last process left is read from the journal, and queued
+ * again before anything starts. On a full disk the server starts with readers,
+ * and the committer does it before the first batch that it can commit. */
+#include "workers/runner_internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+static int recoveries_of(void *context, int task)
+{
+    const struct registry *registry = context;
+    for (int i = 0; i < registry_count(registry); i++)
+        if (registry_at(registry, i)->id == task)
+            return registry_at(registry, i)->options.max_recoveries;
+    return 3; /* a task that left the configuration */
+}
+
+static struct ready ready_of(const struct invocation *row)
+{
+    return (struct ready){
+        .id = row->id,
+        .task = row->task,
+        .priority = row->priority,
+        .attempt = row->attempt,
+        .failures = row->failures,
+        .max_retries = row->max_retries,
+        .timeout_ms = row->timeout_ms,
+        .retention_ms = row->retention_ms,
+        .expires_at = row->expires_at,
+        .args = row->args.p ? row->args : SPAN(""),
+    };
+}
+
+/* Hands over the jobs that are to run with no other body in the process. */
+static enum err load_suspects(struct runner *runner, const int64_t *ids, int count)
+{
+    struct reader *reader = NULL;
+    if (!count)
+        return OK;
+    enum err err = reader_open(runner->store, &reader, NULL);
+    for (int i = 0; i < count && err == OK; i++) {
+        struct invocation row;
+        err = reader_get(reader, ids[i], VIEW_FULL, &row);
+        if (err != OK || row.status != STATUS_QUEUED)
+            continue;
+        struct ready ready = ready_of(&row);
+        pthread_mutex_lock(&runner->lock);
+        bool waits = queue_suspect(&runner->queue, &ready, clock_mono_us());
+        pthread_mutex_unlock(&runner->lock);
+        if (waits)
+            log_warn("runs with no other native task beside it after unexplained deaths",
+                     LOG_STR("task", store_task_name(runner->store, row.task)));
+    }
+    reader_close(reader);
+    return err;
+}
+
+static bool any_marked(const struct journal_left *left)
+{
+    for (int i = 0; i < left->count; i++)
+        if (left->entries[i].marked)
+            return true;
+    return false;
+}
+
+/* `marked`: the death was somebody's doing. */
+static struct casualty casualty_of(const struct journal_entry *entry, bool marked)
+{
+    return (struct casualty){
+        .id = entry->id,
+        .lease = entry->lease,
+        .attempt = entry->attempt,
+        .started_at = entry->started_at,
+        .pays = entry->marked || (entry->alone && !marked),
+        .bystander = marked && !entry->marked,
+        .refused = entry->refused,
+        .marked = entry->marked,
+        .signal = entry->signal,
+        .log = buf_span(&entry->log),
+    };
+}
+
+/* Of the casualties, until it is OK: at the start, or when the disk takes writes
+ * again. It must not be done twice, so suspects that cannot be read then wait on
+ * disk like any other. */
+static enum err recover(void *context)
+{
+    struct runner *runner = context;
+    int suspect_count;
+    int64_t *suspects;
+    pthread_mutex_lock(&runner->lock);
+    struct registry *registry = registry_ref(runner->registry);
+    pthread_mutex_unlock(&runner->lock);
+    enum err err = store_recover(runner->store, runner->casualties, runner->casualty_count, recoveries_of,
+                                 registry, &suspects, &suspect_count);
+    if (err == OK && load_suspects(runner, suspects, suspect_count) != OK)
+        log_warn("what was to run with no other native task beside it could not be read, and runs as any other");
+    registry_unref(registry);
+    free(suspects);
+    return err;
+}
+
+/* Without room for the journal's file there is none: after a crash nobody pays. */
+static enum err open_journal(struct runner *runner, const struct runner_options *options, struct reason *why)
+{
+    const char *path = options->journal_path;
+    struct statvfs disk;
+    enum err err = journal_open(path, options->slots, &runner->journal, &runner->left, why);
+    if (err != ERR_IO || statvfs(options->store_path, &disk) != 0 || disk.f_bavail > 0)
+        return err;
+    log_error("the disk is full; it will not be known what ran when the server died",
+              LOG_STR("reason", why->text));
+    return journal_open(NULL, options->slots, &runner->journal, &runner->left, why);
+}
+
+static void take_casualties(struct runner *runner)
+{
+    const struct journal_left *left = &runner->left;
+    bool marked = any_marked(left);
+    runner->casualty_count = left->count;
+    runner->casualties = xcalloc((size_t)left->count + 1, sizeof *runner->casualties);
+    for (int i = 0; i < left->count; i++)
+        runner->casualties[i] = casualty_of(&left->entries[i], marked);
+}
+
+enum err recovery_begin(struct runner *runner, const struct runner_options *options, struct reason *why)
+{
+    enum err err = open_journal(runner, options, why);
+    if (err != OK)
+        return err;
+    take_casualties(runner);
+    err = recover(runner);
+    if (err == ERR_UNAVAILABLE) {
+        runner->healthy = false;
+        runner_gate_locked(runner);
+        store_recover_first(runner->store, recover, runner);
+        return OK;
+    }
+    if (err != OK)
+        reason_set(why, "recovery failed (see the log)");
+    return err;
+}
+
+void recovery_release(struct runner *runner)
+{
+    free(runner->casualties);
+    journal_left_release(&runner->left);
+}
