@@ -74,31 +74,45 @@ static bool read_stat(pid_t pid, struct buf *scratch, pid_t *group, int64_t *sin
     return state != 'Z' && state != 'X';
 }
 
-static bool carries_id(pid_t pid, int64_t id, struct buf *scratch)
+static bool carries_id(const struct buf *environ, int64_t id)
 {
     char var[10 + ID_TEXT_LEN + 1] = "ERRAND_ID=";
     id_format(id, var + 10);
     var[10 + ID_TEXT_LEN] = '\0';
-    if (!read_file(pid, "environ", ENVIRON_BYTES_MAX, scratch))
-        return false;
-    const char *at = buf_cstr(scratch);
-    const char *end = at + scratch->len;
+    const char *at = environ->data;
+    const char *end = at + environ->len;
     for (; at < end; at += strlen(at) + 1)
         if (strcmp(at, var) == 0)
             return true;
     return false;
 }
 
+/* The number of a group is anybody's once all of it are gone, and whoever takes
+ * it leads the new one. */
+static bool leads_itself(pid_t group, struct buf *scratch)
+{
+    pid_t same;
+    int64_t since_ms;
+    return read_stat(group, scratch, &same, &since_ms);
+}
+
+/* It carries the id, in whatever group or session it is by now; or it has emptied
+ * its environment and is in the group still, whose leader died with the server. */
 static bool is_wanted(pid_t pid, const struct survivor *wanted, int count, struct buf *scratch)
 {
     pid_t group;
     int64_t since_ms;
-    if (!read_stat(pid, scratch, &group, &since_ms))
+    if (!read_stat(pid, scratch, &group, &since_ms) || !read_file(pid, "environ", ENVIRON_BYTES_MAX, scratch))
         return false;
-    for (int i = 0; i < count; i++)
-        if (wanted[i].group == group && since_ms >= wanted[i].since_ms - ROUNDING_MS &&
-            carries_id(pid, wanted[i].id, scratch))
+    bool emptied = scratch->len == 0;
+    buf_cstr(scratch);
+    for (int i = 0; i < count; i++) {
+        if (since_ms < wanted[i].since_ms - ROUNDING_MS)
+            continue;
+        if (emptied ? wanted[i].group == group && !leads_itself(group, scratch)
+                    : carries_id(scratch, wanted[i].id))
             return true;
+    }
     return false;
 }
 

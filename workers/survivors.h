@@ -24,7 +24,8 @@ bool survivors_boot_id(char boot_id[BOOT_ID_BYTES]);
  * processes' start times. */
 int64_t survivors_clock_ms(void);
 
-/* Kills every process that is in one of the groups, is not older than it and
- * carries its ERRAND_ID, and waits until they are gone. What is still there
- * after two seconds is logged. */
+/* Kills every process that is not older than one of the groups and carries its
+ * ERRAND_ID, or has emptied its environment and is in the group, and waits until
+ * they are gone. What is still there after two seconds is logged. What did both,
+ * empty its environment and leave the group, bears no mark and is not found. */
 void survivors_kill(const struct survivor *wanted, int count);
