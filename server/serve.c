@@ -259,6 +259,7 @@ void server_block_signals(void)
 {
     sigset_t set = heard_signals();
     sigaddset(&set, SIGXFSZ);
+    sigaddset(&set, SIGCHLD);               /* for those who wait for it (workers/orphans.c) */
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* before any thread: all inherit it */
     signal(SIGPIPE, SIG_IGN);
 }

@@ -260,10 +260,24 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     return OK;
 }
 
+static bool minds(void *context, pid_t pid)
+{
+    struct runner *runner = context;
+    struct run *run;
+    bool minded = false;
+    pthread_mutex_lock(&runner->lock);
+    DL_FOREACH (runner->runs, run)
+        minded |= atomic_load(&run->attempt.child) == pid;
+    pthread_mutex_unlock(&runner->lock);
+    return minded;
+}
+
 enum err runner_start(struct runner *runner, struct reason *why)
 {
     enum err err = dispatcher_start(runner, why);
-    return err == OK ? threads_start(runner, why) : err;
+    if (err == OK)
+        err = threads_start(runner, why);
+    return err == OK ? orphans_open(minds, runner, &runner->orphans, why) : err;
 }
 
 void runner_prune(struct runner *runner)
@@ -327,6 +341,7 @@ void runner_free(struct runner *runner)
     pthread_mutex_lock(&runner->lock);
     runner->ended = true;
     pthread_mutex_unlock(&runner->lock);
+    orphans_close(runner->orphans);
     dispatcher_end(runner);
     threads_end(runner);
     free(runner->slots);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "workers/journal.h"
+#include "workers/orphans.h"
 #include "workers/kinds/attempt.h"
 #include "workers/kinds/kind.h"
 #include "workers/failures.h"
@@ -93,6 +94,7 @@ enum { FAILED_AGAIN_MS = 1000, RUN_FLUSH_US = 200000 };
 struct runner {
     struct store *store;
     struct journal *journal;
+    struct orphans *orphans;
     struct journal_left left;    /* of the last process; the casualties point into it */
     struct casualty *casualties; /* of the last process, for the recovery */
     int casualty_count;

@@ -557,3 +557,37 @@ Test(life, a_limit_on_the_size_of_files_is_as_a_full_disk)
     WAIT_UNTIL(post(s, "/tasks", "{'task': 'echo'}")->status == 201);
     cr_assert_eq(terminate(s), 0);
 }
+
+static bool all_are_reaped(struct server *s)
+{
+    char *pids = read_whole(file_in(s, "pids"));
+    for (char *pid = strtok(pids, "\n"); pid; pid = strtok(NULL, "\n"))
+        if (exists(format("/proc/%s", pid)))
+            return false;
+    return true;
+}
+
+/* They stayed as zombies for as long as the server lived. */
+Test(life, what_commands_leave_to_it_is_reaped_and_what_bodies_wait_for_is_not)
+{
+    enum { COMMANDS = 16 };
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s =
+        prepare("tasks:\n"
+                "  forks: {kind: native, module: $NATIVE}\n"
+                "  leave: {kind: command, run: [sh, -c, 'setsid sleep 0.3 >/dev/null 2>&1 & echo $! "
+                ">>pids']}\n");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("subreaper")), NULL};
+    start(s);
+    char *waits = submit(s, "{'task': 'forks', 'args': '%s'}", file_in(s, "go"));
+    char *ids[COMMANDS];
+    for (int i = 0; i < COMMANDS; i++)
+        ids[i] = submit(s, "{'task': 'leave'}");
+    for (int i = 0; i < COMMANDS; i++)
+        EXPECT_TEXT(final(s, ids[i]), "status", "succeeded");
+    WAIT_UNTIL(all_are_reaped(s));
+    touch(file_in(s, "go"));
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, waits), "status", "succeeded"), "result", 7);
+}

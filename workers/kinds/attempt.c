@@ -14,6 +14,7 @@ void attempt_init(struct attempt *attempt)
 {
     attempt->deadline_us = attempt->timeout_ms > 0 ? clock_mono_us() + attempt->timeout_ms * 1000 : 0;
     atomic_init(&attempt->stop, STOP_NONE);
+    atomic_init(&attempt->child, 0);
     pthread_mutex_init(&attempt->lock, NULL);
     attempt->pending = (struct log_pending){0};
     attempt->log_total = 0;

@@ -69,6 +69,7 @@ struct attempt {
     /* the attempt's own; attempt_init() and attempt_start() set them */
     int64_t deadline_us; /* clock_mono_us; 0: none */
     atomic_int stop;     /* enum stop */
+    atomic_int child;    /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
     struct outcome *outcome;
     attempt_ended *ended;
     void *context;

@@ -8,11 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
-    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args;
+    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks;
 
 static int *volatile nowhere = (int *)8;
 
@@ -222,4 +223,23 @@ void reads_args(struct errand_call *call)
     errand_log(call, "%d %s\n", found, json);
     found = errand_arg_int64(call, "text", &number);
     errand_log(call, "%d %d\n", found, errand_arg_text(call, "nosuch", &text, NULL));
+}
+
+/* Waits for a child of its own long after that has ended: once the file is there. */
+void forks(struct errand_call *call)
+{
+    char path[4096], text[16];
+    int status = 0;
+    text_argument(call, path, sizeof(path));
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(7);
+    while (access(path, F_OK) != 0)
+        usleep(2000);
+    if (waitpid(pid, &status, 0) != pid) {
+        errand_fail(call, "robbed", "somebody else waited for my child");
+        return;
+    }
+    snprintf(text, sizeof(text), "%d", WEXITSTATUS(status));
+    errand_result(call, text, strlen(text));
 }

@@ -183,6 +183,7 @@ static bool start_program(struct command *command, char **argv, const struct env
     }
     buf_release(&path);
     command->pid = spawn.pid;
+    atomic_store(&command->attempt->child, error ? 0 : spawn.pid);
     command->watched[WATCH_PROCESS].fd = error ? -1 : spawn.pidfd;
     return !error;
 }
@@ -350,6 +351,7 @@ static int finish(struct command *command)
     do
         got = waitpid(command->pid, &status, 0);
     while (got < 0 && errno == EINTR);
+    atomic_store(&command->attempt->child, 0);
     return got == command->pid ? status : -1;
 }
 
