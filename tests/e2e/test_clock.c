@@ -65,11 +65,10 @@ Test(clock, one_wrong_moment_does_not_stand_in_later_ids)
     char *before = submit(s, "{'task': 'echo'}");
     char *year = strndup(text_of(get(s, "/invocations/%s", before), "created_at"), 4);
     step(12L * 365 * 86400);
-    char *wrong = submit(s, "{'task': 'echo'}");
-    WAIT_UNTIL(strstr(server_log(s), "ids do not follow it"));
+    char *wrong, *after;
+    WAIT_UNTIL((wrong = submit(s, "{'task': 'echo'}"), strstr(server_log(s), "ids do not follow it")));
     step(0);
-    char *after = submit(s, "{'task': 'echo'}");
-    WAIT_UNTIL(strstr(server_log(s), "ids follow the clock again"));
+    WAIT_UNTIL((after = submit(s, "{'task': 'echo'}"), strstr(server_log(s), "ids follow the clock again")));
     REQUIRE(strcmp(before, wrong) < 0 && strcmp(wrong, after) < 0, "%s, %s, %s", before, wrong, after);
     EXPECT_HAS(get(s, "/invocations/%s", wrong), format("\"created_at\":\"%s", year));
     EXPECT_HAS(get(s, "/invocations/%s", after), format("\"created_at\":\"%s", year));
