@@ -20,6 +20,20 @@ static int print(struct buf *text, FILE *to)
 
 /* --- check ------------------------------------------------------------------------ */
 
+static void print_advice(const struct registry *registry)
+{
+    for (int i = 0; i < registry_count(registry); i++) {
+        const struct task *task = registry_at(registry, i);
+        struct faults advice = {0};
+        if (task->kind->advise)
+            task->kind->advise(task, &advice);
+        for (int j = 0; j < advice.count; j++)
+            fprintf(stderr, "warning: /tasks/%s%s: %s\n", task->name, advice.items[j].pointer,
+                    advice.items[j].detail);
+        faults_release(&advice);
+    }
+}
+
 int cli_check(int argc, char **argv)
 {
     static const char *const allowed[] = {"--config", "--defaults", NULL};
@@ -45,6 +59,8 @@ int cli_check(int argc, char **argv)
         registry_load(config->registry, &faults);
     int tasks = config ? registry_count(config->registry) : 0;
     const char *file = config ? config->file : options.flags.config;
+    if (config && !faults.total)
+        print_advice(config->registry);
     if (faults.total)
         cli_print_faults(file, &faults);
     else
