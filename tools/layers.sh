@@ -35,6 +35,7 @@ BEGIN {
     library["sqlite3.h"] = "store/drivers/sqlite[.]c"
     library["libpq-fe.h"] = "store/drivers/postgres[.]c"
     library["yaml.h"] = "base/yaml[.]c"
+    library["pcre2.h"] = "workers/tasks/bounds[.]c"
     library["nettle/"] = "base/digest[.]c"
     library["dlfcn.h"] = "workers/kinds/native(_module)?[.]c|server/http/own_pages[.]c"
     library["curl/"] = "workers/kinds/http([.]|/).*|server/cli/client[a-z_]*[.]c"

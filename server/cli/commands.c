@@ -22,6 +22,20 @@ static int print(struct buf *text, FILE *to)
 
 /* --- check ------------------------------------------------------------------------ */
 
+static void print_advice(const struct registry *registry)
+{
+    for (int i = 0; i < registry_count(registry); i++) {
+        const struct task *task = registry_at(registry, i);
+        struct faults advice = {0};
+        if (task->kind->advise)
+            task->kind->advise(task, &advice);
+        for (int j = 0; j < advice.count; j++)
+            fprintf(stderr, "warning: /tasks/%s%s: %s\n", task->name, advice.items[j].pointer,
+                    advice.items[j].detail);
+        faults_release(&advice);
+    }
+}
+
 int cli_check(int argc, char **argv)
 {
     static const char *const allowed[] = {"--config", "--defaults", NULL};
@@ -48,6 +62,8 @@ int cli_check(int argc, char **argv)
     int tasks = config ? registry_count(config->registry) : 0;
     const char *file = config ? config->file : options.flags.config;
     bool missing = config && !file && !tasks;
+    if (config && !faults.total)
+        print_advice(config->registry);
     if (missing)
         fprintf(
             stderr,

@@ -336,3 +336,36 @@ Test(config, a_native_body_reads_its_arguments_by_name)
     id = submit(s, "{'task': 'reads_args', 'args': [1]}");
     EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
+
+/* A text such as --version was taken for an option without a word. */
+Test(config, check_warns_of_an_argument_that_may_be_an_option)
+{
+    static const struct {
+        const char *params, *run;
+        bool warned;
+    } rows[] = {
+        {"{x: string}", "[cat, '{x}']", true},
+        {"{x: any}", "[cat, '{x}']", true},
+        {NULL, "[cat, '{x}']", true},
+        {"{x: {type: string, max_length: 9}}", "[cat, '{x}.txt']", true},
+        {"{x: {type: string, pattern: '^[a-z-]+$'}}", "[cat, '{x}']", true},
+        {"{x: {enum: [a, -b]}}", "[cat, '{x}']", true},
+        {"{x: {type: string, pattern: '^[a-z]+$'}}", "[cat, '{x}']", false},
+        {"{x: {enum: [a, b]}}", "[cat, '{x}']", false},
+        {"{x: integer}", "[cat, '{x}']", false},
+        {"{x: string}", "[cat, --, '{x}']", false},
+        {"{x: string}", "[cat, './{x}']", false},
+    };
+    struct server *s = prepare(TASKS);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *out, *err;
+        const char *params = rows[i].params;
+        configure(s, format("tasks:\n  t:\n    kind: command\n    run: %s\n%s%s\n", rows[i].run,
+                            params ? "    params: " : "", params ? params : ""));
+        int status = run(s->folder, (const char *[]){errand_binary(), "check", "--config", "errand.yaml", NULL},
+                         NULL, &out, &err);
+        REQUIRE(status == 0 && strstr(out, "good"), "%s: %s", params, err);
+        REQUIRE((strstr(err, "warning: /tasks/t/run/1: {x}") != NULL) == rows[i].warned, "%s %s: '%s'", params,
+                rows[i].run, err);
+    }
+}

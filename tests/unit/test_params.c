@@ -2,6 +2,8 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
 
 /* The faults as "pointer: detail" lines. */
 static struct buf listed(const struct faults *faults)
@@ -256,4 +258,125 @@ Test(params, the_schema_says_what_the_definition_says)
         params_free(params);
     }
     buf_release(&schema);
+}
+
+/* What binding says of one value: "" if it fits. */
+static char *said_of(struct params *params, const char *value)
+{
+    struct faults faults = {0};
+    struct buf args = {0}, bound = {0};
+    buf_addf(&args, "[%s]", value);
+    enum err err = params_bind(params, buf_span(&args), "/args", &bound, &faults);
+    char *text = xstrdup(faults.count ? faults.items[0].detail : "");
+    cr_expect_eq(err == OK, !*text);
+    faults_release(&faults);
+    buf_release(&args);
+    buf_release(&bound);
+    return text;
+}
+
+Test(params, values_have_bounds)
+{
+    static const struct {
+        const char *params, *value, *said;
+    } rows[] = {
+        {"{x: {type: integer, minimum: 1, maximum: 10}}", "1", ""},
+        {"{x: {type: integer, minimum: 1, maximum: 10}}", "10", ""},
+        {"{x: {type: integer, minimum: 1, maximum: 10}}", "0", "`x` must be at least 1"},
+        {"{x: {type: integer, minimum: 1, maximum: 10}}", "-5", "`x` must be at least 1"},
+        {"{x: {type: integer, minimum: 1, maximum: 10}}", "11", "`x` must be at most 10"},
+        {"{x: {type: integer, minimum: -10}}", "-9", ""},
+        {"{x: {type: integer, minimum: -10}}", "-11", "`x` must be at least -10"},
+        {"{x: {type: integer, minimum: 0}}", "-0", ""},
+        /* doubles would not see it */
+        {"{x: {type: integer, maximum: 9007199254740992}}", "9007199254740993",
+         "`x` must be at most 9007199254740992"},
+        {"{x: {type: integer, maximum: 9}}", "123456789012345678901234567890", "`x` must be at most 9"},
+        {"{x: {type: number, minimum: 0.5}}", "0.5", ""},
+        {"{x: {type: number, minimum: 0.5}}", "5e-2", "`x` must be at least 0.5"},
+        {"{x: {type: number, maximum: 1}}", "1e400", "`x` must be at most 1"},
+        {"{x: {type: string, min_length: 2, max_length: 3}}", "\"\\u00f6\xc3\x9f\"", ""},
+        {"{x: {type: string, min_length: 2, max_length: 3}}", "\"\xc3\x9f\"",
+         "`x` must have at least 2 characters"},
+        {"{x: {type: string, min_length: 2, max_length: 3}}", "\"abcd\"", "`x` must have at most 3 characters"},
+        {"{x: {type: string, pattern: '^[a-z]+$'}}", "\"abc\"", ""},
+        {"{x: {type: string, pattern: '^[a-z]+$'}}", "\"\\u0061bc\"", ""},
+        {"{x: {type: string, pattern: '^[a-z]+$'}}", "\"abc\\n\"", "`x` must match ^[a-z]+$"},
+        {"{x: {type: string, pattern: '^[a-z]+$'}}", "\"--version\"", "`x` must match ^[a-z]+$"},
+        {"{x: {type: string, pattern: 'b'}}", "\"abc\"", ""},
+        {"{x: {type: string, pattern: '^.$'}}", "\"\xf0\x9f\x98\x80\"", ""},
+        {"{x: {type: string, pattern: '^(a|b)$', enum: [a, c]}}", "\"c\"", "`x` must match ^(a|b)$"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct params *params = good(rows[i].params);
+        char *said = said_of(params, rows[i].value);
+        cr_expect_str_eq(said, rows[i].said, "%s %s: %s", rows[i].params, rows[i].value, said);
+        free(said);
+        params_free(params);
+    }
+}
+
+/* A client sends the text, and the loop's thread matches it. */
+Test(params, a_pattern_never_takes_long, .timeout = 20)
+{
+    static const char *const patterns[] = {"'^(a+)+$'", "'(a+)+b'", "'(a|aa)+$'", "'^(a|a)*b'"};
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++) {
+        struct buf yaml = {0}, value = {0};
+        buf_addf(&yaml, "{x: {type: string, pattern: %s}}", patterns[i]);
+        buf_addc(&value, '"');
+        for (int n = 0; n < 4000; n++)
+            buf_addc(&value, 'a');
+        buf_addl(&value, "!\"");
+        struct params *params = good(buf_cstr(&yaml));
+        clock_t began = clock();
+        char *said = said_of(params, buf_cstr(&value));
+        cr_expect(strstr(said, "pattern") || strstr(said, "must match"), "%s: %s", patterns[i], said);
+        cr_expect_lt(clock() - began, CLOCKS_PER_SEC, "%s", patterns[i]);
+        free(said);
+        params_free(params);
+        buf_release(&yaml);
+        buf_release(&value);
+    }
+}
+
+Test(params, bounds_that_cannot_be_are_refused)
+{
+    static const struct {
+        const char *params, *said;
+    } rows[] = {
+        {"{x: {type: string, pattern: '['}}", "/params/x/pattern: at character 2: "},
+        {"{x: {type: string, pattern: 5}}", "/params/x/pattern: must be a regular expression"},
+        {"{x: {type: integer, pattern: a}}", "are for `type: string`"},
+        {"{x: {pattern: a}}", "are for `type: string`"},
+        {"{x: {type: string, minimum: 1}}", "are for `type: integer`"},
+        {"{x: {type: integer, minimum: a}}", "/params/x/minimum: must be a number"},
+        {"{x: {type: string, max_length: -1}}", "/params/x/max_length: must be a number of characters"},
+        {"{x: {type: string, min_length: 3, max_length: 2}}", "leaves no value"},
+        {"{x: {type: integer, maximum: 2, minimum: 3}}", "leaves no value"},
+        {"{x: {type: integer, minimum: 3, default: 2}}", "/params/x/default: must be at least 3"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct faults faults = {0};
+        struct params *params = parsed(rows[i].params, &faults);
+        struct buf text = listed(&faults);
+        cr_expect_null(params);
+        cr_expect(strstr(buf_cstr(&text), rows[i].said), "%s: %s", rows[i].params, buf_cstr(&text));
+        buf_release(&text);
+        faults_release(&faults);
+    }
+}
+
+Test(params, bounds_are_shown_as_json_schema)
+{
+    struct params *params = good("{n: {type: integer, minimum: 1, maximum: 9, default: 2},"
+                                 " t: {type: string, pattern: '^a\"b$', min_length: 1, max_length: 5}}");
+    struct buf schema = {0};
+    params_add_schema(&schema, params);
+    cr_expect_str_eq(buf_cstr(&schema),
+                     "{\"type\":\"object\",\"properties\":{"
+                     "\"n\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":9,\"default\":2},"
+                     "\"t\":{\"type\":\"string\",\"pattern\":\"^a\\\"b$\",\"minLength\":1,\"maxLength\":5}},"
+                     "\"required\":[\"t\"],\"additionalProperties\":false}");
+    buf_release(&schema);
+    params_free(params);
 }

@@ -64,6 +64,10 @@ struct kind {
      * where they stood. May look at the file system. Any thread. */
     void (*check)(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
 
+    /* What is not wrong but may not be meant, of a task without faults; NULL:
+     * the kind has no advice. Any thread. */
+    void (*advise)(const struct task *task, struct faults *advice);
+
     /* Makes a task without faults ready to be run, or adds faults. Called before
      * the first start(), once a definition. May block; the main thread. */
     void (*load)(struct task *task, struct faults *faults);

@@ -1,5 +1,6 @@
 #include "workers/tasks/params.h"
 #include "base/nearest.h"
+#include "workers/tasks/bounds.h"
 
 #include <stdlib.h>
 
@@ -7,9 +8,10 @@ struct param {
     char *name;
     size_t name_len;
     enum param_type type;
-    struct buf prefix;   /* "name": as it is written */
-    struct buf standard; /* the default as JSON, empty: the parameter is required */
-    struct buf choices;  /* the enum as a JSON array, empty: any value */
+    struct buf prefix;     /* "name": as it is written */
+    struct buf standard;   /* the default as JSON, empty: the parameter is required */
+    struct buf choices;    /* the enum as a JSON array, empty: any value */
+    struct bounds *bounds; /* NULL: none */
     char *description;
 };
 
@@ -138,6 +140,7 @@ static void read_choices(const struct reading *r, struct param *param, const cJS
 static void read_standard(const struct reading *r, struct param *param, const cJSON *item)
 {
     int line = yaml_line(r->doc, item);
+    struct reason why;
     yaml_add_json(&param->standard, item);
     struct span value = buf_span(&param->standard);
     if (!type_fits(param->type, value))
@@ -145,6 +148,8 @@ static void read_standard(const struct reading *r, struct param *param, const cJ
                           type_phrases[param->type], value_phrase(value));
     else if (!choice_fits(param, value))
         faults_add_member(r->faults, line, r->pointer, SPAN("default"), "must be one of the `enum` values");
+    else if (!bounds_fit(param->bounds, value, &why))
+        faults_add_member(r->faults, line, r->pointer, SPAN("default"), "%s", why.text);
 }
 
 static void read_description(const struct reading *r, struct param *param, const cJSON *item)
@@ -170,6 +175,8 @@ static void read_mapping(const struct reading *r, struct param *param, const cJS
             nearest_try(&near, known[k++]);
         if (k < 4)
             found[k] = member;
+        else if (bounds_knows(member->string))
+            bounds_read(&param->bounds, r->doc, member, r->pointer, r->faults);
         else
             faults_add_member(r->faults, yaml_line(r->doc, member), r->pointer, near.word,
                               "unknown key `%s`" NEAREST_FORMAT, member->string, NEAREST_ARGS(near));
@@ -183,6 +190,9 @@ static void read_mapping(const struct reading *r, struct param *param, const cJS
         read_type(r, param, found[0], buf_cstr(&pointer));
         buf_release(&pointer);
     }
+    bounds_check_type(param->bounds, param->type == PARAM_STRING,
+                      param->type == PARAM_INTEGER || param->type == PARAM_NUMBER, yaml_line(r->doc, item),
+                      r->pointer, r->faults);
     bool typed = r->faults->total == before;
     if (found[2])
         read_description(r, param, found[2]);
@@ -251,6 +261,7 @@ void params_free(struct params *params)
         struct param *param = &params->items[i];
         free(param->name);
         free(param->description);
+        bounds_free(param->bounds);
         buf_release(&param->prefix);
         buf_release(&param->standard);
         buf_release(&param->choices);
@@ -278,17 +289,42 @@ bool params_has(const struct params *params, struct span name)
     return find(params, name, 0) >= 0;
 }
 
+static bool choices_let_options(const struct param *param)
+{
+    struct json_iter it = json_iter(buf_span(&param->choices));
+    struct span choice;
+    while (json_element(&it, &choice))
+        if (choice.len > 2 && choice.p[0] == '"' && choice.p[1] == '-')
+            return true;
+    return false;
+}
+
+bool params_let_options(const struct params *params, struct span name)
+{
+    int i = params ? find(params, name, 0) : -1;
+    if (i < 0)
+        return true;
+    const struct param *param = &params->items[i];
+    if (param->type != PARAM_STRING && param->type != PARAM_ANY)
+        return false;
+    return param->choices.len ? choices_let_options(param) : bounds_let_options(param->bounds);
+}
+
 static bool value_fits(const struct param *param, struct span value)
 {
-    return type_fits(param->type, value) && choice_fits(param, value);
+    struct reason why;
+    return type_fits(param->type, value) && choice_fits(param, value) && bounds_fit(param->bounds, value, &why);
 }
 
 static void refuse_value(const struct param *param, struct span value, const char *parent, struct span key,
                          struct faults *faults)
 {
+    struct reason why;
     if (!type_fits(param->type, value))
         faults_add_member(faults, 0, parent, key, "`%s` must be %s, not %s", param->name,
                           type_phrases[param->type], value_phrase(value));
+    else if (choice_fits(param, value) && !bounds_fit(param->bounds, value, &why))
+        faults_add_member(faults, 0, parent, key, "`%s` %s", param->name, why.text);
     else
         faults_add_member(faults, 0, parent, key, "`%s` must be one of %.*s", param->name, (int)param->choices.len,
                           param->choices.data);
@@ -442,6 +478,10 @@ static void add_param_schema(struct buf *out, const struct param *param)
     if (param->choices.len) {
         buf_addf(out, "%s\"enum\":", comma);
         buf_add_span(out, buf_span(&param->choices));
+        comma = ",";
+    }
+    if (param->bounds) {
+        bounds_add_schema(out, param->bounds, comma);
         comma = ",";
     }
     if (param->standard.len) {

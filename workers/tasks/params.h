@@ -26,7 +26,8 @@ enum { PARAMS_MAX = 64 };
 struct params;
 
 /* Reads the `params:` mapping of a task: name -> type word, or
- * {type, default, description, enum}. Faults are added with `pointer` as
+ * {type, default, description, enum, pattern, minimum, maximum, min_length,
+ * max_length}. Faults are added with `pointer` as
  * their place and their lines; NULL if there are any. */
 struct params *params_parse(const struct yaml *doc, const cJSON *item, const char *pointer, struct faults *faults);
 void params_free(struct params *params); /* takes NULL */
@@ -40,6 +41,10 @@ MUST_USE enum err params_bind(const struct params *params, struct span args, con
 
 /* Is there such a parameter? (`{name}` in a command's argv must be one.) */
 bool params_has(const struct params *params, struct span name);
+
+/* May its value be a text that begins with a dash? True for any name if there
+ * are no params: any JSON is accepted then. */
+bool params_let_options(const struct params *params, struct span name);
 
 /* The parameters as JSON Schema (draft 2020-12), appended as JSON text:
  * {"type":"object","properties":{...},"required":[...],"additionalProperties":false}.

@@ -485,6 +485,7 @@ const struct kind command_kind = {
     .keys = command_keys,
     .definition_bytes = sizeof(struct command_task),
     .check = command_check,
+    .advise = command_advise,
     .check_args = argv_check,
     .start = run,
     .stop = attempt_wake,

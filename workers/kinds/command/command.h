@@ -22,5 +22,6 @@ static inline const struct command_task *command_task(const struct task *task)
 
 /* definition.c */
 extern const struct key command_keys[];
+void command_advise(const struct task *task, struct faults *advice);
 void command_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
 void command_release(void *definition);

@@ -3,6 +3,7 @@
 #include "workers/kinds/command/spawn.h"
 #include "workers/tasks/template.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { RUN_MAX = 1000 };
@@ -225,4 +226,25 @@ void command_check(const struct keys_input *in, const cJSON *item, const char *p
     check_placeholders(in, item, pointer, task);
     if (in->faults->total == before && command->cwd)
         check_program(in, item, pointer, command);
+}
+
+/* --- advice ------------------------------------------------------------------------ */
+
+/* A word that begins with an argument is an option if that begins with a dash,
+ * unless `--` came before it. */
+void command_advise(const struct task *task, struct faults *advice)
+{
+    const struct command_task *command = task->definition;
+    for (int i = 1; command->run[i] && strcmp(command->run[i], "--") != 0; i++) {
+        const char *at = command->run[i];
+        struct span name;
+        if (template_next(&at, &name) != TEMPLATE_NAME || !params_let_options(task->params, name))
+            continue;
+        char place[24];
+        snprintf(place, sizeof place, "/run/%d", i);
+        faults_add(advice, 0, place,
+                   "{%.*s} may begin with a dash and be taken for an option: give the parameter a `pattern` or an "
+                   "`enum`, or put \"--\" before it if the program knows that",
+                   (int)name.len, name.p);
+    }
 }
