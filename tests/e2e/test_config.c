@@ -336,3 +336,15 @@ Test(config, a_native_body_reads_its_arguments_by_name)
     id = submit(s, "{'task': 'reads_args', 'args': [1]}");
     EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
+
+Test(config, a_missing_function_and_a_tab_have_their_line)
+{
+    char *err;
+    struct server *s = prepare("slots: 1\ntasks:\n  a: {kind: native, module: $NATIVE, function: nosuch}\n");
+    const char *const check[] = {errand_binary(), "check", NULL};
+    cr_assert_eq(run(s->folder, check, NULL, NULL, &err), 1);
+    REQUIRE(strstr(err, "errand.yaml:3: /tasks/a/function: nosuch is not in the module"), "%s", err);
+    configure(s, "tasks:\n\ta: {kind: command, run: [\"true\"]}\n");
+    cr_assert_eq(run(s->folder, check, NULL, NULL, &err), 1);
+    REQUIRE(strstr(err, "errand.yaml:2: the line begins with a tab"), "%s", err);
+}
