@@ -10,6 +10,18 @@ const char *json_type_name(enum json_type type)
     return names[type];
 }
 
+struct json_place json_place(struct span text, size_t offset)
+{
+    struct json_place place = {1, 1};
+    for (size_t i = 0; i < offset && i < text.len; i++) {
+        if (text.p[i] == '\n')
+            place = (struct json_place){place.line + 1, 1};
+        else
+            place.column += ((unsigned char)text.p[i] & 0xC0) != 0x80;
+    }
+    return place;
+}
+
 struct span json_trim(struct span text)
 {
     const char *end = text.p + text.len;

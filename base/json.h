@@ -31,6 +31,12 @@ struct json_fault {
  * Linear in len. Memory: proportional to the keys of the objects open at once. */
 MUST_USE enum err json_check(const char *text, size_t len, int depth_max, struct json_fault *fault);
 
+/* Where that is, for a person: both from 1, columns in characters. */
+struct json_place {
+    int line, column;
+};
+struct json_place json_place(struct span text, size_t offset);
+
 enum json_type {
     JSON_NULL,
     JSON_FALSE,

@@ -50,6 +50,17 @@ static bool is_beginning(struct span word, const char *name)
     return len >= 3 && strncasecmp(name, word.p, len) == 0;
 }
 
+/* Is one of them the other's last words? (`retries` and `max_retries`.) */
+static bool is_end(struct span word, const char *name)
+{
+    size_t len = strlen(name);
+    if (len > word.len)
+        return word.len >= 3 && name[len - word.len - 1] == '_' &&
+               strncasecmp(name + len - word.len, word.p, word.len) == 0;
+    return len >= 3 && word.len > len && word.p[word.len - len - 1] == '_' &&
+           strncasecmp(word.p + word.len - len, name, len) == 0;
+}
+
 void nearest_try(struct nearest *near, const char *name)
 {
     size_t name_len = strlen(name);
@@ -58,7 +69,7 @@ void nearest_try(struct nearest *near, const char *name)
 
     int d = distance(near->word.p, (int)near->word.len, name, (int)name_len);
     int limit = name_len < 3 ? 0 : name_len < 6 ? 1 : (int)name_len / 3;
-    if (d > limit && is_beginning(near->word, name))
+    if (d > limit && (is_beginning(near->word, name) || is_end(near->word, name)))
         d = limit;
     if (d <= limit && (!near->name || d < near->distance)) {
         near->name = name;

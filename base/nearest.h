@@ -21,7 +21,8 @@ static inline struct nearest nearest_to(struct span word)
 }
 
 /* Keeps the name if it is nearer than the best so far: at most a third of its
- * letters typed wrong, or one is how the other begins (`int`, `integer`). */
+ * letters typed wrong, or one is how the other begins (`int`, `integer`) or
+ * ends (`retries`, `max_retries`). */
 void nearest_try(struct nearest *near, const char *name);
 
 /* For printf: "; did you mean `name`?", or nothing. */

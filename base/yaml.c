@@ -82,10 +82,24 @@ static int line_at_offset(struct span text, size_t offset)
     return line;
 }
 
+/* Is there a tab among the blanks that the line (from 0) begins with? */
+static bool is_indented_by_tab(struct span text, size_t line)
+{
+    const char *p = text.p, *end = text.p + text.len;
+    for (; line && p < end; p++)
+        line -= *p == '\n';
+    while (p < end && *p == ' ')
+        p++;
+    return p < end && *p == '\t';
+}
+
 static void add_parser_fault(struct builder *b, const yaml_parser_t *parser, struct span text)
 {
     const char *problem = parser->problem ? parser->problem : "this cannot be read";
-    if (parser->error == YAML_READER_ERROR)
+    if (parser->error != YAML_READER_ERROR && is_indented_by_tab(text, parser->problem_mark.line))
+        faults_add(b->faults, (int)parser->problem_mark.line + 1, "",
+                   "the line begins with a tab; YAML is indented with blanks");
+    else if (parser->error == YAML_READER_ERROR)
         faults_add(b->faults, line_at_offset(text, parser->problem_offset), "", "%s", problem);
     else if (parser->context)
         faults_add(b->faults, (int)parser->problem_mark.line + 1, "", "%s (%s that starts on line %d)", problem,

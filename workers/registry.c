@@ -163,7 +163,7 @@ static void read_keys(struct reading *reading, const cJSON *item, const char *po
 static void read_task(struct reading *reading, const cJSON *item, const char *pointer, struct task *task)
 {
     const struct keys_input *in = &reading->in;
-    *task = (struct task){.name = xstrdup(item->string)};
+    *task = (struct task){.name = xstrdup(item->string), .line = yaml_line(in->doc, item)};
     task_options_copy(&task->options, &reading->defaults);
 
     if (!task_name_is_good(item->string))

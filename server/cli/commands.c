@@ -120,7 +120,9 @@ int cli_run(int argc, char **argv)
     if (!task) {
         say_no_task(config, options.arguments[0]);
     } else if (args.p && json_check(args.p, args.len, JSON_DEPTH_MAX, &fault) != OK) {
-        fprintf(stderr, "errand run: the arguments are not JSON: at byte %zu: %s\n", fault.offset, fault.detail);
+        struct json_place place = json_place(args, fault.offset);
+        fprintf(stderr, "errand run: the arguments are not JSON: line %d, column %d: %s\n", place.line,
+                place.column, fault.detail);
     } else {
         registry_load(config->registry, &faults);
         if (faults.total) {

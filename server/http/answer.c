@@ -88,30 +88,24 @@ void answer_extend(struct request *rq, const char *name, struct span json)
     buf_addc(body, '}');
 }
 
-enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
-                        struct faults *faults)
+enum next answer_faults(struct request *rq, int status, const char *type, struct faults *faults)
 {
-    answer_problem_body(rq, status, type, detail, faults);
+    struct buf detail = {0};
+    problem_add_detail(&detail, faults);
+    answer_problem_body(rq, status, type, buf_cstr(&detail), faults);
+    buf_release(&detail);
     faults_release(faults);
     return NEXT_ANSWER;
 }
 
-static enum next answer_counted(struct request *rq, int status, const char *type, const char *what,
-                                struct faults *faults)
-{
-    char detail[80];
-    snprintf(detail, sizeof detail, "%s has %d fault%s", what, faults->total, faults->total == 1 ? "" : "s");
-    return answer_faults(rq, status, type, detail, faults);
-}
-
 enum next answer_bad_query(struct request *rq, struct faults *faults)
 {
-    return answer_counted(rq, 400, "invalid-query", "the query", faults);
+    return answer_faults(rq, 400, "invalid-query", faults);
 }
 
 enum next answer_bad_body(struct request *rq, struct faults *faults)
 {
-    return answer_counted(rq, 422, "invalid-request", "the body", faults);
+    return answer_faults(rq, 422, "invalid-request", faults);
 }
 
 enum next answer_not_found(struct request *rq, const char *what)

@@ -18,9 +18,8 @@ enum next answer_problem(struct request *rq, int status, const char *type, const
 /* Adds a member to the problem that was answered; `json` is its value. */
 void answer_extend(struct request *rq, const char *name, struct span json);
 
-/* A problem with `errors[]`; releases the faults. */
-enum next answer_faults(struct request *rq, int status, const char *type, const char *detail,
-                        struct faults *faults);
+/* A problem with `errors[]`, whose detail is the first of them; releases the faults. */
+enum next answer_faults(struct request *rq, int status, const char *type, struct faults *faults);
 
 /* The usual ones. */
 enum next answer_bad_query(struct request *rq, struct faults *faults); /* 400; releases the faults */

@@ -36,6 +36,22 @@ static bool came_before(const struct request *rq, int index)
     return false;
 }
 
+/* Of labels.order the part with the dot is compared, with those that end in one. */
+static void refuse_unknown(struct span name, const char *pointer, const char *const *known, struct faults *faults)
+{
+    const char *dot = memchr(name.p, '.', name.len);
+    size_t head = dot ? (size_t)(dot + 1 - name.p) : name.len;
+    struct nearest near = nearest_to((struct span){name.p, head});
+    for (; *known; known++)
+        if (!dot || (*known)[strlen(*known) - 1] == '.')
+            nearest_try(&near, *known);
+    if (dot && near.name)
+        faults_add(faults, 0, pointer, "unknown parameter; did you mean `%s%.*s`?", near.name,
+                   (int)(name.len - head), dot + 1);
+    else
+        faults_add(faults, 0, pointer, "unknown parameter" NEAREST_FORMAT, NEAREST_ARGS(near));
+}
+
 void parameters_check(const struct request *rq, const char *const *known, const char *const *repeatable,
                       struct faults *faults)
 {
@@ -43,10 +59,7 @@ void parameters_check(const struct request *rq, const char *const *known, const 
         struct span name = rq->query[i].name;
         char *pointer = span_dup(name);
         if (!is_one_of(name, known)) {
-            struct nearest near = nearest_to(name);
-            for (const char *const *other = known; *other; other++)
-                nearest_try(&near, *other);
-            faults_add(faults, 0, pointer, "unknown parameter" NEAREST_FORMAT, NEAREST_ARGS(near));
+            refuse_unknown(name, pointer, known, faults);
         } else if (!is_one_of(name, repeatable) && came_before(rq, i)) {
             faults_add(faults, 0, pointer, "is given more than once");
         }

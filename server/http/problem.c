@@ -56,6 +56,16 @@ static void add_faults(struct buf *out, const struct faults *faults)
     buf_addc(out, ']');
 }
 
+void problem_add_detail(struct buf *out, const struct faults *faults)
+{
+    const struct fault *first = &faults->items[0];
+    if (first->pointer[0])
+        buf_addf(out, "%s: ", first->pointer);
+    buf_adds(out, first->detail);
+    if (faults->total > 1)
+        buf_addf(out, " (and %d more)", faults->total - 1);
+}
+
 void problem_add(struct buf *out, int status, const char *type, const char *detail, const struct faults *faults,
                  struct span instance)
 {

@@ -380,9 +380,10 @@ static bool check_json(struct request *rq)
     if (fault.pointer[0]) {
         struct faults faults = {0};
         faults_add(&faults, 0, fault.pointer, "%s", fault.detail);
-        answer_faults(rq, 400, "invalid-json", "the body is not valid JSON", &faults);
+        answer_faults(rq, 400, "invalid-json", &faults);
     } else {
-        answer_problem(rq, 400, "invalid-json", "at byte %zu: %s", fault.offset, fault.detail);
+        struct json_place place = json_place(buf_span(&rq->body), fault.offset);
+        answer_problem(rq, 400, "invalid-json", "line %d, column %d: %s", place.line, place.column, fault.detail);
     }
     return false;
 }

@@ -36,28 +36,29 @@ static bool fits(const char *pattern, struct span path, struct span *segment)
     return p == end;
 }
 
-static void add_allow(const struct route *routes, struct request *rq)
+/* Adds the header, and the methods to `allowed`. */
+static void add_allow(const struct route *routes, struct request *rq, struct buf *allowed)
 {
-    struct buf allow = {0};
     struct span segment;
     for (const struct route *route = routes; route->pattern; route++) {
         if (!fits(route->pattern, rq->path, &segment))
             continue;
-        buf_addf(&allow, "%s, ", method_names[route->method]);
+        buf_addf(allowed, "%s, ", method_names[route->method]);
         if (route->method == METHOD_GET)
-            buf_addl(&allow, "HEAD, ");
+            buf_addl(allowed, "HEAD, ");
     }
-    buf_addl(&allow, "OPTIONS");
-    answer_header(rq, "Allow", buf_cstr(&allow));
-    buf_release(&allow);
+    buf_addl(allowed, "OPTIONS");
+    answer_header(rq, "Allow", buf_cstr(allowed));
 }
 
 static void answer_options(const struct route *routes, struct request *rq, bool preflight)
 {
+    struct buf allowed = {0};
     bool cors = false;
     for (int i = 0; i < rq->answer.header_count; i++)
         cors |= strcmp(rq->answer.headers[i].name, "Access-Control-Allow-Origin") == 0;
-    add_allow(routes, rq);
+    add_allow(routes, rq, &allowed);
+    buf_release(&allowed);
     if (preflight && cors) {
         answer_header(rq, "Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
         answer_header(rq, "Access-Control-Allow-Headers",
@@ -91,8 +92,10 @@ bool routing_find(const struct route *routes, struct request *rq, struct buf *se
     else if (rq->method == METHOD_OPTIONS)
         answer_options(routes, rq, preflight);
     else {
-        add_allow(routes, rq);
-        answer_problem(rq, 405, "method-not-allowed", "the path does not know this method");
+        struct buf allowed = {0};
+        add_allow(routes, rq, &allowed);
+        answer_problem(rq, 405, "method-not-allowed", "this path takes %s", buf_cstr(&allowed));
+        buf_release(&allowed);
     }
     return false;
 }

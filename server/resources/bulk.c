@@ -181,6 +181,15 @@ static void own_key(struct batch *batch, struct submission *s, struct buf *scrat
     *scratch = (struct buf){0};
 }
 
+/* Does another object begin where the first should have ended? */
+static bool is_several(struct span text, size_t at)
+{
+    size_t before = at;
+    while (before > 0 && (text.p[before - 1] == ' ' || text.p[before - 1] == '\t'))
+        before--;
+    return at < text.len && text.p[at] == '{' && before > 0 && text.p[before - 1] == '}';
+}
+
 static void take_line(struct bulk *bulk, struct batch *batch, struct span text, struct submission_context *context)
 {
     static struct buf key;
@@ -192,11 +201,17 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
         refuse(bulk, line, 413, "payload-too-large", "the line is longer than a body may be", NULL);
     } else if (json_check(text.p, text.len, JSON_DEPTH_MAX, &fault) != OK) {
         struct buf detail = {0};
-        buf_addf(&detail, "at byte %zu of the line: %s", fault.offset, fault.detail);
+        buf_addf(&detail, "column %d: %s", json_place(text, fault.offset).column, fault.detail);
+        if (bulk->count == 1 && is_several(text, fault.offset))
+            buf_addl(&detail,
+                     "; each submission is a line (with curl: --data-binary, as -d takes the line breaks out)");
         refuse(bulk, line, 400, "invalid-json", buf_cstr(&detail), NULL);
         buf_release(&detail);
     } else if (submission_read(context, text, s, &key, &faults) != OK) {
-        refuse(bulk, line, 422, "invalid-request", "the submission is not valid", &faults);
+        struct buf detail = {0};
+        problem_add_detail(&detail, &faults);
+        refuse(bulk, line, 422, "invalid-request", buf_cstr(&detail), &faults);
+        buf_release(&detail);
     } else {
         own_key(batch, s, &key);
         batch->index[batch->count++] = bulk->count - 1;

@@ -52,7 +52,7 @@ static void read_cursor(struct listing *listing, struct faults *faults)
 {
     struct span cursor = parameters_get(listing->rq, "cursor");
     if (cursor.len && !cursor_parse(cursor, &listing->query.cursor))
-        faults_add(faults, 0, "cursor", "is none that this server gave");
+        faults_add(faults, 0, "cursor", "must be the `next` of the page before, as it was given");
 }
 
 static bool read_query(struct listing *listing)

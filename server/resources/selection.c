@@ -27,6 +27,10 @@ static bool set_status(struct selection *selection, struct span value, struct re
         selection->filter.statuses |= 1u << status;
         return true;
     }
+    if (memchr(value.p, ',', value.len)) {
+        reason_set(why, "is one status; give the parameter several times: status=queued&status=running");
+        return false;
+    }
     struct nearest near = nearest_to(value);
     for (int k = 0; (status = status_at(k)); k++)
         nearest_try(&near, status_name(status));
@@ -86,7 +90,8 @@ static bool set_time(int64_t *out, struct span value, struct reason *why)
 {
     int64_t at_ms;
     if (!time_parse(value, &at_ms)) {
-        reason_set(why, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)");
+        reason_set(why, "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)%s",
+                   memchr(value.p, ' ', value.len) ? "; in a query the + of an offset is written %2B" : "");
         return false;
     }
     *out = at_ms > 0 ? at_ms : 1; /* 0 is any time */

@@ -161,7 +161,7 @@ enum next submit_one(struct request *rq)
         .scratch = &scratch,
     };
     if (submission_read(&context, buf_span(&rq->body), &s->submission, &s->key, &faults) != OK)
-        return answer_faults(rq, 422, "invalid-request", "the submission is not valid", &faults);
+        return answer_faults(rq, 422, "invalid-request", &faults);
     op_submit_init(&s->op, &s->submission, 1);
     s->op.op.owner = rq;
     s->op.op.done = on_disk;

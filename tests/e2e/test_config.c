@@ -369,3 +369,15 @@ Test(config, check_warns_of_an_argument_that_may_be_an_option)
                 rows[i].run, err);
     }
 }
+
+Test(config, a_missing_function_and_a_tab_have_their_line)
+{
+    char *err;
+    struct server *s = prepare("slots: 1\ntasks:\n  a: {kind: native, module: $NATIVE, function: nosuch}\n");
+    const char *const check[] = {errand_binary(), "check", NULL};
+    cr_assert_eq(run(s->folder, check, NULL, NULL, &err), 1);
+    REQUIRE(strstr(err, "errand.yaml:3: /tasks/a/function: nosuch is not in the module"), "%s", err);
+    configure(s, "tasks:\n\ta: {kind: command, run: [\"true\"]}\n");
+    cr_assert_eq(run(s->folder, check, NULL, NULL, &err), 1);
+    REQUIRE(strstr(err, "errand.yaml:2: the line begins with a tab"), "%s", err);
+}

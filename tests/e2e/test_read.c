@@ -494,3 +494,38 @@ Test(read, a_task_that_left_the_configuration_is_gone_and_its_invocations_stay)
     EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 422, "invalid-request");
     EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
 }
+
+/* Each of these left its reader to guess. */
+Test(read, a_refusal_says_what_would_do)
+{
+    static const struct {
+        const char *method, *path, *headers, *body;
+        int status;
+        const char *said;
+    } rows[] = {
+        {"PUT", "/tasks", NULL, NULL, 405, "this path takes POST, GET, HEAD, OPTIONS"},
+        {"GET", "/invocations?nosuch=1&limit=0", NULL, NULL, 400,
+         "\"detail\":\"nosuch: unknown parameter (and 1 more)\""},
+        {"GET", "/invocations?label=order", NULL, NULL, 400, "label: must be NAME:VALUE"},
+        {"GET", "/invocations?labels.order=1", NULL, NULL, 400, "did you mean `label.order`?"},
+        {"GET", "/invocations?status=queued,running", NULL, NULL, 400, "status=queued&status=running"},
+        {"GET", "/invocations?created_after=2026-01-31T12:00:00+01:00", NULL, NULL, 400, "is written %2B"},
+        {"GET", "/invocations?cursor=2", NULL, NULL, 400, "`next` of the page before"},
+        {"POST", "/tasks", "Content-Type: application/json\r\n", "{\"task\": \"echo\",\n \"args\": }", 400,
+         "\"detail\":\"line 2, column 10: "},
+        {"POST", "/tasks", "Content-Type: application/json\r\n", "{\"task\": \"echo\", \"retries\": 1}", 422,
+         "did you mean `max_retries`?"},
+        {"POST", "/invocations", "Content-Type: application/x-ndjson\r\n",
+         "{\"task\": \"echo\"}{\"task\": \"echo\"}", 200, "column 17: "},
+        {"POST", "/invocations", "Content-Type: application/x-ndjson\r\n",
+         "{\"task\": \"echo\"}{\"task\": \"echo\"}", 200, "--data-binary"},
+        {"POST", "/invocations", "Content-Type: application/x-ndjson\r\n", "{\"task\": \"ehco\"}", 200,
+         "\"detail\":\"/task: there is no task of that name; did you mean `echo`?\""},
+    };
+    struct server *s = serve(TASKS);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct reply *r =
+            EXPECT(ask(s, rows[i].method, rows[i].path, rows[i].headers, rows[i].body), rows[i].status);
+        REQUIRE(strstr(r->body, rows[i].said), "%s %s: %s", rows[i].method, rows[i].path, r->body);
+    }
+}

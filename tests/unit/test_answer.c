@@ -42,11 +42,12 @@ Test(answer, all_faults_are_named_at_once)
     struct faults faults = {0};
     faults_add(&faults, 0, "/args/x", "must be an integer");
     faults_add(&faults, 0, "/b", "unknown \"field\"");
-    answer_faults(&rq, 422, "invalid-request", "the body has 2 faults", &faults);
+    answer_faults(&rq, 422, "invalid-request", &faults);
     char *body = body_of(&rq);
     cr_expect_str_eq(body,
                      "{\"type\":\"urn:errand:problem:invalid-request\",\"title\":\"Invalid request\","
-                     "\"status\":422,\"detail\":\"the body has 2 faults\",\"errors\":[{\"pointer\":\"/args/x\","
+                     "\"status\":422,\"detail\":\"/args/x: must be an integer (and 1 "
+                     "more)\",\"errors\":[{\"pointer\":\"/args/x\","
                      "\"detail\":\"must be an integer\"},{\"pointer\":\"/b\",\"detail\":\"unknown \\\"field\\\""
                      "\"}]}");
     cr_expect_eq(faults.count, 0);

@@ -353,7 +353,7 @@ static void add_fault(struct faults *faults, const struct task *task, const char
     struct buf pointer = {0};
     buf_addl(&pointer, "/tasks");
     pointer_add(&pointer, span_of(task->name));
-    faults_add_member(faults, 0, buf_cstr(&pointer), span_of(member), "%s %s", what, detail);
+    faults_add_member(faults, task->line, buf_cstr(&pointer), span_of(member), "%s %s", what, detail);
     buf_release(&pointer);
 }
 

@@ -16,6 +16,7 @@ struct task {
     char *description; /* NULL if none */
     struct task_options options;
     struct params *params; /* NULL: any JSON is accepted */
+    int line;              /* of the configuration, for faults that loading finds */
     int id;                /* the store's number for the name, set by the runner */
 
     const struct kind *kind; /* how it runs: workers/kinds/kind.h */
