@@ -145,7 +145,8 @@ static void warn_of_restart(const struct config *old, const struct config *new)
         const char *key;
         bool changed;
     } keys[] = {
-        {"listen", differ(old->listen_host, new->listen_host) || old->listen_port != new->listen_port},
+        {"listen", differ(old->listen_host, new->listen_host) || old->listen_port != new->listen_port ||
+                       differ(old->listen_path, new->listen_path)},
         {"store", differ(old->store, new->store)},
         {"slots", old->slots != new->slots},
         {"tls", differ(old->tls_certificate, new->tls_certificate) || differ(old->tls_key, new->tls_key)},
@@ -392,13 +393,12 @@ static void close_all(struct server *s)
     close(s->signals);
 }
 
-static void announce(const struct config *config, int port)
+static void announce(const struct config *config, const struct http *http, int port)
 {
-    bool six = strchr(config->listen_host, ':') != NULL;
-    printf("listening on %s://%s%s%s:%d\n", config->tls_certificate ? "https" : "http", six ? "[" : "",
-           config->listen_host, six ? "]" : "", port);
+    const char *scheme = config->tls_certificate ? "https://" : "http://";
+    printf("listening on %s%s\n", port ? scheme : "", http_address(http));
     fflush(stdout);
-    log_info("listening", LOG_STR("address", config->listen_host), LOG_INT("port", port),
+    log_info("listening", LOG_STR("address", http_address(http)), LOG_INT("port", port),
              LOG_INT("slots", config->slots), LOG_STR("store", config->store));
 }
 
@@ -424,7 +424,7 @@ static enum err serve(struct server *s, struct faults *faults, struct reason *wh
     if (err != OK)
         return err;
     http_watch(s->http, s->signals, on_signal, s);
-    announce(s->config, port);
+    announce(s->config, s->http, port);
     http_run(s->http);
     if (s->closer_started)
         pthread_join(s->closer, NULL);

@@ -166,7 +166,7 @@ const struct key config_keys[] = {
      .type = KEY_PARSED,
      .parse = config_parse_listen,
      .default_text = "127.0.0.1:8080",
-     .help = "ADDRESS:PORT; \"[::1]:8080\" is quoted; port 0 picks one"},
+     .help = "ADDRESS:PORT, or unix:PATH; \"[::1]:8080\" is quoted; port 0 picks one"},
     {.name = "store",
      .type = KEY_PARSED,
      .parse = config_parse_store,
@@ -256,6 +256,7 @@ void config_release_keys(struct config *config)
         keys_release(config_token_keys, &config->tokens[i]);
     free(config->tokens);
     free(config->listen_host);
+    free(config->listen_path);
     free(config->store);
     keys_release(config_keys, config);
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 static bool is_address(const char *host)
 {
@@ -36,11 +37,28 @@ static bool refuse_host(const char *host, bool bracketed, struct reason *why)
     return false;
 }
 
-/* HOST:PORT, the host an address in figures or localhost. */
+static bool parse_socket(struct span path, const char *folder, struct config *config, struct reason *why)
+{
+    const struct key key = {.name = "listen", .type = KEY_PATH, .offset = offsetof(struct config, listen_path)};
+    if (!keys_set_text(&key, path, folder, config, why))
+        return false;
+    if (strlen(config->listen_path) >= sizeof((struct sockaddr_un *)NULL)->sun_path) {
+        reason_set(why, "the path of a socket has at most %zu bytes",
+                   sizeof((struct sockaddr_un *)NULL)->sun_path - 1);
+        return false;
+    }
+    free(config->listen_host);
+    config->listen_host = xstrdup("localhost");
+    config->listen_port = 0;
+    return true;
+}
+
+/* unix:PATH, or HOST:PORT, the host an address in figures or localhost. */
 bool config_parse_listen(struct span text, const char *folder, void *target, struct reason *why)
 {
     struct config *config = target;
-    (void)folder;
+    if (text.len > 5 && strncmp(text.p, "unix:", 5) == 0)
+        return parse_socket((struct span){text.p + 5, text.len - 5}, folder, config, why);
     size_t port_start = text.len; /* after the last colon; 0 if there is none */
     while (port_start > 0 && text.p[port_start - 1] != ':')
         port_start--;
@@ -66,6 +84,8 @@ bool config_parse_listen(struct span text, const char *folder, void *target, str
     free(config->listen_host);
     config->listen_host = host;
     config->listen_port = port;
+    free(config->listen_path);
+    config->listen_path = NULL;
     return true;
 }
 

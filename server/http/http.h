@@ -80,6 +80,9 @@ struct http_job {
 };
 void http_do(struct http *http, struct http_job *job); /* any thread */
 
+/* Where it listens: "127.0.0.1:8080", "unix:/run/errand.sock". */
+const char *http_address(const struct http *http);
+
 const char *http_library_version(void);
 
 /* Requests that wait or follow now, for limits and /stats. HTTP thread. */

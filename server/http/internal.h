@@ -6,6 +6,7 @@
 #include "server/http/framing.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"
+#include "server/http/listen.h"
 #include "server/http/readers.h"
 #include "server/http/shares.h"
 
@@ -68,6 +69,7 @@ struct http {
     struct readers *readers;
     struct pages *pages;
     struct known *known;
+    struct listening listening;
     struct MHD_Daemon *daemon;
     int epoll_fd; /* the daemon's */
     int event_fd; /* the loop is wanted */

@@ -17,9 +17,7 @@
 #include "server/http/freshness.h"
 #include "server/http/internal.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -253,47 +251,6 @@ static void log_of_microhttpd(void *cls, const char *format, va_list args)
     log_debug("libmicrohttpd", LOG_STR("text", text));
 }
 
-static enum err resolve(const struct config *config, struct addrinfo **out, struct reason *why)
-{
-    char port[16];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    snprintf(port, sizeof port, "%d", config->listen_port);
-    int code = getaddrinfo(config->listen_host, port, &hints, out);
-    if (code != 0) {
-        reason_set(why, "listen: %s: %s", config->listen_host, gai_strerror(code));
-        return ERR_INVALID;
-    }
-    return OK;
-}
-
-static int listen_on(const struct config *config, int *port, struct reason *why)
-{
-    struct addrinfo *address = NULL;
-    int fd = -1, one = 1;
-    if (resolve(config, &address, why) != OK)
-        return -1;
-    fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        goto failed;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(fd, address->ai_addr, address->ai_addrlen) != 0 || listen(fd, 1024) != 0)
-        goto failed;
-    struct sockaddr_storage bound;
-    socklen_t size = sizeof bound;
-    if (getsockname(fd, (struct sockaddr *)&bound, &size) != 0)
-        goto failed;
-    *port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                              : ((struct sockaddr_in *)&bound)->sin_port);
-    freeaddrinfo(address);
-    return fd;
-failed:
-    reason_set(why, "listen on %s:%d: %s", config->listen_host, config->listen_port, strerror(errno));
-    freeaddrinfo(address);
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
 static char *read_file(const char *path, struct reason *why)
 {
     struct buf text = {0};
@@ -374,12 +331,13 @@ static struct http *http_new(const struct http_options *options)
 
 static enum err listen_and_start(struct http *http, int *port, struct reason *why)
 {
-    int fd = listen_on(http->config, port, why);
-    if (fd < 0)
-        return ERR_IO;
-    http->daemon = start_daemon(http, fd, why);
+    enum err err = listen_open(http->config, &http->listening, why);
+    if (err != OK)
+        return err;
+    *port = http->listening.port;
+    http->daemon = start_daemon(http, http->listening.fd, why);
     if (!http->daemon) {
-        close(fd);
+        close(http->listening.fd);
         return ERR_IO;
     }
     http->epoll_fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -443,6 +401,7 @@ void http_close(struct http *http)
         MHD_stop_daemon(http->daemon);
     }
     http_resume_woken(http);
+    listen_release(&http->listening);
     free_spares(http);
     reader_close(http->reader);
     pages_free(http->pages);
@@ -453,6 +412,11 @@ void http_close(struct http *http)
     close(http->leave_fd);
     pthread_mutex_destroy(&http->lock);
     free(http);
+}
+
+const char *http_address(const struct http *http)
+{
+    return http->listening.address;
 }
 
 const char *http_library_version(void)

@@ -147,3 +147,46 @@ Test(cli, an_address_that_is_taken_is_told)
     cr_assert_eq(RUN(second->folder, NULL, &err, "serve", "--config", "errand.yaml", "--listen", address), 1);
     REQUIRE(strstr(err, address) || strstr(err, "in use"), "%s", err);
 }
+
+/* In the folder: starts the server by the given words, asks over the socket, ends it, prints what was said. */
+#define CONVERSE                                                                                     \
+    "\"$@\" >out 2>err & p=$!\n"                                                                     \
+    "until grep -q listening out; do kill -0 $p || { cat err; exit 1; }; sleep 0.02; done\n"         \
+    "cat out; stat -c '%a' sock\n"                                                                   \
+    "curl -sS --unix-socket sock --json '{\"task\": \"echo\", \"args\": [1]}' -H 'Prefer: wait=20' " \
+    "http://localhost/tasks\n"                                                                       \
+    "kill -TERM $p; wait $p; echo \" ended $?\"; ls\n"
+
+Test(cli, it_listens_on_a_unix_socket)
+{
+    char *out, *err;
+    struct server *s = prepare("listen: unix:sock\n" COMMANDS);
+    const char *const argv[] = {"sh", "-c", CONVERSE, "sh", errand_binary(), "serve", NULL};
+    for (int i = 0; i < 2; i++) { /* what a killed one left is no obstacle */
+        REQUIRE(run(s->folder, argv, NULL, &out, &err) == 0, "%s%s", out, err);
+        REQUIRE(strstr(out, format("listening on unix:%s\n660\n", file_in(s, "sock"))), "%s", out);
+        REQUIRE(strstr(out, "\"result\":[1]") && strstr(out, " ended 0"), "%s%s", out, err);
+        REQUIRE(!exists(file_in(s, "sock")), "it is left behind");
+        run(s->folder,
+            (const char *[]){"python3", "-c", "import socket; socket.socket(socket.AF_UNIX).bind('sock')", NULL},
+            NULL, NULL, NULL);
+        REQUIRE(exists(file_in(s, "sock")));
+    }
+}
+
+/* The descriptor was ignored, and its requests hung. */
+Test(cli, it_takes_the_socket_that_it_was_given)
+{
+    static const char starter[] = "import os, socket, sys\n"
+                                  "s = socket.socket(socket.AF_UNIX); s.bind('sock'); s.listen()\n"
+                                  "os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n"
+                                  "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+                                  "os.execv(sys.argv[1], sys.argv[1:])\n";
+    char *out, *err;
+    struct server *s = prepare(COMMANDS);
+    const char *const argv[] = {"sh", "-c",    CONVERSE,        "sh",    "python3",
+                                "-c", starter, errand_binary(), "serve", NULL};
+    REQUIRE(run(s->folder, argv, NULL, &out, &err) == 0, "%s%s", out, err);
+    REQUIRE(strstr(out, "listening on unix:sock\n") && strstr(out, "\"result\":[1]"), "%s%s", out, err);
+    REQUIRE(exists(file_in(s, "sock")), "it is its owner's to remove");
+}

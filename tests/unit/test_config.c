@@ -337,6 +337,13 @@ Test(config, an_address_is_figures_or_localhost_with_a_port)
         {"127.0.0.1", NULL, 0, false},
         {"127.0.0.1:", NULL, 0, false},
         {"127.0.0.1:65536", NULL, 0, false},
+        {"unix:x.sock", "localhost", 0, true},
+        {"unix:/run/errand/x.sock", "localhost", 0, true},
+        {"unix:", NULL, 0, false},
+        {"unix:/"
+         "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+         "0123456789",
+         NULL, 0, false},
         {"127.0.0.1:+80", NULL, 0, false},
         {"127.0.0.1:http", NULL, 0, false},
         {"127.1:80", NULL, 0, false},
