@@ -19,7 +19,6 @@ static const struct {
 } refusals[] = {
     {400, "invalid-request", "a line of the header is none"},
     {408, "request-timeout", "the request did not arrive in time"},
-    {413, "payload-too-large", "the body is larger than the limit"},
     {414, "uri-too-long", "the address is longer than the limit, see `limits.header`"},
     {431, "header-too-large", "the header is larger than the limit, see `limits.header`"},
     {500, "internal", "the server failed; its log has more"},
@@ -63,7 +62,9 @@ static bool length_is_no_number(struct MHD_Connection *connection)
 
 enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned status, struct MHD_Response *page)
 {
-    if (status == MHD_HTTP_BAD_REQUEST && length_is_no_number(connection))
+    /* Its own 413 is for a length that no number of 64 bits can say: the same fault. */
+    if (status == MHD_HTTP_CONTENT_TOO_LARGE ||
+        (status == MHD_HTTP_BAD_REQUEST && length_is_no_number(connection)))
         return MHD_NO; /* the connection is closed without a word */
     struct MHD_Response *problem = problem_of(status);
     if (!problem)
