@@ -233,7 +233,9 @@ void report_claim(struct run *run)
 bool report_end_locked(struct run *run)
 {
     run->ended = true;
-    return run->finish_queued = !run->claim_faulted; /* else it goes with the claim, or after it */
+    bool queued = !run->claim_faulted; /* else it goes with the claim, or after it */
+    run->finish_queued = queued;
+    return queued;
 }
 
 void report_finish(struct run *run)
