@@ -53,7 +53,8 @@ static struct MHD_Response *problem_of(unsigned status)
     return problem;
 }
 
-/* After this fault libmicrohttpd (0.9.75) sends the head of its answer twice. */
+/* After such a fault, and after a number that is none of 64 bits (413),
+ * libmicrohttpd (0.9.75) sends the head of its answer twice. */
 static bool length_is_no_number(struct MHD_Connection *connection)
 {
     const char *length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
@@ -62,7 +63,6 @@ static bool length_is_no_number(struct MHD_Connection *connection)
 
 enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned status, struct MHD_Response *page)
 {
-    /* Its own 413 is for a length that no number of 64 bits can say: the same fault. */
     if (status == MHD_HTTP_CONTENT_TOO_LARGE ||
         (status == MHD_HTTP_BAD_REQUEST && length_is_no_number(connection)))
         return MHD_NO; /* the connection is closed without a word */

@@ -150,7 +150,7 @@ Test(cli, an_address_that_is_taken_is_told)
 
 /* In the folder: starts the server by the given words, asks over the socket, ends it, prints what was said. */
 #define CONVERSE                                                                                     \
-    "\"$@\" >out 2>err & p=$!\n"                                                                     \
+    "rm -f out; \"$@\" >out 2>err & p=$!\n"                                                          \
     "until grep -q listening out; do kill -0 $p || { cat err; exit 1; }; sleep 0.02; done\n"         \
     "cat out; stat -c '%a' sock\n"                                                                   \
     "curl -sS --unix-socket sock --json '{\"task\": \"echo\", \"args\": [1]}' -H 'Prefer: wait=20' " \

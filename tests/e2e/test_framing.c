@@ -45,6 +45,7 @@ Test(framing, a_head_that_two_parsers_could_read_differently_is_refused_and_ends
         ROW(POSTED "Content-Length: \r\n\t127\r\n\r\n" HIDDEN),
         ROW(POSTED "Content-Length: 0\r\n 127\r\n\r\n" HIDDEN),
         ROW(POSTED "Content-Length:\r\n\r\n" HIDDEN),
+        ROW(POSTED "Content-Length: 99999999999999999999\r\n\r\n" HIDDEN),
         ROW(POSTED "X-Other: a\r\n folded\r\nContent-Length: 0\r\n\r\n" HIDDEN),
         ROW(POSTED "X-Other: a\rContent-Length: 127\r\n\r\n" HIDDEN),
         ROW(POSTED "X-Other: a\0Content-Length: 127\r\n\r\n" HIDDEN),
@@ -69,8 +70,9 @@ Test(framing, a_head_that_two_parsers_could_read_differently_is_refused_and_ends
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char *answers = all_answers(s, rows[i].bytes, rows[i].size);
-        REQUIRE(strcmp(answers, "400 ") == 0 || (strstr(rows[i].bytes, "Length:\r") && !*answers), "%zu, %s: %s",
-                i, rows[i].bytes, answers);
+        REQUIRE(strcmp(answers, "400 ") == 0 ||
+                    ((strstr(rows[i].bytes, "Length:\r") || strstr(rows[i].bytes, "99")) && !*answers),
+                "%zu, %s: %s", i, rows[i].bytes, answers);
     }
     EXPECT_NUMBER(get(s, "/stats"), "submitted", 0);
 }
