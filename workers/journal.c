@@ -79,10 +79,11 @@ static int map_page(struct journal *journal, size_t at, void **out)
     }
     if (error)
         return error;
-    *out = mmap(NULL, journal->page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, journal->fd, (off_t)at);
-    if (*out == MAP_FAILED)
+    void *mapped = mmap(NULL, journal->page_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, journal->fd, (off_t)at);
+    if (mapped == MAP_FAILED)
         return errno;
-    memset(*out, 0, journal->page_bytes); /* at the start, the last process's is there */
+    memset(mapped, 0, journal->page_bytes); /* at the start, the last process's is there */
+    *out = mapped;
     return 0;
 }
 
@@ -103,18 +104,14 @@ static void add_page_locked(struct journal *journal, void *mapped)
     }
 }
 
-/* A page more of records; grow_lock is the caller's. 0 or an errno. */
-static int grow(struct journal *journal)
+/* The next page of the file; NULL in memory. grow_lock is the caller's. 0 or an errno. */
+static int next_page(struct journal *journal, void **mapped)
 {
-    void *mapped = NULL;
-    int error = journal->fd >= 0 ? map_page(journal, journal->size, &mapped) : 0;
-    if (error)
-        return error;
-    journal->size += journal->page_bytes;
-    pthread_mutex_lock(&journal->lock);
-    add_page_locked(journal, mapped);
-    pthread_mutex_unlock(&journal->lock);
-    return 0;
+    *mapped = NULL;
+    int error = journal->fd >= 0 ? map_page(journal, journal->size, mapped) : 0;
+    if (!error)
+        journal->size += journal->page_bytes;
+    return error;
 }
 
 static void free_pages(struct journal *journal)
@@ -152,12 +149,15 @@ static int begin_anew(struct journal *journal, int turns)
         journal->header = mapped;
     }
     journal->size = journal->page_bytes;
-    int error = 0;
-    while (journal->size < size && !error)
-        error = grow(journal);
-    if (!error && journal->header)
+    while (journal->size < size) {
+        int error = next_page(journal, &mapped);
+        if (error)
+            return error;
+        add_page_locked(journal, mapped);
+    }
+    if (journal->header)
         journal_file_begin(journal->header, journal->page_bytes);
-    return error;
+    return 0;
 }
 
 static enum err fail_open(const char *what, const char *path, int error, struct reason *why)
@@ -264,17 +264,35 @@ void journal_abandon(struct journal *journal)
 
 /* --- turns ---------------------------------------------------------------------------- */
 
-static struct journal_record *take_free(struct journal *journal, bool unwritten)
+static struct journal_record *take_from_locked(struct journal *journal, struct journal_record **list)
 {
-    pthread_mutex_lock(&journal->lock);
-    if (unwritten && !journal->free && !journal->free_unwritten)
-        add_page_locked(journal, NULL);
-    struct journal_record **list = journal->free || !unwritten ? &journal->free : &journal->free_unwritten;
     struct journal_record *record = *list;
     if (record) {
         *list = record->next;
         journal->taken++;
     }
+    return record;
+}
+
+static struct journal_record *take_free(struct journal *journal)
+{
+    pthread_mutex_lock(&journal->lock);
+    struct journal_record *record = take_from_locked(journal, &journal->free);
+    pthread_mutex_unlock(&journal->lock);
+    return record;
+}
+
+/* Of a new page; one in plain memory, if there is none to be had and meanwhile
+ * none was given back. Under one lock with what adds it: others take from it at once. */
+static struct journal_record *take_of_more(struct journal *journal, int *error)
+{
+    void *mapped;
+    *error = next_page(journal, &mapped);
+    pthread_mutex_lock(&journal->lock);
+    if (!*error || (!journal->free && !journal->free_unwritten))
+        add_page_locked(journal, mapped);
+    struct journal_record **list = journal->free ? &journal->free : &journal->free_unwritten;
+    struct journal_record *record = take_from_locked(journal, list);
     pthread_mutex_unlock(&journal->lock);
     return record;
 }
@@ -282,22 +300,25 @@ static struct journal_record *take_free(struct journal *journal, bool unwritten)
 /* There was none free: another thread may have added some meanwhile. */
 static struct journal_record *take_new(struct journal *journal)
 {
+    int error = 0;
+    bool news = false;
     pthread_mutex_lock(&journal->grow_lock);
-    struct journal_record *record = take_free(journal, false);
-    int error = record ? 0 : grow(journal);
-    bool news = error && !journal->full;
-    if (!record)
+    struct journal_record *record = take_free(journal);
+    if (!record) {
+        record = take_of_more(journal, &error);
+        news = error && !journal->full;
         journal->full = error;
+    }
     pthread_mutex_unlock(&journal->grow_lock);
     if (news)
         log_warn("the turn journal cannot grow: after a crash it is not known of some turns that they ran",
                  LOG_STR("error", strerrordesc_np(error)));
-    return record ? record : take_free(journal, true);
+    return record;
 }
 
 static struct journal_record *take(struct journal *journal)
 {
-    struct journal_record *record = take_free(journal, false);
+    struct journal_record *record = take_free(journal);
     return record ? record : take_new(journal);
 }
 
@@ -356,14 +377,12 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) void journal_chil
 static struct journal_file_log *add_log(struct journal_record *record)
 {
     struct journal *journal = record->page->journal;
-    void *mapped = NULL;
+    void *mapped;
     pthread_mutex_lock(&journal->grow_lock);
     size_t at = journal->size;
-    bool added = map_page(journal, at, &mapped) == 0;
-    if (added)
-        journal->size += journal->page_bytes;
+    int error = next_page(journal, &mapped);
     pthread_mutex_unlock(&journal->grow_lock);
-    if (!added)
+    if (error)
         return NULL;
     struct journal_file_log *log = mapped;
     log->kind = JOURNAL_FILE_LOG;
