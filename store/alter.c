@@ -24,9 +24,8 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
         v_int(id));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row)
+    enum err err = db_step_found(stmt);
+    if (err == OK)
         *out = (struct row){.task = (int)db_int(stmt, 0),
                             .status = (enum status)db_int(stmt, 1),
                             .priority = (int)db_int(stmt, 2),
@@ -34,8 +33,6 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
                             .run_at = db_int(stmt, 4),
                             .finished_at = db_int(stmt, 5),
                             .retention_ms = db_int(stmt, 6)};
-    else if (err == OK)
-        err = ERR_NOT_FOUND;
     db_reset(stmt);
     return err;
 }

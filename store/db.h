@@ -142,6 +142,13 @@ static inline MUST_USE enum err db_step(struct db_stmt *s, bool *row)
     s->db->steps++;
     return s->driver->step(s, row);
 }
+/* The same where a row must be: ERR_NOT_FOUND when there is none. */
+static inline MUST_USE enum err db_step_found(struct db_stmt *s)
+{
+    bool row;
+    enum err err = db_step(s, &row);
+    return err == OK && !row ? ERR_NOT_FOUND : err;
+}
 static inline bool db_is_null(struct db_stmt *s, int c)
 {
     return s->driver->is_null(s, c);

@@ -70,14 +70,11 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
                  v_int(FOLLOW_UP_REMOVE));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row) {
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
         *seq = db_int(stmt, 0);
         *kind = db_int(stmt, 1);
         *id = db_int(stmt, 2);
-    } else if (err == OK) {
-        err = ERR_NOT_FOUND;
     }
     db_reset(stmt);
     return err;

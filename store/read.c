@@ -49,12 +49,9 @@ enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf 
         DB_QUERY(reader->db, "SELECT data FROM payloads WHERE id = $1 AND kind = $2", v_int(id), v_int(kind));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row)
+    enum err err = db_step_found(stmt);
+    if (err == OK)
         buf_add_span(out, db_span(stmt, 0));
-    else if (err == OK)
-        err = ERR_NOT_FOUND;
     db_reset(stmt);
     return err;
 }
@@ -167,12 +164,9 @@ enum err reader_get(struct reader *reader, int64_t id, enum view view, struct in
                  v_int(id));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row)
+    enum err err = db_step_found(stmt);
+    if (err == OK)
         err = row_read(reader, stmt, view, out);
-    else if (err == OK)
-        err = ERR_NOT_FOUND;
     if (err == OK)
         keep_row(reader, out);
     db_reset(stmt);
@@ -188,15 +182,12 @@ enum err reader_find_key(struct reader *reader, struct span owner, struct span k
                                     v_text(key_owner(owner)), v_text(key));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row) {
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
         struct span bytes = db_span(stmt, 1);
         *id = db_int(stmt, 0);
         memset(digest, 0, 32);
         memcpy(digest, bytes.p, bytes.len < 32 ? bytes.len : 32);
-    } else if (err == OK) {
-        err = ERR_NOT_FOUND;
     }
     db_reset(stmt);
     return err;

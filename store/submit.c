@@ -37,17 +37,14 @@ static enum err replay(struct tx *tx, struct submission *s)
         v_text(key_owner(s->key_owner)), v_text(s->key));
     if (!stmt)
         return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    if (err == OK && row) {
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
         struct span digest = db_span(stmt, 2);
         s->id = db_int(stmt, 0);
         s->status = (enum status)db_int(stmt, 1);
         s->replayed = true;
         if (!is_digest(digest, s->key_digest) && !is_digest(digest, s->key_digest_sent))
             err = ERR_MISMATCH;
-    } else if (err == OK) {
-        err = ERR_NOT_FOUND;
     }
     db_reset(stmt);
     return err;

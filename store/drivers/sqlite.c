@@ -191,30 +191,18 @@ static bool sqlite_in_transaction(struct db *db)
     return !sqlite3_get_autocommit(handle_of(db));
 }
 
-static enum err pragma_int(struct db *db, const char *sql, int64_t *value)
-{
-    struct db_stmt *stmt = db_cached(db, sql);
-    if (!stmt)
-        return ERR_DB;
-    bool row;
-    enum err err = db_step(stmt, &row);
-    *value = err == OK && row ? db_int(stmt, 0) : 0;
-    db_reset(stmt);
-    return err;
-}
-
 static enum err sqlite_reclaim(struct db *db, int64_t *left)
 {
     int64_t unused, all;
     *left = 0;
-    enum err err = pragma_int(db, "PRAGMA freelist_count", &unused);
+    enum err err = DB_NUMBER(db, &unused, 0, "PRAGMA freelist_count");
     if (err == OK)
-        err = pragma_int(db, "PRAGMA page_count", &all);
+        err = DB_NUMBER(db, &all, 0, "PRAGMA page_count");
     /* What is about to be used again is not worth moving pages for. */
     if (err != OK || unused < RECLAIM_MIN_PAGES || unused * 10 < all)
         return err;
     int64_t mode;
-    err = pragma_int(db, "PRAGMA auto_vacuum", &mode);
+    err = DB_NUMBER(db, &mode, 0, "PRAGMA auto_vacuum");
     if (err != OK || mode != AUTO_VACUUM_INCREMENTAL) /* a file made otherwise (from a dump) gives nothing back */
         return err;
     char sql[64];
@@ -329,7 +317,7 @@ static enum err configure(struct sqlite_db *db, enum db_mode mode, bool durable)
     /* auto_vacuum must come before the first table and before WAL. Where it is set
      * already, setting it would be a write, for which there may be no room. */
     int64_t vacuum;
-    enum err err = pragma_int(&db->db, "PRAGMA auto_vacuum", &vacuum);
+    enum err err = DB_NUMBER(&db->db, &vacuum, 0, "PRAGMA auto_vacuum");
     if (err == OK && vacuum != AUTO_VACUUM_INCREMENTAL)
         err = sqlite_exec(&db->db, "PRAGMA auto_vacuum=INCREMENTAL");
     if (err == OK)
