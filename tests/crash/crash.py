@@ -12,7 +12,6 @@ import collections
 import json
 import os
 import random
-import shutil
 import sys
 import threading
 import time
@@ -434,10 +433,7 @@ def main():
         print("VIOLATION:", violation)
     finally:
         run.server.clean_up()
-        if good and not os.environ.get("KEEP"):
-            shutil.rmtree(folder)
-        else:
-            print("the folder is left: %s" % os.path.relpath(folder, service.ROOT))
+        service.leave(folder, good)
     return 0 if good else 1
 
 

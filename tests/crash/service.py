@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -35,6 +36,14 @@ def prepare(name, tasks, files):
         with open(os.path.join(folder, name), "w") as file:
             file.write(text)
     return folder
+
+
+def leave(folder, good):
+    """Removes what prepare() made, unless it is wanted: after a violation, or with KEEP=1."""
+    if good and not os.environ.get("KEEP"):
+        shutil.rmtree(folder)
+    else:
+        print("the folder is left: %s" % os.path.relpath(folder, ROOT))
 
 
 def die_with_parent():

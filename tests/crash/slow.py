@@ -14,7 +14,6 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -460,10 +459,7 @@ def one(seed):
         print("VIOLATION: a connection broke")
     finally:
         schedule.server.clean_up()
-        if good and not os.environ.get("KEEP"):
-            shutil.rmtree(folder)
-        else:
-            print("the folder is left: %s" % os.path.relpath(folder, service.ROOT))
+        service.leave(folder, good)
     return 0 if good else 1
 
 
