@@ -13,15 +13,16 @@ struct row {
     int task;
     enum status status;
     int priority, attempt;
-    int64_t run_at, finished_at, retention_ms;
+    int64_t run_at, finished_at, retention_ms, rank;
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
-    struct db_stmt *stmt = DB_QUERY(
-        tx->db,
-        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms FROM invocations WHERE id = $1",
-        v_int(id));
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db,
+                 "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms, COALESCE(rank, id) "
+                 "FROM invocations WHERE id = $1",
+                 v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
@@ -32,7 +33,8 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
                             .attempt = (int)db_int(stmt, 3),
                             .run_at = db_int(stmt, 4),
                             .finished_at = db_int(stmt, 5),
-                            .retention_ms = db_int(stmt, 6)};
+                            .retention_ms = db_int(stmt, 6),
+                            .rank = db_int(stmt, 7)};
     db_reset(stmt);
     return err;
 }
@@ -44,6 +46,7 @@ static enum err cancel_waiting(struct tx *tx, int64_t id, const struct row *row)
                                                           .from = row->status,
                                                           .to = STATUS_CANCELLED,
                                                           .old_priority = row->priority,
+                                                          .old_rank = row->rank,
                                                           .retention_ms = row->retention_ms,
                                                           .cancel_requested_at = tx->now});
 }
@@ -83,6 +86,7 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
                                                       .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
                                                       .set = true,
                                                       .old_priority = row->priority,
+                                                      .old_rank = row->rank,
                                                       .old_run_at = row->run_at,
                                                       .priority = op->set_priority ? op->priority : row->priority,
                                                       .run_at = run_at});

@@ -53,6 +53,7 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
             .id = s->id,
             .task = s->task,
             .priority = s->priority,
+            .rank = s->id,
             .max_retries = s->max_retries,
             .timeout_ms = s->timeout_ms,
             .retention_ms = s->retention_ms,
@@ -90,6 +91,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .expires_at = db_int(stmt, 8),
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
+        .rank = db_int(stmt, 13),
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
                 : args.p                  ? args
                                           : SPAN(""),
@@ -359,6 +361,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     t.note.due_at = move->to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
+    t.note.old_rank = move->old_rank;
     return followers_after(tx, &t);
 }
 
@@ -397,17 +400,18 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
+    t.note.old_rank = move->old_rank;
     return followers_after(tx, &t);
 }
 
 static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *move)
 {
-    return DB_QUERY(tx->db,
-                    "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
-                    "run_at = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
-                    "cancel_requested_at = NULL, " CLEARED
-                    "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
-                    v_int(move->id), v_int(move->from));
+    return DB_QUERY(
+        tx->db,
+        "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
+        "run_at = NULL, rank = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
+        "cancel_requested_at = NULL, " CLEARED "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
+        v_int(move->id), v_int(move->from));
 }
 
 static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *move)

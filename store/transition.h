@@ -65,6 +65,7 @@ struct move_due {
     bool set; /* priority and run_at, from these to those; else it is due by now: */
     int old_priority, priority;
     int64_t old_run_at, run_at; /* 0: now */
+    int64_t old_rank;
 };
 MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
 
@@ -84,6 +85,7 @@ struct move_final {
     int task;
     enum status from, to;
     int old_priority;
+    int64_t old_rank;
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
     int64_t expired_by;          /* it must have: 0: it need not */
@@ -114,7 +116,7 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
 
 #define READY_COLUMNS                                                                                         \
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
-    "run_at, lease"
+    "run_at, lease, COALESCE(rank, id)"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row; what stood there is replaced. */

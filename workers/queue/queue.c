@@ -146,7 +146,7 @@ void queue_withdraw(struct queue *queue, const struct change *change)
         free(grant->anew);
         grant->anew = NULL;
     }
-    window_withdraw(&queue->window, change->task, change->old_priority, change->id);
+    window_withdraw(&queue->window, change->task, change->old_priority, change->old_rank, change->id);
     withdraw_suspect(queue, change->id);
 }
 
@@ -173,7 +173,7 @@ static bool may_be_taken(const struct queue *queue, const struct op_refill *refi
         const struct ready *ready = &grant->job->ready;
         if (ready->task == refill->task &&
             (grant->anew || grant->refused || ready->priority > refill->after_priority ||
-             (ready->priority == refill->after_priority && ready->id > refill->after_id)))
+             (ready->priority == refill->after_priority && ready->rank > refill->after_rank)))
             return true;
     }
     return queue->suspect_count > 0;
@@ -295,7 +295,7 @@ bool queue_wants_refill(struct queue *queue, int task, struct op_refill *refill)
         return false;
     refill->task = task;
     refill->after_priority = lane->limit_priority;
-    refill->after_id = lane->limit_id;
+    refill->after_rank = lane->limit_rank;
     refill->limit = lane_room(&queue->window);
     lane->refilling = true;
     return true;

@@ -10,14 +10,14 @@ enum {
     WINDOW_MAX = 16384, /* jobs of all lanes, roughly */
 };
 
-static bool before(int priority_a, int64_t id_a, int priority_b, int64_t id_b)
+static bool before(int priority_a, int64_t rank_a, int priority_b, int64_t rank_b)
 {
-    return priority_a != priority_b ? priority_a < priority_b : id_a < id_b;
+    return priority_a != priority_b ? priority_a < priority_b : rank_a < rank_b;
 }
 
 static bool entry_before(const struct entry *a, const struct entry *b)
 {
-    return before(a->priority, a->id, b->priority, b->id);
+    return before(a->priority, a->rank, b->priority, b->rank);
 }
 
 /* --- a lane's heap ------------------------------------------------------------- */
@@ -72,7 +72,7 @@ static void lane_trim(struct lane *lane, int room)
     lane->count = room;
     lane->more = true;
     lane->limit_priority = lane->heap[room - 1].priority;
-    lane->limit_id = lane->heap[room - 1].id;
+    lane->limit_rank = lane->heap[room - 1].rank;
 }
 
 /* --- the heap of lanes ------------------------------------------------------------ */
@@ -237,14 +237,14 @@ static void push(struct window *window, struct lane *lane, const struct ready *r
         lane->heap = xrealloc(lane->heap, (size_t)lane->cap * sizeof *lane->heap);
     }
     window->loaded += lane->count == 0;
-    lane->heap[lane->count] = (struct entry){ready->id, ready->priority, job_new(ready, offered_us)};
+    lane->heap[lane->count] = (struct entry){ready->id, ready->rank, ready->priority, job_new(ready, offered_us)};
     sift_up(lane, lane->count++);
 }
 
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us)
 {
     struct lane *lane = window_lane(window, ready->task);
-    if (lane->more && before(lane->limit_priority, lane->limit_id, ready->priority, ready->id))
+    if (lane->more && before(lane->limit_priority, lane->limit_rank, ready->priority, ready->rank))
         return;
     push(window, lane, ready, offered_us);
     int room = lane_room(window);
@@ -253,10 +253,10 @@ void window_offer(struct window *window, const struct ready *ready, int64_t offe
     reorder(window, lane);
 }
 
-void window_withdraw(struct window *window, int task, int priority, int64_t id)
+void window_withdraw(struct window *window, int task, int priority, int64_t rank, int64_t id)
 {
     struct lane *lane = window_lane(window, task);
-    if (lane->more && before(lane->limit_priority, lane->limit_id, priority, id))
+    if (lane->more && before(lane->limit_priority, lane->limit_rank, priority, rank))
         return;
     for (int i = 0; i < lane->count; i++) {
         if (lane->heap[i].id != id)
@@ -307,7 +307,7 @@ void window_refilled(struct window *window, const struct op_refill *refill, stru
                      bool (*skip)(void *, const struct ready *), void *context)
 {
     struct lane *lane = window_lane(window, refill->task);
-    if (refill->after_priority != lane->limit_priority || refill->after_id != lane->limit_id)
+    if (refill->after_priority != lane->limit_priority || refill->after_rank != lane->limit_rank)
         return;
     for (int i = 0; i < refill->count; i++)
         if (!skip || !skip(context, &refill->items[i]))
@@ -315,7 +315,7 @@ void window_refilled(struct window *window, const struct op_refill *refill, stru
     lane->more = refill->count == refill->limit;
     if (lane->more) {
         lane->limit_priority = refill->items[refill->count - 1].priority;
-        lane->limit_id = refill->items[refill->count - 1].id;
+        lane->limit_rank = refill->items[refill->count - 1].rank;
     }
     reorder(window, lane);
 }
