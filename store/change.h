@@ -29,7 +29,8 @@ struct change {
     int task;
     enum status from; /* 0: it is new */
     enum status to;   /* 0: it is gone */
-    bool cancel;      /* running, and its cancellation is now on disk */
+    bool cancel;      /* its turn is under way, and its cancellation is now on disk */
+    bool woken;       /* it waits, and what it waits for is there */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */

@@ -1,5 +1,8 @@
 #include "store/follow_up.h"
 
+#include "store/children.h"
+#include "store/wait.h"
+
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 {
     return DB_EXECUTE(tx->db, "INSERT INTO follow_ups (kind, id) VALUES ($1, $2)", v_int(kind), v_int(id));
@@ -67,7 +70,7 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
 {
     struct db_stmt *stmt =
         DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups WHERE kind <= $1 ORDER BY seq LIMIT 1",
-                 v_int(FOLLOW_UP_REMOVE));
+                 v_int(FOLLOW_UP_LAST));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
@@ -80,6 +83,13 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
     return err;
 }
 
+/* Each touches what there is room for, and says whether some is left. */
+static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left) = {
+    [FOLLOW_UP_REMOVE] = follow_up_remove,
+    [FOLLOW_UP_WAKE] = wait_wake,
+    [FOLLOW_UP_CHILDREN] = children_cancel,
+};
+
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
 {
     struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
@@ -89,8 +99,8 @@ enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
         enum err err = first_noted(tx, &seq, &kind, &id);
         if (err == ERR_NOT_FOUND)
             return OK;
-        if (err == OK && kind == FOLLOW_UP_REMOVE)
-            err = follow_up_remove(tx, id, &room, &left);
+        if (err == OK)
+            err = steps[kind](tx, id, &room, &left);
         if (err == OK && !left)
             err = DB_EXECUTE(tx->db, "DELETE FROM follow_ups WHERE seq = $1", v_int(seq));
         if (err != OK)

@@ -16,7 +16,10 @@ enum { FOLLOW_UP_ROWS = 500, FOLLOW_UP_BYTES = 4 << 20 };
 
 /* On disk; they never change. */
 enum follow_up {
-    FOLLOW_UP_REMOVE = 1, /* the attempts and output of an invocation that is gone */
+    FOLLOW_UP_REMOVE = 1,   /* the attempts and output of an invocation that is gone */
+    FOLLOW_UP_WAKE = 2,     /* those who wait for one that is final */
+    FOLLOW_UP_CHILDREN = 3, /* the children of one that is cancelled */
+    FOLLOW_UP_LAST = FOLLOW_UP_CHILDREN,
 };
 
 /* What one transaction may still touch of what is unbounded. */

@@ -97,6 +97,9 @@ void op_init(struct op *op, const struct op_class *class);
 /* What is left of the output of a turn that was lost with its server, after what is there of it. */
 MUST_USE enum err turn_log_left(struct tx *tx, int64_t id, int attempt, struct span stderr_bytes);
 
+/* A cancellation, as a step of any operation. ERR_NOT_FOUND; OK for a final one. */
+MUST_USE enum err alter_cancel_one(struct tx *tx, int64_t id);
+
 /* One invocation is made, as a step of any operation: s->id and s->status, or
  * s->replayed. Outcomes as in s->err. */
 MUST_USE enum err submission_insert(struct tx *tx, struct submission *s);

@@ -14,7 +14,7 @@ static enum err not_renewed(struct tx *tx, struct op_renew *op)
     const struct turn *turn = &op->turn.turn;
     struct db_stmt *stmt = DB_QUERY(tx->db,
                                     "SELECT cancel_requested_at FROM invocations WHERE id = $1 AND lease = $2 "
-                                    "AND status = " SQL_RUNNING,
+                                    "AND status " SQL_IN_TURN,
                                     v_int(turn->id), v_int(turn->lease));
     if (!stmt)
         return ERR_DB;
@@ -32,7 +32,7 @@ static enum err apply_renew(struct tx *tx, struct op *base)
     op->cancelled = false;
     enum err err = DB_EXECUTE(tx->db,
                               "UPDATE invocations SET lease_until = $3 WHERE id = $1 AND lease = $2 "
-                              "AND status = " SQL_RUNNING " AND lease_until IS NOT NULL "
+                              "AND status " SQL_IN_TURN " AND lease_until IS NOT NULL "
                               "AND follow & " SQL_FOLLOW_CANCEL " = 0",
                               v_int(turn->id), v_int(turn->lease), v_int(op->lease_until));
     return err == OK && db_changes(tx->db) == 0 ? not_renewed(tx, op) : err;
@@ -51,6 +51,7 @@ struct lost {
     int task, attempt, priority, recoveries, deaths;
     int64_t retention_ms;
     bool cancelled;
+    enum status from;
 };
 
 static enum err read_lost(struct tx *tx, const struct op_lose *op, struct lost *out)
@@ -58,8 +59,8 @@ static enum err read_lost(struct tx *tx, const struct op_lose *op, struct lost *
     const struct turn *turn = &op->turn.turn;
     struct db_stmt *stmt =
         DB_QUERY(tx->db,
-                 "SELECT task, attempt, priority, recoveries, deaths, retention_ms, cancel_requested_at "
-                 "FROM invocations WHERE id = $1 AND lease = $2 AND status = " SQL_RUNNING " AND lease_until = $3",
+                 "SELECT task, attempt, priority, recoveries, deaths, retention_ms, cancel_requested_at, status "
+                 "FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN " AND lease_until = $3",
                  v_int(turn->id), v_int(turn->lease), v_int(op->lease_until));
     if (!stmt)
         return ERR_DB;
@@ -71,7 +72,8 @@ static enum err read_lost(struct tx *tx, const struct op_lose *op, struct lost *
                              .recoveries = (int)db_int(stmt, 3),
                              .deaths = (int)db_int(stmt, 4),
                              .retention_ms = db_int(stmt, 5),
-                             .cancelled = !db_is_null(stmt, 6)};
+                             .cancelled = !db_is_null(stmt, 6),
+                             .from = (enum status)db_int(stmt, 7)};
     db_reset(stmt);
     return err == ERR_NOT_FOUND ? ERR_CONFLICT : err;
 }
@@ -81,7 +83,7 @@ static enum err lose_finally(struct tx *tx, const struct op_lose *op, const stru
 {
     struct move_final move = {.id = op->turn.turn.id,
                               .task = lost->task,
-                              .from = STATUS_RUNNING,
+                              .from = lost->from,
                               .to = op->became,
                               .old_priority = lost->priority,
                               .retention_ms = lost->retention_ms,
@@ -109,11 +111,10 @@ static enum err apply_lose(struct tx *tx, struct op *base)
                                                                      : STATUS_QUEUED;
     if (op->became != STATUS_QUEUED)
         return lose_finally(tx, op, &lost, &turn);
-    return transition_move_back(tx, &(struct move_back){.id = op->turn.turn.id,
-                                                        .task = lost.task,
-                                                        .from = STATUS_RUNNING,
-                                                        .lost = turn,
-                                                        .deaths = lost.deaths});
+    return transition_move_back(
+        tx,
+        &(struct move_back){
+            .id = op->turn.turn.id, .task = lost.task, .from = lost.from, .lost = turn, .deaths = lost.deaths});
 }
 
 static bool several_lose(const struct op *base)
@@ -180,7 +181,7 @@ enum err reader_leases(struct reader *reader, void (*row)(void *context, const s
 {
     struct db_stmt *stmt =
         DB_QUERY(reader->db,
-                 TURN_COLUMNS "WHERE lease_until IS NOT NULL AND holder = $1 AND status = " SQL_RUNNING " "
+                 TURN_COLUMNS "WHERE lease_until IS NOT NULL AND holder = $1 AND status " SQL_IN_TURN " "
                               "ORDER BY lease_until",
                  v_int(reader->store->options.node));
     if (!stmt)

@@ -59,7 +59,7 @@ static enum err find_running(struct store *store, struct list *list)
 {
     struct db_stmt *stmt =
         DB_QUERY(store->db,
-                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_RUNNING " " STATUS_INDEXED " "
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status " SQL_IN_TURN " " STATUS_INDEXED " "
                  "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
                  v_int(store->options.node));
     if (!stmt)

@@ -13,6 +13,7 @@
  *     submit.h    making invocations
  *     turn.h      running them: claim, finish, log, progress
  *     lease.h     running them elsewhere: renewing, and losing a lease
+ *     wait.h      a turn that waits for others' ends
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -32,6 +33,7 @@
 #include "store/tasks.h"
 #include "store/turn.h"
 #include "store/upkeep.h"
+#include "store/wait.h"
 
 struct store_options {
     const char *url;    /* a path, or ":memory:" */

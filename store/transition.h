@@ -22,20 +22,28 @@
 /* Bits of `follow`. On disk: they never change. */
 #define FOLLOW_NUMBER_CANCEL 1
 #define FOLLOW_NUMBER_LEASE 2
+#define FOLLOW_NUMBER_WAITED 4
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
+#define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
+    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
 };
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
+#define FLAG_NUMBER_CHILD 8
+#define FLAG_NUMBER_PARENT 16
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
+#define SQL_FLAG_PARENT SQL_NUMBER(FLAG_NUMBER_PARENT)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
     FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
+    FLAG_CHILD = FLAG_NUMBER_CHILD,     /* and one in children */
+    FLAG_PARENT = FLAG_NUMBER_PARENT,   /* it has submitted some of those */
 };
 
 /* --- insert -------------------------------------------------------------------- */
@@ -56,13 +64,24 @@ bool transition_end_is_simple(const struct op_finish *finish);
 MUST_USE enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim,
                                            const struct op_finish *finish);
 
+/* Between running and waiting, of a turn that goes on: `left` of those that it
+ * waits for are to end. ERR_CONFLICT: the lease was lost, or the row is not `from`. */
+struct move_wait {
+    const struct turn *turn;
+    enum status from, to;
+    int left;
+};
+MUST_USE enum err transition_move_wait(struct tx *tx, const struct move_wait *move);
+
 /* --- move: everybody else's ------------------------------------------------------ */
 
-/* Between scheduled and queued: what is due, and what a client changes. */
+/* Between scheduled and queued: what is due, what a client changes, what goes
+ * ahead because somebody waits for it. */
 struct move_due {
     int64_t id;
     enum status from, to;
-    bool set; /* priority and run_at, from these to those; else it is due by now: */
+    bool ahead; /* to that priority, before what is new there */
+    bool set;   /* priority and run_at, from these to those; else it is due by now: */
     int old_priority, priority;
     int64_t old_run_at, run_at; /* 0: now */
     int64_t old_rank;

@@ -156,7 +156,7 @@ static enum err apply_progress(struct tx *tx, struct op *base)
     enum err err =
         DB_EXECUTE(tx->db,
                    "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
-                   "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status = " SQL_RUNNING ") "
+                   "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN ") "
                    "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
                    "progress_note = excluded.progress_note",
                    v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));

@@ -378,9 +378,9 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
 bool leases_take_change_locked(struct runner *runner, const struct change *change)
 {
     struct lease *lease = runner->leases ? find_locked(runner, change->id, 0) : NULL;
-    if (!lease || change->from != STATUS_RUNNING)
+    if (!lease || !status_in_turn(change->from))
         return false;
-    if (change->to != STATUS_RUNNING) {
+    if (!status_in_turn(change->to)) {
         forget_locked(runner, lease);
     } else if (change->cancel && !lease->cancelled) {
         lease->cancelled = true;
