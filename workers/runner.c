@@ -276,8 +276,8 @@ enum err runner_start(struct runner *runner, struct reason *why)
 {
     enum err err = dispatcher_start(runner, why);
     if (err == OK)
-        err = threads_start(runner, why);
-    return err == OK ? orphans_open(minds, runner, &runner->orphans, why) : err;
+        err = orphans_open(minds, runner, &runner->orphans, why);
+    return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
 void runner_prune(struct runner *runner)
