@@ -34,7 +34,7 @@ struct server {
     int signals;
     int signal_count;
 
-    struct { /* a reload is read on a reader thread; what it changes, on the HTTP thread */
+    struct { /* a reload is read in the background; what it changes, on the HTTP thread */
         struct http_job job;
         struct config *config;  /* what was read; NULL: it has faults */
         bool under_way, wanted; /* wanted: once more after this one */
