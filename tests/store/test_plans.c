@@ -67,6 +67,29 @@ static int one(void *context, int task)
     return 1;
 }
 
+/* A child that its parent waits for, and that a cancellation reaches. */
+static void wait_for_a_child(struct fixture *f)
+{
+    struct waited w;
+    struct submission child = plain(f);
+    struct op_resume resume;
+    started(&w, f, submit(f), 1);
+    child.parent = w.turn.id;
+    child.parent_lease = w.turn.lease;
+    child.step = SPAN("step");
+    submit_all(f, &child, 1);
+    struct op_wait op;
+    op_wait_init(&op, &w.turn);
+    op.ids = &child.id;
+    op.count = 1;
+    IS_OK(store_do(f->store, &op.turn.op));
+    IS_OK(alter(f, ALTER_CANCEL, w.turn.id));
+    upkeep(f, UPKEEP_FOLLOW_UP);
+    op_resume_init(&resume, &w.turn);
+    IS_OK(store_do(f->store, &resume.turn.op));
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -137,6 +160,7 @@ static void do_everything(struct fixture *f)
     id = submit(f);
     started(&w, f, id, 1);
     IS_OK(alter(f, ALTER_CANCEL, id));
+    wait_for_a_child(f);
     int64_t casualty = submit(f);
     fixture_shut(f);
     fixture_open(f);
@@ -178,7 +202,11 @@ static const struct {
     {"i.task = ?3 AND i.id", "invocations_task (task=? AND id>? AND id<?)"},
     {"FROM labels l", "labels_1 (name=? AND value=? AND id>? AND id<?)"},
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
-    {"WHERE status = 3 AND status <> 2", "invocations_status (status=?)"},
+    {"SELECT waiter FROM waits WHERE target", "waits_target (target=?)"},
+    {"DELETE FROM waits WHERE waiter = ?1 AND", "(waiter=? AND target=?)"},
+    {"FROM children c JOIN", "children_step (parent=? AND step=?)"},
+    {"follows = 1 ORDER BY id", "children_follow (parent=?)"},
+    {"WHERE status IN (3, 4) AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?)"},
