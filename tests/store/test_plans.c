@@ -224,7 +224,8 @@ enum { HOT = sizeof hot / sizeof *hot };
 static bool may_be_scanned(const char *detail, const char *sql)
 {
     return strstr(detail, "SCAN tasks") || strstr(detail, "SCAN counters") || strstr(detail, "schema_version") ||
-           strstr(detail, "CONSTANT ROW") || strstr(sql, "MAX(id) FROM invocations") ||
+           strstr(detail, "SCAN follow_ups") || strstr(detail, "CONSTANT ROW") ||
+           strstr(sql, "MAX(id) FROM invocations") ||
            (strncmp(detail, "SCAN invocations USING", 22) == 0 && strstr(sql, "LIMIT 1"));
 }
 
