@@ -6,8 +6,6 @@
 #include "store/follow_up.h"
 #include "store/submit.h"
 
-enum { STEP_NAME_MAX = 255 };
-
 /* Before a submission with a parent is made: s->replayed if the step is there.
  * ERR_CONFLICT: the parent's lease was lost, or its turn has ended. */
 MUST_USE enum err children_find(struct tx *tx, struct submission *s);

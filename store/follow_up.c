@@ -1,7 +1,6 @@
 #include "store/follow_up.h"
 
 #include "store/children.h"
-#include "store/wait.h"
 
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 {

@@ -34,6 +34,9 @@ MUST_USE enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 /* One step of what was noted first. */
 MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 
+/* wait.c. Of a final one: ends the waits for it. */
+MUST_USE enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);
+
 /* Removes attempts and output of an invocation as far as there is room; *left
  * says whether some remain. */
 MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left);

@@ -1,7 +1,6 @@
 #include "store/followers.h"
 
 #include "store/transition.h"
-#include "store/wait.h"
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
 {

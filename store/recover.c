@@ -168,7 +168,8 @@ static int recoveries_after(const struct found *found)
 static int deaths_after(const struct found *found)
 {
     const struct casualty *casualty = found->casualty;
-    return found->deaths + (casualty && !casualty->pays && !casualty->bystander);
+    bool suspect = casualty && !casualty->pays && !casualty->bystander && found->status != STATUS_WAITING;
+    return found->deaths + suspect;
 }
 
 static struct lost_turn lost_turn(const struct found *found, struct span error)

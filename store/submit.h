@@ -10,6 +10,7 @@ enum {
     LABEL_NAME_MAX = 64, /* characters, as of the next two */
     LABEL_VALUE_MAX = 256,
     KEY_MAX = 255,
+    STEP_NAME_MAX = 255, /* too */
 };
 
 /* One submission. Spans are borrowed until done(). */

@@ -1,5 +1,6 @@
 #include "store/wait.h"
 
+#include "store/follow_up.h"
 #include "store/internal.h"
 #include "store/transition.h"
 

@@ -7,7 +7,6 @@
  * minds the body has a slot for it and says so (op_resume). */
 #pragma once
 
-#include "store/follow_up.h"
 #include "store/turn.h"
 
 enum { WAIT_IDS_MAX = 1000 };
@@ -32,6 +31,3 @@ struct op_resume {
     struct turn_op turn;
 };
 void op_resume_init(struct op_resume *op, const struct turn *turn);
-
-/* Of a final one: ends the waits for it, as many as there is room for. */
-MUST_USE enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);

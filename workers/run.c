@@ -19,7 +19,7 @@ struct progress_write {
     char note[];
 };
 
-static struct run *run_of(struct attempt *attempt)
+struct run *run_of(struct attempt *attempt)
 {
     return (struct run *)((char *)attempt - offsetof(struct run, attempt));
 }
@@ -132,7 +132,13 @@ void run_flush_locked(struct run *run)
     pthread_mutex_unlock(&run->attempt.lock);
 }
 
-static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progress};
+static const struct attempt_sink sink = {
+    .log = sink_log,
+    .progress = sink_progress,
+    .submit = in_place_submit,
+    .wait = in_place_wait,
+    .look = in_place_look,
+};
 
 /* --- the end --------------------------------------------------------------------------- */
 
@@ -188,14 +194,28 @@ static void take_rest(struct run *run)
     run->finish.log_from = run->pieces;
 }
 
+void run_take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    run->slot = runner->free_slots[--runner->slots_free];
+    runner->slots[run->slot].run = run;
+}
+
+void run_leave_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    runner->slots[run->slot].run = NULL;
+    runner->free_slots[runner->slots_free++] = run->slot;
+    run->slot = -1;
+}
+
 /* The body no longer runs: its slot is free. */
 static void leave_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
-    runner->slots[run->slot].run = NULL;
-    runner->free_slots[runner->slots_free++] = run->slot;
+    run_leave_slot_locked(run);
     queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
@@ -299,6 +319,7 @@ static bool prepare_args(struct run *run, struct thread *thread)
 
 void run_body(struct run *run, struct thread *thread)
 {
+    run->thread = thread;
     run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
     if (prepare_args(run, thread))
@@ -307,7 +328,7 @@ void run_body(struct run *run, struct thread *thread)
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
 }
 
-static struct run *run_new(struct runner *runner, const struct grant *grant, int slot)
+static struct run *run_new(struct runner *runner, const struct grant *grant)
 {
     struct run *run = xcalloc(1, sizeof *run);
     const struct ready *ready = &grant->job->ready;
@@ -315,11 +336,12 @@ static struct run *run_new(struct runner *runner, const struct grant *grant, int
     run->runner = runner;
     run->task = queue_task(&runner->queue, ready->task);
     run->registry = registry_ref(runner->registry);
-    run->slot = slot;
+    run_take_slot_locked(run);
+    pthread_cond_init(&run->resumes, &runner->monotonic);
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
-    run->claim.worker = span_of(runner->slots[slot].name);
+    run->claim.worker = span_of(runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();
     run->finish.retention_ms = ready->retention_ms;
     run->attempt = (struct attempt){
@@ -341,6 +363,7 @@ void run_free(struct run *run)
     DL_FOREACH_SAFE (run->held_logs, write, next)
         log_write_free(write);
     attempt_release(&run->attempt);
+    pthread_cond_destroy(&run->resumes);
     outcome_release(&run->outcome);
     log_pending_release(&run->log);
     registry_unref(run->registry);
@@ -370,11 +393,9 @@ struct run *run_take_locked(struct runner *runner)
         queue_left(&runner->queue, &grant);
         free(grant.job);
     }
-    int slot = runner->free_slots[--runner->slots_free];
-    struct run *run = run_new(runner, &grant, slot);
+    struct run *run = run_new(runner, &grant);
     queue_claiming(&runner->queue, &run->grant);
     DL_APPEND(runner->runs, run);
-    runner->slots[slot].run = run;
     runner->unfinished++;
     run->began_us = clock_mono_us();
     histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);

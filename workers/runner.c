@@ -16,8 +16,20 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
 {
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted))
+        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted)) {
             attempt_stop(&run->attempt, STOP_CANCEL);
+            in_place_notify_locked(run);
+        }
+}
+
+static void wake_waiting(struct runner *runner, int64_t id)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id) {
+            run->woken = true;
+            in_place_notify_locked(run);
+        }
 }
 
 /* True if a worker elsewhere has news of it. */
@@ -33,6 +45,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     }
     if (change->cancel)
         stop_running(runner, change->id, false);
+    if (change->woken)
+        wake_waiting(runner, change->id);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED)
@@ -130,6 +144,7 @@ static void refill_done(struct op *op)
     else /* at once again, it would fail again */
         dispatcher_set_locked(runner, TIMER_REFILL, clock_mono_us() + FAILED_AGAIN_MS * 1000);
     threads_wake_locked(runner);
+    in_place_closing_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
     leases_serve(runner);
@@ -278,11 +293,9 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->healthy = true;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&runner->quiet, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_condattr_init(&runner->monotonic);
+    pthread_condattr_setclock(&runner->monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&runner->quiet, &runner->monotonic);
     init_slots(runner);
     queue_init(&runner->queue);
     timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
@@ -336,9 +349,12 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
     runner->closing = true;
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (runner->policy == CLOSE_KILL)
+        if (runner->policy == CLOSE_KILL) {
             attempt_stop(&run->attempt, STOP_KILL);
+            in_place_notify_locked(run);
+        }
     runner_gate_locked(runner);
+    in_place_closing_locked(runner);
     report_hurry_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
@@ -397,6 +413,7 @@ void runner_free(struct runner *runner)
     recovery_release(runner);
     pthread_mutex_destroy(&runner->lock);
     pthread_cond_destroy(&runner->quiet);
+    pthread_condattr_destroy(&runner->monotonic);
     failures_release(&runner->failures);
     free(runner);
 }

@@ -272,6 +272,26 @@ void queue_put_back(struct queue *queue, struct grant *grant)
     release(queue, grant, true);
 }
 
+void queue_pause_body(struct queue *queue, const struct grant *grant)
+{
+    queue->in_process_running -= grant->in_process;
+    if (grant->suspect)
+        queue->suspect_runs = false;
+}
+
+bool queue_may_resume(const struct queue *queue, const struct grant *grant)
+{
+    if (!grant->in_process)
+        return true;
+    return grant->suspect ? !queue->in_process_running : !queue->suspect_runs;
+}
+
+void queue_resume_body(struct queue *queue, const struct grant *grant)
+{
+    queue->in_process_running += grant->in_process;
+    queue->suspect_runs |= grant->suspect;
+}
+
 bool queue_left(struct queue *queue, struct grant *grant)
 {
     grant->runs = false;

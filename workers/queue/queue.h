@@ -98,6 +98,12 @@ void queue_claiming(struct queue *queue, struct grant *grant);
  * claim runs in a process of its own, its invocation waits for that to end. */
 bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
 
+/* The body waits in place, and goes on again. It may while no suspect runs, if it
+ * runs in the process. */
+void queue_pause_body(struct queue *queue, const struct grant *grant);
+bool queue_may_resume(const struct queue *queue, const struct grant *grant);
+void queue_resume_body(struct queue *queue, const struct grant *grant);
+
 /* The body has ended, or was never started. True if a job came back. */
 bool queue_left(struct queue *queue, struct grant *grant);
 
