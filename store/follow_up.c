@@ -1,5 +1,7 @@
 #include "store/follow_up.h"
 
+#include "store/transition.h"
+
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 {
     return DB_EXECUTE(tx->db, "INSERT INTO follow_ups (kind, id) VALUES ($1, $2)", v_int(kind), v_int(id));
@@ -21,11 +23,23 @@ static enum err remove_attempts(struct tx *tx, int64_t id, struct follow_up_room
     return err;
 }
 
+/* What has pieces of any size, in the order of a number. (A text's length is in
+ * characters: the bytes may be a few times as many.) */
+static const struct pieces {
+    unsigned flag; /* the row says that it has some; 0: it does not say */
+    const char *sizes, *forget;
+} all_pieces[] = {
+    {0, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq",
+     "DELETE FROM logs WHERE id = $1 AND seq <= $2"},
+    {FLAG_STEPS, "SELECT number, LENGTH(value) FROM steps WHERE id = $1 ORDER BY number",
+     "DELETE FROM steps WHERE id = $1 AND number <= $2"},
+};
+
 /* Up to which piece there is room; the first always goes. */
-static enum err last_piece(struct tx *tx, int64_t id, struct follow_up_room *room, int64_t *last, bool *left)
+static enum err last_piece(struct tx *tx, const char *sizes, int64_t id, struct follow_up_room *room,
+                           int64_t *last, bool *left)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq", v_int(id));
+    struct db_stmt *stmt = DB_QUERY(tx->db, sizes, v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -44,20 +58,24 @@ static enum err last_piece(struct tx *tx, int64_t id, struct follow_up_room *roo
     return err;
 }
 
-static enum err remove_log(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+static enum err remove_pieces(struct tx *tx, const struct pieces *pieces, int64_t id, struct follow_up_room *room,
+                              bool *left)
 {
     int64_t last;
-    enum err err = last_piece(tx, id, room, &last, left);
+    enum err err = last_piece(tx, pieces->sizes, id, room, &last, left);
     if (err == OK && last >= 0)
-        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND seq <= $2", v_int(id), v_int(last));
+        err = DB_EXECUTE(tx->db, pieces->forget, v_int(id), v_int(last));
     return err;
 }
 
-enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct follow_up_room *room, bool *left)
 {
     *left = false;
     enum err err = remove_attempts(tx, id, room, left);
-    return err == OK ? remove_log(tx, id, room, left) : err;
+    for (size_t i = 0; i < sizeof all_pieces / sizeof *all_pieces && err == OK; i++)
+        if (!all_pieces[i].flag || flags & all_pieces[i].flag)
+            err = remove_pieces(tx, &all_pieces[i], id, room, left);
+    return err;
 }
 
 /* --- a step ------------------------------------------------------------------------ */
@@ -90,7 +108,7 @@ enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
         if (err == ERR_NOT_FOUND)
             return OK;
         if (err == OK && kind == FOLLOW_UP_REMOVE)
-            err = follow_up_remove(tx, id, &room, &left);
+            err = follow_up_remove(tx, id, ~0u, &room, &left); /* the row that had flags is gone */
         if (err == OK && !left)
             err = DB_EXECUTE(tx->db, "DELETE FROM follow_ups WHERE seq = $1", v_int(seq));
         if (err != OK)

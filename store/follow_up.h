@@ -16,7 +16,7 @@ enum { FOLLOW_UP_ROWS = 500, FOLLOW_UP_BYTES = 4 << 20 };
 
 /* On disk; they never change. */
 enum follow_up {
-    FOLLOW_UP_REMOVE = 1, /* the attempts and output of an invocation that is gone */
+    FOLLOW_UP_REMOVE = 1, /* what an invocation that is gone has left */
 };
 
 /* What one transaction may still touch of what is unbounded. */
@@ -31,6 +31,8 @@ MUST_USE enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 /* One step of what was noted first. */
 MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 
-/* Removes attempts and output of an invocation as far as there is room; *left
- * says whether some remain. */
-MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left);
+/* Removes attempts, output and steps of an invocation as far as there
+ * is room, those that its flags do not know of left aside; *left says whether
+ * some remain. */
+MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct follow_up_room *room,
+                                   bool *left);

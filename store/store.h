@@ -13,6 +13,7 @@
  *     submit.h    making invocations
  *     turn.h      running them: claim, finish, log, progress
  *     lease.h     running them elsewhere: renewing, and losing a lease
+ *     step.h      values that a body has recorded
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -28,6 +29,7 @@
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"
 #include "store/turn.h"

@@ -36,6 +36,7 @@ enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
     FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
+    FLAG_STEPS = 8,                     /* it has had steps */
 };
 
 /* --- insert -------------------------------------------------------------------- */
@@ -120,3 +121,6 @@ void ready_read(struct db_stmt *stmt, struct ready *out);
 /* Arguments or a result that stand outside the row; what stood there is replaced. */
 enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
 MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
+
+/* Its row says from now on what stands beside it. */
+MUST_USE enum err transition_flag(struct tx *tx, int64_t id, int flag);

@@ -51,6 +51,12 @@ static void ignore_attempt(void *context, const struct attempt_row *row)
     (void)row;
 }
 
+static void ignore_step(void *context, const struct step *step)
+{
+    (void)context;
+    (void)step;
+}
+
 static void list(struct fixture *f, struct filter filter)
 {
     for (int order = 0; order < 2; order++) {
@@ -65,6 +71,23 @@ static int one(void *context, int task)
     (void)context;
     (void)task;
     return 1;
+}
+
+/* Twice: what is there already is another statement. */
+static void use_steps(struct fixture *f, const struct turn *turn)
+{
+    struct op_step step;
+    for (int i = 0; i < 2; i++) {
+        op_step_init(&step, turn);
+        step.name = SPAN("a");
+        step.value = SPAN("1");
+        IS_OK(store_do(f->store, &step.turn.op));
+        buf_release(&step.kept);
+    }
+    struct buf value = {0};
+    IS_OK(reader_step(f->reader, turn->id, SPAN("a"), &value));
+    buf_release(&value);
+    IS_OK(reader_steps(f->reader, turn->id, ignore_step, NULL));
 }
 
 /* Everything the store can do, once. */
@@ -83,6 +106,7 @@ static void do_everything(struct fixture *f)
     started(&w, f, s.id, 1);
     struct op_progress progress = progress_of(&w, 0.5, SPAN("half"));
     IS_OK(store_do(f->store, &progress.turn.op));
+    use_steps(f, &w.turn);
     struct log_chunk chunk = {1, SPAN("x")};
     w.finish.log = &chunk;
     w.finish.log_count = 1;
@@ -185,7 +209,11 @@ static const struct {
     {"INSERT INTO logs (id, seq, attempt, stream, data) SELECT ?1, ?2", "INTEGER PRIMARY KEY"},
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
     {"FROM details", "INTEGER PRIMARY KEY"},
-    {"seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"AND seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"MAX(number) FROM steps", "steps_number (id=?)"},
+    {"SELECT value FROM steps", "steps_1 (id=? AND name=?)"},
+    {"FROM steps WHERE id = ?1 ORDER BY number", "steps_number (id=?)"},
+    {"DELETE FROM steps", "steps_number (id=? AND number<?)"},
 };
 enum { HOT = sizeof hot / sizeof *hot };
 
