@@ -1,5 +1,6 @@
 #include "store/follow_up.h"
 
+#include "store/message.h"
 #include "store/transition.h"
 
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
@@ -33,6 +34,12 @@ static const struct pieces {
      "DELETE FROM logs WHERE id = $1 AND seq <= $2"},
     {FLAG_STEPS, "SELECT number, LENGTH(value) FROM steps WHERE id = $1 ORDER BY number",
      "DELETE FROM steps WHERE id = $1 AND number <= $2"},
+    {FLAG_MESSAGES,
+     "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_OUT " ORDER BY seq",
+     "DELETE FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_OUT " AND seq <= $2"},
+    {FLAG_MESSAGES,
+     "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " ORDER BY seq",
+     "DELETE FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2"},
 };
 
 /* Up to which piece there is room; the first always goes. */

@@ -31,7 +31,7 @@ MUST_USE enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 /* One step of what was noted first. */
 MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 
-/* Removes attempts, output and steps of an invocation as far as there
+/* Removes attempts, output, steps and messages of an invocation as far as there
  * is room, those that its flags do not know of left aside; *left says whether
  * some remain. */
 MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct follow_up_room *room,

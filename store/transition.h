@@ -37,6 +37,7 @@ enum {
     FLAG_RESULT_OUTSIDE = 2,
     FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
     FLAG_STEPS = 8,                     /* it has had steps */
+    FLAG_MESSAGES = 16,                 /* it has messages */
 };
 
 /* --- insert -------------------------------------------------------------------- */

@@ -236,14 +236,19 @@ static int64_t cost_of_removal(struct fixture *f, struct waited *w)
     return f->store->db->steps - before;
 }
 
-STORE_TEST(who_has_no_steps_does_not_pay_for_them)
+STORE_TEST(who_has_neither_steps_nor_messages_does_not_pay_for_them)
 {
-    enum { STEP = 2 + 1 /* a row and the end, and the deletion */ };
+    enum { STEP = 2 + 1, OUT = 2 + 1, IN = 1 /* a row and the end, and the deletion; the end alone */ };
     struct waited plain_one, full;
     started(&plain_one, f, submit(f), 1);
     started(&full, f, submit(f), 1);
     record(f, &full.turn, "a", "1", NULL, OK);
+    struct op_message_out out;
+    op_message_out_init(&out, &full.turn);
+    out.bodies = &SPAN("1");
+    out.count = 1;
+    IS_OK(store_do(f->store, &out.turn.op));
     int64_t cost = cost_of_removal(f, &plain_one);
-    cr_expect_eq(cost_of_removal(f, &full), cost + STEP);
+    cr_expect_eq(cost_of_removal(f, &full), cost + STEP + OUT + IN);
     check_counters(f);
 }
