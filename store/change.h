@@ -40,6 +40,8 @@ struct change {
     bool follow_up;                 /* something unbounded follows it: UPKEEP_FOLLOW_UP is due */
     const struct op_refill *refill; /* not a change: what a refill found at this point */
     struct ready ready;             /* to queued; spans live until the listener returns */
+    bool message;                   /* its status stays; it sent messages, or one was sent to it: */
+    int64_t first_seq, last_seq;
 };
 
 /* Called after each commit, before the done()s, in commit order; also with no

@@ -37,12 +37,7 @@ enum err children_note(struct tx *tx, const struct submission *s)
 {
     enum err err = DB_EXECUTE(tx->db, "INSERT INTO children (id, parent, step, follows) VALUES ($1, $2, $3, $4)",
                               v_int(s->id), v_int(s->parent), v_text(s->step), v_int(!s->detached));
-    if (err == OK)
-        err = DB_EXECUTE(tx->db,
-                         "UPDATE invocations SET flags = flags | " SQL_FLAG_PARENT " "
-                         "WHERE id = $1 AND flags & " SQL_FLAG_PARENT " = 0",
-                         v_int(s->parent));
-    return err;
+    return err == OK ? transition_flag(tx, s->parent, FLAG_PARENT) : err;
 }
 
 enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left)

@@ -51,7 +51,7 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
     if (err == OK)
-        err = follow_up_remove(tx, t->id, t->room, &t->note.follow_up);
+        err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
         err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
     return err;

@@ -25,6 +25,7 @@ struct transition {
     struct span ended_error; /* absent: the row's, if ended_as is 0 */
 
     struct span error_type;      /* to failed */
+    unsigned flags;              /* to nothing: those of the row */
     struct follow_up_room *room; /* to nothing */
 };
 

@@ -38,7 +38,7 @@ void reader_be_brief(struct reader *reader)
     reader->brief = true;
 }
 
-int64_t reader_steps(const struct reader *reader)
+int64_t reader_rows_seen(const struct reader *reader)
 {
     return reader->db->steps;
 }

@@ -14,6 +14,8 @@
  *     turn.h      running them: claim, finish, log, progress
  *     lease.h     running them elsewhere: renewing, and losing a lease
  *     wait.h      a turn that waits for others' ends
+ *     step.h      values that a body has recorded
+ *     message.h   what a body sends, and what it is sent
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -26,9 +28,11 @@
 #include "store/change.h"
 #include "store/lease.h"
 #include "store/list.h"
+#include "store/message.h"
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"
 #include "store/turn.h"

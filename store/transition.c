@@ -73,6 +73,12 @@ enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
                       v_int(id), v_int(kind), v_text(data));
 }
 
+enum err transition_flag(struct tx *tx, int64_t id, int flag)
+{
+    return DB_EXECUTE(tx->db, "UPDATE invocations SET flags = flags | $2 WHERE id = $1 AND flags & $2 = 0",
+                      v_int(id), v_int(flag));
+}
+
 /* --- what it takes to start one ---------------------------------------------------- */
 
 void ready_read(struct db_stmt *stmt, struct ready *out)
@@ -483,10 +489,12 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
 
 enum err transition_remove(struct tx *tx, int64_t id, int task, enum status from, struct follow_up_room *room)
 {
+    int64_t flags;
     enum err err =
-        DB_EXECUTE(tx->db, "DELETE FROM invocations WHERE id = $1 AND status = $2", v_int(id), v_int(from));
-    if (err == OK && db_changes(tx->db) == 0)
+        DB_NUMBER(tx->db, &flags, -1, "DELETE FROM invocations WHERE id = $1 AND status = $2 RETURNING flags",
+                  v_int(id), v_int(from));
+    if (err == OK && flags < 0)
         return ERR_CONFLICT;
-    struct transition t = {.id = id, .task = task, .from = from, .room = room};
+    struct transition t = {.id = id, .task = task, .from = from, .flags = (unsigned)flags, .room = room};
     return err == OK ? followers_after(tx, &t) : err;
 }

@@ -34,16 +34,15 @@ enum {
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
-#define FLAG_NUMBER_CHILD 8
-#define FLAG_NUMBER_PARENT 16
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
-#define SQL_FLAG_PARENT SQL_NUMBER(FLAG_NUMBER_PARENT)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
     FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
-    FLAG_CHILD = FLAG_NUMBER_CHILD,     /* and one in children */
-    FLAG_PARENT = FLAG_NUMBER_PARENT,   /* it has submitted some of those */
+    FLAG_CHILD = 8,                     /* and one in children */
+    FLAG_PARENT = 16,                   /* it has submitted some of those */
+    FLAG_STEPS = 32,                    /* it has had steps */
+    FLAG_MESSAGES = 64,                 /* it has messages */
 };
 
 /* --- insert -------------------------------------------------------------------- */
@@ -141,3 +140,6 @@ void ready_read(struct db_stmt *stmt, struct ready *out);
 /* Arguments or a result that stand outside the row; what stood there is replaced. */
 enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
 MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
+
+/* Its row says from now on what stands beside it. */
+MUST_USE enum err transition_flag(struct tx *tx, int64_t id, int flag);

@@ -148,18 +148,25 @@ void op_log_init(struct op_log *op, const struct turn *turn)
     turn_op_init(&op->turn, &class, turn);
 }
 
+enum err turn_under_way(struct tx *tx, const struct turn *turn)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(tx->db, &found, 0, "SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY, v_int(turn->id),
+                             v_int(turn->lease));
+    return err == OK && !found ? ERR_CONFLICT : err;
+}
+
 /* Progress stands beside the row, which says that it does from the first on. */
 static enum err apply_progress(struct tx *tx, struct op *base)
 {
     struct op_progress *op = (struct op_progress *)base;
     const struct turn *turn = &op->turn.turn;
-    enum err err =
-        DB_EXECUTE(tx->db,
-                   "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
-                   "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN ") "
-                   "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
-                   "progress_note = excluded.progress_note",
-                   v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
+    enum err err = DB_EXECUTE(tx->db,
+                              "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
+                              "(SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ") "
+                              "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
+                              "progress_note = excluded.progress_note",
+                              v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)

@@ -49,7 +49,7 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         wake_waiting(runner, change->id);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
-    if (change->to == STATUS_QUEUED)
+    if (change->to == STATUS_QUEUED && !change->message)
         queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);

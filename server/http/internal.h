@@ -65,7 +65,7 @@ struct http {
     uint64_t generation;   /* how many configurations there were before it */
     struct store *store;
     struct reader *reader; /* the HTTP thread's own, a brief one */
-    int64_t steps_seen;    /* of that reader */
+    int64_t rows_seen;     /* of that reader */
     struct readers *readers;
     struct readers *background; /* a thread for what is nobody's request */
     struct pages *pages;
@@ -114,7 +114,7 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
 void http_free_exchange(struct exchange *exchange);
 
 /* park.c: after a handler's call, whether it read more than a short page on the HTTP thread. */
-void http_check_steps(struct exchange *exchange);
+void http_check_rows(struct exchange *exchange);
 
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);

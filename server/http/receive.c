@@ -396,7 +396,7 @@ static enum next handle(struct exchange *exchange)
     if (!check_json(rq))
         return NEXT_ANSWER;
     enum next next = rq->route->handler(rq);
-    http_check_steps(exchange);
+    http_check_rows(exchange);
     return next;
 }
 
@@ -405,7 +405,7 @@ static enum next go_on(struct exchange *exchange)
     if (!exchange->rq.resume)
         return NEXT_ANSWER;
     enum next next = exchange->rq.resume(&exchange->rq);
-    http_check_steps(exchange);
+    http_check_rows(exchange);
     return next;
 }
 

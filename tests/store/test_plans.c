@@ -51,6 +51,19 @@ static void ignore_attempt(void *context, const struct attempt_row *row)
     (void)row;
 }
 
+static void ignore_step(void *context, const struct step *step)
+{
+    (void)context;
+    (void)step;
+}
+
+static bool ignore_message(void *context, const struct message *message)
+{
+    (void)context;
+    (void)message;
+    return true;
+}
+
 static void list(struct fixture *f, struct filter filter)
 {
     for (int order = 0; order < 2; order++) {
@@ -90,6 +103,46 @@ static void wait_for_a_child(struct fixture *f)
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
 }
 
+/* Twice each: what is there already is another statement. */
+static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
+{
+    struct op_step step;
+    struct op_message_out out;
+    struct op_message_in in;
+    struct op_messages_read read;
+    for (int i = 0; i < 2; i++) {
+        op_step_init(&step, turn);
+        step.name = SPAN("a");
+        step.value = SPAN("1");
+        IS_OK(store_do(f->store, &step.turn.op));
+        buf_release(&step.kept);
+        op_message_out_init(&out, turn);
+        out.bodies = &SPAN("2");
+        out.count = 1;
+        IS_OK(store_do(f->store, &out.turn.op));
+        for (int keyed = 0; keyed < 2; keyed++) {
+            op_message_in_init(&in, turn->id);
+            in.body = SPAN("3");
+            in.key = keyed ? SPAN("k") : (struct span){NULL, 0};
+            IS_OK(store_do(f->store, &in.op));
+        }
+        op_messages_read_init(&read, turn);
+        read.up_to_seq = in.seq;
+        IS_OK(store_do(f->store, &read.turn.op));
+    }
+    struct buf value = {0};
+    IS_OK(reader_step(f->reader, turn->id, SPAN("a"), &value));
+    buf_release(&value);
+    IS_OK(reader_steps(f->reader, turn->id, ignore_step, NULL));
+    IS_OK(reader_inbox(f->reader, turn->id, ignore_message, NULL));
+    bool more;
+    for (unsigned i = 0; i < 4; i++) {
+        struct message_query query = {
+            .id = i & 1 ? turn->id : 0, .kinds = i & 2 ? 1u << MESSAGE_OUT : 0, .limit = 10};
+        IS_OK(reader_messages(f->reader, &query, ignore_message, NULL, &more));
+    }
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -106,6 +159,7 @@ static void do_everything(struct fixture *f)
     started(&w, f, s.id, 1);
     struct op_progress progress = progress_of(&w, 0.5, SPAN("half"));
     IS_OK(store_do(f->store, &progress.turn.op));
+    use_steps_and_messages(f, &w.turn);
     struct log_chunk chunk = {1, SPAN("x")};
     w.finish.log = &chunk;
     w.finish.log_count = 1;
@@ -216,7 +270,24 @@ static const struct {
     {"INSERT INTO logs (id, seq, attempt, stream, data) SELECT ?1, ?2", "INTEGER PRIMARY KEY"},
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
     {"FROM details", "INTEGER PRIMARY KEY"},
-    {"seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"AND seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"MAX(number) FROM steps", "steps_number (id=?)"},
+    {"SELECT value FROM steps", "steps_1 (id=? AND name=?)"},
+    {"FROM steps WHERE id = ?1 ORDER BY number", "steps_number (id=?)"},
+    {"DELETE FROM steps", "steps_number (id=? AND number<?)"},
+    {"SELECT number FROM messages WHERE id", "messages_id (id=? AND kind=?)"},
+    {"SELECT number FROM messages WHERE seq", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"kind = 2 AND seq <= ?2 ORDER BY seq DESC", "messages_id (id=? AND kind=? AND seq<?)"},
+    {"key_digest FROM messages", "messages_key (id=? AND key_owner=? AND key=?)"},
+    {"AND seq > COALESCE", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"FROM messages WHERE seq > ?1 ORDER", "INTEGER PRIMARY KEY (rowid>?)"},
+    {"AND kind = ?3 ORDER BY seq", "messages_kind (kind=? AND seq>?)"},
+    {"AND kind = ?4 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"AND id = ?3 AND kind = 2 ORDER BY seq", "MERGE (UNION ALL)"},
+    {"AND id = ?3 AND kind = 2 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?)"},
+    {"DELETE FROM messages", "messages_id (id=? AND kind=? AND seq<?)"},
+    {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
 };
 enum { HOT = sizeof hot / sizeof *hot };
 
