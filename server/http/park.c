@@ -108,7 +108,7 @@ void http_check_left(struct http *http)
     int count = epoll_wait(http->leave_fd, events, LEAVERS_AT_ONCE, 0);
     for (int i = 0; i < count; i++) {
         struct exchange *exchange = events[i].data.ptr;
-        exchange->rq.timed_out = exchange->left = true;
+        exchange->rq.timed_out = exchange->rq.left = true;
         request_wake_later(&exchange->rq);
     }
 }

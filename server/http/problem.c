@@ -27,6 +27,7 @@ static const struct {
     {"queue-full", "Queue full"},
     {"range-not-satisfiable", "Range not satisfiable"},
     {"request-timeout", "Request timeout"},
+    {"stale-lease", "Stale lease"},
     {"too-many-streams", "Too many streams"},
     {"unauthorized", "Unauthorized"},
     {"unavailable", "Unavailable"},
