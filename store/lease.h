@@ -34,9 +34,9 @@ void op_lose_init(struct op_lose *op, const struct turn *turn);
 /* A turn as its row has it. Spans live until the next call on the reader. */
 struct turn_row {
     struct turn turn;
-    enum status status; /* running: the turn is under way; else it was its holder that ended it */
-    bool elsewhere;     /* its lease has a time */
-    bool cancelled;     /* that was asked for */
+    enum status status;            /* running: the turn is under way; else it was its holder that ended it */
+    bool elsewhere;                /* its lease has a time */
+    bool cancelled;                /* that was asked for */
     int64_t lease_until, lease_ms; /* 0: it has none */
     int64_t started_at, timeout_ms, retention_ms;
     int failures, max_retries;

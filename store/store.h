@@ -12,6 +12,7 @@
  *     op.h        an operation on its way to disk
  *     submit.h    making invocations
  *     turn.h      running them: claim, finish, log, progress
+ *     lease.h     running them elsewhere: renewing, and losing a lease
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -22,6 +23,7 @@
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/lease.h"
 #include "store/list.h"
 #include "store/op.h"
 #include "store/read.h"

@@ -175,10 +175,12 @@ static enum err start_row(struct tx *tx, const struct op_claim *claim)
     "lease = $2, holder = $6"
 #define STARTS_FROM " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7"
     return claim->lease_until
-               ? DB_EXECUTE(tx->db, START ", lease_until = $8, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
+               ? DB_EXECUTE(tx->db,
+                            START
+                            ", lease_until = $8, lease_ms = $9, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
                             v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
                             v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
-                            v_int(claim->lease_until))
+                            v_int(claim->lease_until), v_int(claim->lease_ms))
                : DB_EXECUTE(tx->db, START STARTS_FROM, v_int(turn->id), v_int(turn->lease), v_int(turn->attempt),
                             v_int(claim->started_at), v_text(claim->worker), v_int(tx->store->options.node),
                             v_int(claim->failures));

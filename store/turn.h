@@ -37,6 +37,7 @@ struct op_claim {
     struct turn_op turn;
     int failures;
     int64_t lease_until; /* 0: as long as this server lives */
+    int64_t lease_ms;    /* the length of one that has a time */
     struct span worker;
     int64_t started_at;
     struct op_finish *end; /* the committer's: one that it may be written together with */

@@ -20,6 +20,7 @@
 #include "store/lease.h"
 #include "workers/tasks/task.h"
 
+struct lending;
 struct runner;
 
 enum { WORKER_NAME_MAX = 100, LEASES_AT_ONCE = 100 };
@@ -49,11 +50,11 @@ struct lease_ask {
     struct turn given[LEASES_AT_ONCE];
     int given_count;
 
-    /* leases.c's own, under the runner's lock. */
-    struct lease_ask *prev, *next;
-    bool waits;
-    int under_way; /* claims that are not committed yet */
-    int64_t worker_number;
+    /* leases.c's own, under the runner's lock. All zeros at first. */
+    struct runner *runner;
+    struct lease_ask *prev, *next; /* of those that wait, while it is `listed` */
+    struct lending *lendings;      /* claims that are not committed yet */
+    bool waits, listed, ended;
 };
 
 /* Takes what there is for it. False: nothing, and it does not wait (`wait` is
@@ -61,8 +62,9 @@ struct lease_ask {
  * ask is over. True: over() will be called, perhaps before this returns. */
 MUST_USE bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait);
 
-/* It waits no longer. True: nothing was on its way to it, over() will not be
- * called. False: over() was called or will be, soon. */
+/* It waits no longer. True: over() was not called and will not be; what it was
+ * given so far stays given, what was on its way goes back. False: over() was
+ * called or will be, at once. */
 bool leases_leave(struct runner *runner, struct lease_ask *ask);
 
 /* What was given could not be handed over: queued again, and nobody pays. */
@@ -81,7 +83,7 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
 void workers_seen(struct runner *runner, const char *name, struct span host, struct span version, int64_t pid);
 enum worker_state workers_state(struct runner *runner, const char *name);
 
-/* False: there is none of that name. Its asks are over. */
+/* False: there is none of that name. Whoever asks for it hears of it at once. */
 bool workers_set_state(struct runner *runner, const char *name, enum worker_state state);
 
 struct worker_view {

@@ -1,6 +1,7 @@
 /* One turn: from the job to its body, what the body says meanwhile, and what
  * becomes of the invocation. The start is not waited for. */
 #include "workers/runner_internal.h"
+#include "workers/verdict.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -135,20 +136,12 @@ static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progr
 
 /* --- the end --------------------------------------------------------------------------- */
 
-/* A turn's lease is random, and spent by now. */
-static double random_of(const struct run *run)
-{
-    return (double)((uint64_t)run->grant.turn.lease >> 11) / (double)(UINT64_C(1) << 53);
-}
-
 /* Decides what becomes of the invocation. */
 static void decide(struct run *run)
 {
     struct op_finish *op = &run->finish;
     const struct outcome *outcome = &run->outcome;
     const struct ready *ready = &run->grant.job->ready;
-    const struct retry_policy *policy = &run->task->options.retry;
-    struct span type = buf_span(&outcome->type);
     op->next = FINISH_FINAL;
     op->finished_at = clock_now_ms();
     switch (outcome->end) {
@@ -167,16 +160,15 @@ static void decide(struct run *run)
         return;
     case OUTCOME_FAILED: break;
     }
-    op->status = STATUS_FAILED;
-    op->error = buf_span(&outcome->error);
-    op->error_type = type;
-    if (!outcome->retry || ready->failures >= ready->max_retries || !retry_allows(policy, type))
-        return;
-    int64_t delay = outcome->retry_after_ms >= 0
-                        ? outcome->retry_after_ms
-                        : retry_delay_ms(&policy->backoff, ready->failures + 1, random_of(run));
-    op->next = FINISH_RETRY;
-    op->run_at = delay > 0 ? op->finished_at + delay : 0;
+    struct failure failure = {
+        .type = buf_span(&outcome->type),
+        .error = buf_span(&outcome->error),
+        .again = outcome->retry ? AGAIN_AS_CONFIGURED : AGAIN_NEVER,
+        .retry_after_ms = outcome->retry_after_ms,
+        .failures = ready->failures,
+        .max_retries = ready->max_retries,
+    };
+    verdict_on_failure(op, run->task, &failure, op->finished_at, verdict_random(&run->grant.turn));
 }
 
 /* What was logged or reported and is not on its way yet. */

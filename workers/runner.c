@@ -20,11 +20,12 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
             attempt_stop(&run->attempt, STOP_CANCEL);
 }
 
-static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
+/* True if a worker elsewhere has news of it. */
+static bool take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
     if (change->refill) {
         queue_refilled(&runner->queue, change->refill, (struct window_now){now_us, clock_now_ms()});
-        return; /* refill_done() looks whether that was enough */
+        return false; /* refill_done() looks whether that was enough */
     }
     if (change->withdrawn) {
         queue_withdraw(&runner->queue, change);
@@ -44,6 +45,7 @@ static void take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
+    return leases_take_change_locked(runner, change);
 }
 
 /* Failed without a turn: not started by the time it was to. */
@@ -73,11 +75,19 @@ static void on_committed(void *context, const struct change *changes, int count)
     for (int i = 0; i < count; i++)
         if (has_expired(&changes[i]))
             log_expired(runner, &changes[i]);
+    bool news = false;
+    struct op *last;
+    int claims;
     pthread_mutex_lock(&runner->lock);
     for (int i = 0; i < count; i++)
-        take_change(runner, &changes[i], now_us);
+        news |= take_change(runner, &changes[i], now_us);
     threads_wake_locked(runner);
+    struct op *first = leases_serve_locked(runner, &last, &claims);
     pthread_mutex_unlock(&runner->lock);
+    if (first)
+        store_queue_list(runner->store, first, last, claims);
+    if (news)
+        leases_end_asks(runner, false);
 }
 
 static void on_health(void *context, bool healthy)
@@ -89,6 +99,8 @@ static void on_health(void *context, bool healthy)
     if (healthy)
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
     pthread_mutex_unlock(&runner->lock);
+    if (healthy)
+        leases_serve(runner);
 }
 
 void runner_gate_locked(struct runner *runner)
@@ -120,6 +132,7 @@ static void refill_done(struct op *op)
     threads_wake_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
     op_refill_release(refill);
     free(refill);
 }
@@ -137,6 +150,11 @@ struct op_refill *runner_refill_locked(struct runner *runner, int task)
 }
 
 /* --- the tasks that may run ------------------------------------------------------------ */
+
+static enum place place_of(const struct kind *kind)
+{
+    return kind->elsewhere ? ELSEWHERE : kind->in_process ? IN_PROCESS : APART;
+}
 
 /* Gives every configured task its number and its lane; those that are gone
  * keep their lane and do not run. */
@@ -156,13 +174,14 @@ static enum err adopt_registry(struct runner *runner, struct registry *registry)
         bool paused = false;
         int64_t counts[STATUS_SLOTS];
         store_task_counts(runner->store, task->id, &paused, counts);
-        queue_task_set(&runner->queue, task, task->kind->in_process, paused);
+        queue_task_set(&runner->queue, task, place_of(task->kind), paused);
     }
     queue_tasks_end(&runner->queue);
     struct registry *old = runner->registry;
     runner->registry = registry_ref(registry);
     threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
     registry_unref(old);
     return OK;
 }
@@ -200,6 +219,7 @@ static void pause_done(struct op *op)
             queue_task_pause(&runner->queue, pause->task, pause->paused);
         runner_gate_locked(runner);
         pthread_mutex_unlock(&runner->lock);
+        leases_serve(runner);
     }
     call.done(op);
 }
@@ -274,7 +294,9 @@ static bool minds(void *context, pid_t pid)
 
 enum err runner_start(struct runner *runner, struct reason *why)
 {
-    enum err err = dispatcher_start(runner, why);
+    enum err err = leases_load(runner, why);
+    if (err == OK)
+        err = dispatcher_start(runner, why);
     if (err == OK)
         err = threads_start(runner, why);
     return err == OK ? orphans_open(minds, runner, &runner->orphans, why) : err;
@@ -301,6 +323,7 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
     report_hurry_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
+    leases_end_asks(runner, true);
 }
 
 static bool is_quiet_locked(const struct runner *runner)
@@ -346,6 +369,7 @@ void runner_free(struct runner *runner)
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
+    leases_release(runner);
     queue_release(&runner->queue);
     registry_unref(runner->registry);
     journal_close(runner->journal);

@@ -6,9 +6,12 @@
  *     run.c         one turn: its arguments, what it says, how it ended
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
+ *     leases.c      what is run elsewhere
+ *     roster.c      who asks for it
  *     dispatcher.c  what time asks */
 #pragma once
 
+#include "base/deadlines.h"
 #include "workers/journal.h"
 #include "workers/orphans.h"
 #include "workers/kinds/attempt.h"
@@ -80,7 +83,7 @@ struct thread {
 };
 
 /* What the dispatcher minds, after the upkeeps. */
-enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMERS };
+enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMER_LEASES, TIMERS };
 _Static_assert((int)TIMERS <= (int)TIMERS_MAX, "each has its place");
 
 /* One kind of upkeep on its way. */
@@ -132,6 +135,12 @@ struct runner {
     bool dispatcher_started;
     struct histogram wait, run;
     struct failures failures;
+
+    struct lease *leases; /* out, by their invocation (a hash) */
+    struct deadlines lease_deadlines;
+    struct lease_ask *asks;      /* that wait, the first first */
+    struct roster_entry *roster; /* who asks, by name (a hash) */
+    int64_t asked_all_us;        /* when somebody last asked for any task; 0: never */
 };
 
 /* runner.c. What decides whether anything starts has changed. */
@@ -209,6 +218,23 @@ void shortage_note_locked(struct runner *runner, struct span message);
 
 /* TIMER_SHORTAGE: tries whether there is enough again. */
 void shortage_try(struct runner *runner);
+
+/* --- leases.c ----------------------------------------------------------------------------- */
+
+/* There may be work for who asks: gives it. The ops are to be queued without the lock. */
+struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count);
+void leases_serve(struct runner *runner); /* the same, and queues them */
+
+/* True if somebody has news of it: leases_end_asks() is to follow, without the lock. */
+bool leases_take_change_locked(struct runner *runner, const struct change *change);
+
+/* Ends the asks of those who have news, or of all. */
+void leases_end_asks(struct runner *runner, bool all);
+void leases_expire(struct runner *runner); /* TIMER_LEASES */
+
+/* What the last server gave out is minded from now on. */
+MUST_USE enum err leases_load(struct runner *runner, struct reason *why);
+void leases_release(struct runner *runner);
 
 /* --- dispatcher.c ------------------------------------------------------------------------ */
 

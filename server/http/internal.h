@@ -2,7 +2,7 @@
  * microhttpd.h; not for other rooms. */
 #pragma once
 
-#include "server/http/deadlines.h"
+#include "base/deadlines.h"
 #include "server/http/framing.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"

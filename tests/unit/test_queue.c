@@ -10,8 +10,8 @@ static struct queue queue;
 static void make_queue(void)
 {
     queue_init(&queue);
-    queue_task_set(&queue, &native, true, false);
-    queue_task_set(&queue, &command, false, false);
+    queue_task_set(&queue, &native, IN_PROCESS, false);
+    queue_task_set(&queue, &command, APART, false);
     for (int task = 1; task <= 2; task++)
         window_lane(&queue.window, task)->more = false;
 }
@@ -255,7 +255,7 @@ Test(queue, a_suspect_that_may_not_run_waits_like_any_other)
     queue_tasks_end(&queue);
     cr_expect_eq(queue.suspect_count, 0);
     cr_expect_eq(take(&grant), 0);
-    queue_task_set(&queue, &native, true, false);
+    queue_task_set(&queue, &native, IN_PROCESS, false);
     cr_expect_eq(take(&grant), 3);
     done(&grant);
     cr_assert(suspect(4));

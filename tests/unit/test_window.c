@@ -65,10 +65,10 @@ Test(window, what_is_paused_or_not_configured_holds_up_nobody)
     window_set(&window, gone, NULL, NULL, false);
     cr_expect_eq(take(&window), 3);
     cr_expect_eq(take(&window), 0);
-    cr_expect(window_is_drained(&window));
+    cr_expect(window_is_drained(&window, &consumer));
     window_set(&window, gone, &some_task, &consumer, false);
     window_set(&window, paused, &some_task, &consumer, false);
-    cr_expect_not(window_is_drained(&window));
+    cr_expect_not(window_is_drained(&window, &consumer));
     cr_expect_eq(take(&window), 1);
     cr_expect_eq(take(&window), 2);
     window_release(&window);
@@ -83,7 +83,7 @@ Test(window, a_lane_that_was_never_filled_leaves_everything_on_disk)
     window_set(&window, lane, &some_task, &consumer, false);
     offer(&window, 1, 0, 1);
     cr_expect_not(consumer_has_work(&consumer));
-    cr_expect_not(window_is_drained(&window));
+    cr_expect_not(window_is_drained(&window, &consumer));
     cr_expect(lane_is_low(&window, lane));
     window_release(&window);
     consumer_release(&consumer);
@@ -366,7 +366,7 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
             m.runs[task] = true;
             window_set(&m.window, window_lane(&m.window, task), &some_task, &consumer, false);
         }
-        for (int rounds = 0; !window_is_drained(&m.window); rounds++) {
+        for (int rounds = 0; !window_is_drained(&m.window, &consumer); rounds++) {
             cr_assert_lt(rounds, ROWS, "it does not drain");
             for (int n = 0; n < 500; n++)
                 take_one(&m);

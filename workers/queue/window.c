@@ -269,16 +269,30 @@ void window_withdraw(struct window *window, int task, int priority, int64_t id)
     }
 }
 
-struct job *window_take(struct window *window, struct consumer *consumer)
+static struct job *take_first(struct window *window, struct lane *lane)
 {
-    if (!consumer->order_count)
-        return NULL;
-    struct lane *lane = window->lanes[consumer->order[0]];
     struct job *job = lane->heap[0].job;
     heap_remove(lane, 0);
     window->loaded -= lane->count == 0;
     reorder(window, lane);
     return job;
+}
+
+struct job *window_take(struct window *window, struct consumer *consumer)
+{
+    return consumer->order_count ? take_first(window, window->lanes[consumer->order[0]]) : NULL;
+}
+
+struct job *window_take_of(struct window *window, struct consumer *consumer, const int *tasks, int count)
+{
+    struct lane *first = NULL;
+    for (int i = 0; i < count; i++) {
+        struct lane *lane = tasks[i] < window->lane_count ? window->lanes[tasks[i]] : NULL;
+        bool wanted = lane && lane->consumer == consumer && lane->place >= 0;
+        if (wanted && (!first || lane_before(window, lane->id, first->id)))
+            first = lane;
+    }
+    return first ? take_first(window, first) : NULL;
 }
 
 /* What was on disk has waited since it was submitted or due. What was started
@@ -306,11 +320,11 @@ void window_refilled(struct window *window, const struct op_refill *refill, stru
     reorder(window, lane);
 }
 
-bool window_is_drained(const struct window *window)
+bool window_is_drained(const struct window *window, const struct consumer *consumer)
 {
     for (int i = 0; i < window->lane_count; i++) {
         const struct lane *lane = window->lanes[i];
-        if (lane && lane->consumer && !lane->paused && (lane->count || lane->more || lane->refilling))
+        if (lane && lane->consumer == consumer && !lane->paused && (lane->count || lane->more || lane->refilling))
             return false;
     }
     return true;

@@ -48,7 +48,8 @@ struct lane {
     int limit_priority;
     int64_t limit_id;
     bool refilling;
-    int place; /* in the consumer's heap of lanes; -1: not there */
+    int64_t asked_us; /* clock_mono_us when somebody elsewhere last asked for it; 0: never */
+    int place;        /* in the consumer's heap of lanes; -1: not there */
 };
 
 struct window {
@@ -83,6 +84,9 @@ static inline bool consumer_has_work(const struct consumer *consumer)
  * frees it. */
 struct job *window_take(struct window *window, struct consumer *consumer);
 
+/* The same over the lanes of these tasks, those that are not the consumer's left out. */
+struct job *window_take_of(struct window *window, struct consumer *consumer, const int *tasks, int count);
+
 /* Both have work: does the first job of `a` come before that of `b`? */
 bool window_comes_first(const struct window *window, const struct consumer *a, const struct consumer *b);
 void consumer_release(struct consumer *consumer);
@@ -102,5 +106,5 @@ struct window_now {
 void window_refilled(struct window *window, const struct op_refill *refill, struct window_now now,
                      bool (*skip)(void *context, const struct ready *ready), void *context);
 
-/* Nothing in memory and nothing on disk that may run? */
-bool window_is_drained(const struct window *window);
+/* Nothing in memory and nothing on disk that the consumer may run? */
+bool window_is_drained(const struct window *window, const struct consumer *consumer);

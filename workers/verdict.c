@@ -1,0 +1,25 @@
+#include "workers/verdict.h"
+
+static bool may_try_again(const struct task *task, const struct failure *failure)
+{
+    if (!task || failure->again == AGAIN_NEVER || failure->failures >= failure->max_retries)
+        return false;
+    return failure->again == AGAIN_ALWAYS || retry_allows(&task->options.retry, failure->type);
+}
+
+void verdict_on_failure(struct op_finish *finish, const struct task *task, const struct failure *failure,
+                        int64_t now_ms, double random)
+{
+    finish->next = FINISH_FINAL;
+    finish->status = STATUS_FAILED;
+    finish->finished_at = now_ms;
+    finish->error = failure->error;
+    finish->error_type = failure->type;
+    if (!may_try_again(task, failure))
+        return;
+    int64_t delay = failure->retry_after_ms >= 0
+                        ? failure->retry_after_ms
+                        : retry_delay_ms(&task->options.retry.backoff, failure->failures + 1, random);
+    finish->next = FINISH_RETRY;
+    finish->run_at = delay > 0 ? now_ms + delay : 0;
+}
