@@ -1,6 +1,7 @@
 #include "server/resources/turn_end.h"
 
 #include "base/json.h"
+#include "server/resources/resource.h"
 #include "workers/kinds/attempt.h"
 
 #include <inttypes.h>
@@ -21,35 +22,20 @@ void turn_end_read_result(const struct keys_json *in, const struct keys_place *a
     ((struct turn_end *)target)->result = value;
 }
 
-/* Any text, a NUL included: whatever a program printed. */
-static struct span read_text(const struct keys_json *in, const struct keys_place *at, struct span value)
-{
-    if (json_type(value) != JSON_STRING) {
-        keys_fault(in, at, "must be a string, not %s", json_type_name(json_type(value)));
-        return (struct span){NULL, 0};
-    }
-    struct span text = {value.p + 1, value.len - 2};
-    if (!memchr(text.p, '\\', text.len))
-        return text;
-    size_t start = in->arena->len;
-    json_unescape(value, in->arena);
-    return (struct span){in->arena->data + start, in->arena->len - start};
-}
-
 static void read_message(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    ((struct turn_end *)target)->message = read_text(in, at, value);
+    ((struct turn_end *)target)->message = resource_text(in, at, value);
 }
 
 static void read_traceback(const struct keys_json *in, const struct keys_place *at, struct span value,
                            void *target)
 {
-    ((struct turn_end *)target)->traceback = read_text(in, at, value);
+    ((struct turn_end *)target)->traceback = resource_text(in, at, value);
 }
 
 static void read_stderr(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    ((struct turn_end *)target)->stderr_end = read_text(in, at, value);
+    ((struct turn_end *)target)->stderr_end = resource_text(in, at, value);
 }
 
 static void read_retry(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
