@@ -28,7 +28,8 @@ struct turn_end {
 };
 
 /* For `read_json` of a body's keys. */
-void turn_end_read_result(const struct keys_json *in, const struct keys_place *at, struct span value, void *target);
+void turn_end_read_result(const struct keys_json *in, const struct keys_place *at, struct span value,
+                          void *target);
 void turn_end_read_error(const struct keys_json *in, const struct keys_place *at, struct span value, void *target);
 
 /* Fills `finish`. `task` NULL: it left the configuration. A result of more than
