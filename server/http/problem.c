@@ -32,6 +32,7 @@ static const struct {
     {"unauthorized", "Unauthorized"},
     {"unavailable", "Unavailable"},
     {"unfinished", "Unfinished"},
+    {"unserved", "Unserved"},
     {"unsupported-media-type", "Unsupported media type"},
     {"uri-too-long", "URI too long"},
 };
