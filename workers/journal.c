@@ -36,7 +36,7 @@ struct journal {
     int fd; /* locked as long as the journal is open; -1 in memory */
     size_t page_bytes;
     int page_records;
-    struct journal_file_header *header; /* NULL in memory */
+    struct journal_file_start *start; /* NULL in memory */
 
     pthread_mutex_t grow_lock; /* guards the size of the file, and is held while a page is added to it */
     size_t size;
@@ -146,7 +146,7 @@ static int begin_anew(struct journal *journal, int turns)
             error = map_page(journal, 0, &mapped);
         if (error)
             return error;
-        journal->header = mapped;
+        journal->start = mapped;
     }
     journal->size = journal->page_bytes;
     while (journal->size < size) {
@@ -155,8 +155,8 @@ static int begin_anew(struct journal *journal, int turns)
             return error;
         add_page_locked(journal, mapped);
     }
-    if (journal->header)
-        journal_file_begin(journal->header, journal->page_bytes);
+    if (journal->start)
+        journal_file_begin(journal->start, journal->page_bytes);
     return 0;
 }
 
@@ -187,8 +187,8 @@ static enum err open_file(struct journal *journal, struct reason *why)
 static void release(struct journal *journal)
 {
     free_pages(journal);
-    if (journal->header)
-        munmap(journal->header, journal->page_bytes);
+    if (journal->start)
+        munmap(journal->start, journal->page_bytes);
     if (journal->fd >= 0)
         close(journal->fd);
     pthread_mutex_destroy(&journal->grow_lock);
@@ -228,6 +228,12 @@ enum err journal_open(const char *path, int turns, struct journal **out, struct 
     }
     *out = journal;
     return OK;
+}
+
+void journal_set_cgroup(struct journal *journal, const char *path)
+{
+    if (journal->start)
+        strcpy(journal->start->cgroup, path);
 }
 
 void journal_left_release(struct journal_left *left)

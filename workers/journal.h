@@ -4,11 +4,12 @@
  * A fatal signal (SEGV, BUS, FPE, ILL, ABRT) or an exit() in a task's body
  * marks the turn of the thread it struck, and says which it was. A death
  * without a mark (SIGKILL, a power cut) leaves all turns unmarked. The file
- * also carries the boot id and, for each child process, its group and start
- * time, so that survivors of the same boot can be killed before anything is
- * queued again.
+ * also carries the boot id, the cgroup that the server may have had to itself
+ * and, for each child process, its group and start time, so that survivors of the
+ * same boot can be killed before anything is queued again.
  *
  *     journal_open()                what the last process left; a file anew
+ *     journal_set_cgroup()          where what is started from here on is born
  *     record = journal_enter()      a turn starts, on the thread that is blamed
  *     journal_child(record, group)  its process is there, and is gone: 0
  *     journal_log(), _log_sent()    what it says, until that is on its way
@@ -57,12 +58,15 @@ void journal_left_release(struct journal_left *left);
 
 /* Opens (and makes) the journal at `path`; NULL: in memory, nothing is left.
  * What the last process left is read first: survivors of its children are
- * killed (the group, and only processes that still carry that ERRAND_ID), then
- * the turns come back in `*left` (the caller releases it), and the file starts
+ * killed (workers/survivors.h) and its cgroup is removed if it is empty, then the
+ * turns come back in `*left` (the caller releases it), and the file starts
  * anew with room for `turns`. A damaged or foreign file is logged and counts as
  * empty. ERR_BUSY: another server has it; ERR_IO: with what is left still there. */
 MUST_USE enum err journal_open(const char *path, int turns, struct journal **out, struct journal_left *left,
                                struct reason *why);
+
+/* A path of workers/cgroup.h, which is copied. Before the first turn. */
+void journal_set_cgroup(struct journal *journal, const char *path);
 
 /* Unmaps; after a clean stop (no turn runs) the file is removed. No thread that
  * entered a turn may run after it, but the calling one. Takes NULL. */

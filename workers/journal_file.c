@@ -11,9 +11,10 @@
 
 static const char magic[8] = "ERRNDJNL";
 
-void journal_file_begin(struct journal_file_header *header, size_t page_bytes)
+void journal_file_begin(struct journal_file_start *start, size_t page_bytes)
 {
-    memset(header, 0, sizeof(*header));
+    struct journal_file_header *header = &start->header;
+    memset(start, 0, sizeof(*start));
     memcpy(header->magic, magic, sizeof(magic));
     header->version = JOURNAL_FILE_VERSION;
     header->page_bytes = (int32_t)page_bytes;
@@ -32,6 +33,7 @@ struct found {
 struct reading {
     const char *bytes;
     size_t size;
+    const char *cgroup; /* NULL: none is known */
     struct found *found;
     int count, cap;
 };
@@ -93,12 +95,23 @@ static void add_record(struct reading *reading, size_t page_bytes, const struct 
     read_log(reading, page_bytes, record->log, &reading->found[reading->count - 1].entry.log);
 }
 
+/* It becomes part of a path here: only one that a server may have written is taken. */
+static const char *read_cgroup(const struct reading *reading)
+{
+    const char *path = ((const struct journal_file_start *)reading->bytes)->cgroup;
+    if (!*path || cgroup_is_path(path))
+        return *path ? path : NULL;
+    log_warn("the cgroup in the turn journal is damaged and left out");
+    return NULL;
+}
+
 /* A page that was being added when the disk was full may be there in part. */
 static bool read_pages(struct reading *reading)
 {
     size_t page_bytes = (size_t)((const struct journal_file_header *)reading->bytes)->page_bytes;
     if (page_bytes < 4096 || page_bytes % 4096 != 0 || page_bytes > reading->size)
         return false;
+    reading->cgroup = read_cgroup(reading);
     for (size_t page = page_bytes; page + page_bytes <= reading->size; page += page_bytes) {
         const struct journal_file_record *records = (const struct journal_file_record *)(reading->bytes + page);
         if (records->id == JOURNAL_FILE_LOG)
@@ -193,7 +206,9 @@ static void kill_survivors(const struct reading *reading)
             wanted[count++] = (struct survivor){found->group, found->entry.id, found->group_since_ms};
     }
     if (count > 0)
-        survivors_kill(wanted, count);
+        survivors_kill(wanted, count, reading->cgroup);
+    if (reading->cgroup)
+        cgroup_remove(reading->cgroup);
     free(wanted);
 }
 

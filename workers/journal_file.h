@@ -9,6 +9,7 @@
  * Threads: any; none of this locks. */
 #pragma once
 
+#include "workers/cgroup.h"
 #include "workers/journal.h"
 #include "workers/survivors.h"
 
@@ -23,6 +24,13 @@ struct journal_file_header {
     int32_t page_bytes;
     char boot_id[BOOT_ID_BYTES];
     char unused[64 - 16 - BOOT_ID_BYTES];
+};
+
+/* The first page. A server that knows of no cgroups leaves zeros there and never
+ * looks: it reads this version, and is read. */
+struct journal_file_start {
+    struct journal_file_header header;
+    char cgroup[CGROUP_PATH_BYTES]; /* the server's own; empty: none. Written before anything is run */
 };
 
 enum {
@@ -51,13 +59,14 @@ struct journal_file_log {
     char bytes[];           /* to the end of the page */
 };
 
-_Static_assert(sizeof(struct journal_file_header) == 64 && sizeof(struct journal_file_record) == 64,
+_Static_assert(sizeof(struct journal_file_header) == 64 && sizeof(struct journal_file_record) == 64 &&
+                   sizeof(struct journal_file_start) <= 4096,
                "the layout of the file");
 
 /* Says whose the file is; the boot id is empty if the kernel says none. */
-void journal_file_begin(struct journal_file_header *header, size_t page_bytes);
+void journal_file_begin(struct journal_file_start *start, size_t page_bytes);
 
 /* Reads what the last process left, of version 1 too (a header, then a record
- * a slot), and kills the survivors of its children. A file that is damaged or
- * foreign is logged and counts as empty, and so does a record. */
+ * a slot), kills the survivors of its children, and removes its cgroup. A file
+ * that is damaged or foreign is logged and counts as empty, and so does a record. */
 void journal_file_read(int fd, const char *path, struct journal_left *left);

@@ -116,6 +116,14 @@ static enum err open_journal(struct runner *runner, const struct runner_options 
     return journal_open(NULL, options->slots, &runner->journal, &runner->left, why);
 }
 
+/* For the next start: only the journal on disk says where to look. */
+static void enter_cgroup(struct runner *runner, const struct runner_options *options)
+{
+    runner->cgroup = options->journal_path ? cgroup_enter() : NULL;
+    if (runner->cgroup)
+        journal_set_cgroup(runner->journal, cgroup_path(runner->cgroup));
+}
+
 static void take_casualties(struct runner *runner)
 {
     const struct journal_left *left = &runner->left;
@@ -131,6 +139,7 @@ enum err recovery_begin(struct runner *runner, const struct runner_options *opti
     enum err err = open_journal(runner, options, why);
     if (err != OK)
         return err;
+    enter_cgroup(runner, options);
     take_casualties(runner);
     err = recover(runner);
     if (err == ERR_UNAVAILABLE) {
@@ -146,6 +155,7 @@ enum err recovery_begin(struct runner *runner, const struct runner_options *opti
 
 void recovery_release(struct runner *runner)
 {
+    cgroup_leave(runner->cgroup);
     free(runner->casualties);
     journal_left_release(&runner->left);
 }

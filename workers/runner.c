@@ -358,6 +358,8 @@ void runner_abandon(struct runner *runner)
 {
     threads_reap(runner);
     journal_abandon(runner->journal);
+    cgroup_leave(runner->cgroup);
+    runner->cgroup = NULL;
 }
 
 void runner_free(struct runner *runner)

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "base/deadlines.h"
+#include "workers/cgroup.h"
 #include "workers/journal.h"
 #include "workers/orphans.h"
 #include "workers/kinds/attempt.h"
@@ -97,6 +98,7 @@ enum { FAILED_AGAIN_MS = 1000, RUN_FLUSH_US = 200000 };
 struct runner {
     struct store *store;
     struct journal *journal;
+    struct cgroup *cgroup; /* its own; NULL: it has none */
     struct orphans *orphans;
     struct journal_left left;    /* of the last process; the casualties point into it */
     struct casualty *casualties; /* of the last process, for the recovery */
@@ -160,7 +162,7 @@ static inline int runner_room_locked(const struct runner *runner)
 
 /* --- recovery.c -------------------------------------------------------------------- */
 
-/* Opens the journal, and queues again what the last process was running, or has
+/* Opens the journal, enters a cgroup of its own if one can be had, and queues again what the last process was running, or has
  * that done as soon as the disk takes writes. */
 MUST_USE enum err recovery_begin(struct runner *runner, const struct runner_options *options, struct reason *why);
 void recovery_release(struct runner *runner);

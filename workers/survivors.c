@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "workers/cgroup.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +18,12 @@
 #include <unistd.h>
 
 enum { PATIENCE_US = 2000 * 1000, ENVIRON_BYTES_MAX = 4 * 1024 * 1024, ROUNDING_MS = 1000 };
+
+struct search {
+    const struct survivor *wanted;
+    int count;
+    const char *cgroup; /* NULL: none is known */
+};
 
 bool survivors_boot_id(char boot_id[BOOT_ID_BYTES])
 {
@@ -74,17 +81,28 @@ static bool read_stat(pid_t pid, struct buf *scratch, pid_t *group, int64_t *sin
     return state != 'Z' && state != 'X';
 }
 
+/* A variable that begins so, with the NUL if that is to be its end. */
+static bool carries(const struct buf *environ, const char *start, size_t n)
+{
+    const char *at = environ->data;
+    const char *end = at + environ->len;
+    for (; at < end; at += strlen(at) + 1)
+        if (strncmp(at, start, n) == 0)
+            return true;
+    return false;
+}
+
 static bool carries_id(const struct buf *environ, int64_t id)
 {
     char var[10 + ID_TEXT_LEN + 1] = "ERRAND_ID=";
     id_format(id, var + 10);
     var[10 + ID_TEXT_LEN] = '\0';
-    const char *at = environ->data;
-    const char *end = at + environ->len;
-    for (; at < end; at += strlen(at) + 1)
-        if (strcmp(at, var) == 0)
-            return true;
-    return false;
+    return carries(environ, var, sizeof var);
+}
+
+static bool carries_any_id(const struct buf *environ)
+{
+    return carries(environ, "ERRAND_ID=", 10);
 }
 
 /* The number of a group is anybody's once all of it are gone, and whoever takes
@@ -97,34 +115,38 @@ static bool leads_itself(pid_t group, struct buf *scratch)
 }
 
 /* It carries the id, in whatever group or session it is by now; or it has emptied
- * its environment and is in the group still, whose leader died with the server. */
-static bool is_wanted(pid_t pid, const struct survivor *wanted, int count, struct buf *scratch)
+ * its environment and is in the group still, whose leader died with the server; or
+ * it has no id and is in the server's cgroup. There whoever has the id of another
+ * is spared: what an invocation left on purpose and has ended. */
+static bool is_wanted(pid_t pid, const struct search *search, struct buf *scratch)
 {
     pid_t group;
     int64_t since_ms;
     if (!read_stat(pid, scratch, &group, &since_ms) || !read_file(pid, "environ", ENVIRON_BYTES_MAX, scratch))
         return false;
-    bool emptied = scratch->len == 0;
+    bool emptied = scratch->len == 0, young = false;
     buf_cstr(scratch);
-    for (int i = 0; i < count; i++) {
-        if (since_ms < wanted[i].since_ms - ROUNDING_MS)
+    bool nameless = emptied || !carries_any_id(scratch);
+    for (int i = 0; i < search->count; i++) {
+        const struct survivor *wanted = &search->wanted[i];
+        if (since_ms < wanted->since_ms - ROUNDING_MS)
             continue;
-        if (emptied ? wanted[i].group == group && !leads_itself(group, scratch)
-                    : carries_id(scratch, wanted[i].id))
+        young = true;
+        if (emptied ? wanted->group == group && !leads_itself(group, scratch) : carries_id(scratch, wanted->id))
             return true;
     }
-    return false;
+    return young && nameless && search->cgroup && cgroup_has(search->cgroup, pid);
 }
 
 /* Kills it if it is wanted. The descriptor is taken before the questions are
  * asked, so that the answer is about the process that is killed. Returns the
  * descriptor of a process that is dying, or -1. */
-static int kill_if_wanted(pid_t pid, const struct survivor *wanted, int count, struct buf *scratch)
+static int kill_if_wanted(pid_t pid, const struct search *search, struct buf *scratch)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return -1;
-    if (is_wanted(pid, wanted, count, scratch) && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
+    if (is_wanted(pid, search, scratch) && syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0) == 0)
         return fd;
     close(fd);
     return -1;
@@ -144,7 +166,7 @@ static bool wait_gone(int fd, int64_t until_us)
 
 /* One walk through /proc. Returns how many it killed; `gone` is false if one of
  * them is still there. */
-static int sweep(const struct survivor *wanted, int count, int64_t until_us, bool *gone)
+static int sweep(const struct search *search, int64_t until_us, bool *gone)
 {
     DIR *proc = opendir("/proc");
     if (!proc) {
@@ -158,7 +180,7 @@ static int sweep(const struct survivor *wanted, int count, int64_t until_us, boo
         long pid = strtol(entry->d_name, &end, 10);
         if (*end || pid <= 1 || pid == getpid())
             continue;
-        int fd = kill_if_wanted((pid_t)pid, wanted, count, &scratch);
+        int fd = kill_if_wanted((pid_t)pid, search, &scratch);
         if (fd < 0)
             continue;
         killed++;
@@ -171,15 +193,17 @@ static int sweep(const struct survivor *wanted, int count, int64_t until_us, boo
     return killed;
 }
 
-void survivors_kill(const struct survivor *wanted, int count)
+void survivors_kill(const struct survivor *wanted, int count, const char *cgroup)
 {
+    bool inside = cgroup && cgroup_has(cgroup, getpid());
+    struct search search = {wanted, count, inside ? NULL : cgroup};
     int64_t until_us = clock_mono_us() + PATIENCE_US;
     int total = 0, killed;
     bool gone;
     /* Again until none is found: one may have started another meanwhile. */
     do {
         gone = true;
-        killed = sweep(wanted, count, until_us, &gone);
+        killed = sweep(&search, until_us, &gone);
         total += killed;
     } while (killed > 0 && clock_mono_us() < until_us);
 

@@ -25,7 +25,11 @@ bool survivors_boot_id(char boot_id[BOOT_ID_BYTES]);
 int64_t survivors_clock_ms(void);
 
 /* Kills every process that is not older than one of the groups and carries its
- * ERRAND_ID, or has emptied its environment and is in the group, and waits until
- * they are gone. What is still there after two seconds is logged. What did both,
- * empty its environment and leave the group, bears no mark and is not found. */
-void survivors_kill(const struct survivor *wanted, int count);
+ * ERRAND_ID, or has emptied its environment and is in the group, or carries no
+ * ERRAND_ID at all and is in `cgroup` or below it; and waits until they are gone.
+ * What is still there after two seconds is logged.
+ *
+ * `cgroup` is a path of workers/cgroup.h; NULL: what has neither the id nor the
+ * group bears no mark and is not found. So it is, too, where the caller itself is
+ * in it: who started this server is in it as well. */
+void survivors_kill(const struct survivor *wanted, int count, const char *cgroup);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 SUITE(durability);
@@ -251,6 +252,68 @@ Test(durability, children_that_outlive_a_killed_server_are_killed_before_they_ru
     final(s, id);
 }
 
+/* The folder of the process's cgroup; NULL if it is not to be found. */
+static char *cgroup_folder_of(pid_t pid)
+{
+    static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+    char *line = strstr(read_whole(format("/proc/%d/cgroup", (int)pid)), "0::/");
+    for (int i = 0; line && i < 2; i++) {
+        char *folder = format("%s%.*s", mounts[i], (int)strcspn(line + 3, "\n"), line + 3);
+        if (exists(format("%s/cgroup.procs", folder)))
+            return folder;
+    }
+    return NULL;
+}
+
+static void skip_without_cgroups(void)
+{
+    char *folder = cgroup_folder_of(getpid());
+    char *mine = folder ? format("%s/of-a-test-%d", folder, (int)getpid()) : NULL;
+    if (!mine || mkdir(mine, 0755) != 0 || rmdir(mine) != 0)
+        cr_skip_test("no cgroup can be made here");
+}
+
+/* The pid in the last line, if there are so many. */
+static pid_t last_pid(const char *text, int lines)
+{
+    const char *last = text;
+    for (const char *end; (end = strchr(text, '\n')); text = end + 1, lines--)
+        last = text;
+    return lines > 0 ? 0 : atoi(last);
+}
+
+/* It lived on beside its second attempt. */
+Test(durability, what_has_neither_its_environment_nor_its_session_is_killed_before_it_runs_again)
+{
+    skip_without_cgroups();
+    struct server *s = serve("tasks:\n  long: {kind: command, run: [sh, -c, \"setsid env -i A=1 sh -c "
+                             "'echo $$ >>pids; exec sleep 1000' & exec sleep 1000\"]}\n");
+    char *id = submit(s, "{'task': 'long'}");
+    pid_t first, second;
+    WAIT_UNTIL((first = last_pid(read_whole(file_in(s, "pids")), 1)));
+    char *folder = cgroup_folder_of(s->pid);
+    restart(s);
+    WAIT_UNTIL((second = last_pid(read_whole(file_in(s, "pids")), 2)));
+    bool lives_on = is_alive(first);
+    kill(first, SIGKILL);
+    kill(second, SIGKILL);
+    REQUIRE(!lives_on, "two of them run");
+    REQUIRE(!exists(folder), "%s is still there", folder);
+    EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200);
+    final(s, id);
+}
+
+Test(durability, a_server_that_is_stopped_leaves_no_cgroup)
+{
+    skip_without_cgroups();
+    struct server *s = serve(TASKS);
+    char *folder = cgroup_folder_of(s->pid);
+    REQUIRE(strstr(folder, format("/errand-%d-", (int)s->pid)), "it is in %s", folder);
+    final(s, submit(s, "{'task': 'echo'}"));
+    cr_assert_eq(terminate(s), 0);
+    REQUIRE(!exists(folder), "%s is still there", folder);
+}
+
 Test(durability, retries_and_delays_survive_a_crash)
 {
     struct server *s = serve("defaults: {backoff: {initial: 1s, jitter: 0}}\n" TASKS);
@@ -288,6 +351,7 @@ Test(durability, a_store_in_memory_is_a_private_folder_that_goes_with_the_server
     s->arguments = (const char *[]){"--store", ":memory:", NULL};
     s->variables = (const char *[]){format("TMPDIR=%s", tmp), NULL};
     start(s);
+    cr_expect_str_eq(read_whole(format("/proc/%d/cgroup", (int)s->pid)), read_whole("/proc/self/cgroup"));
     final(s, submit(s, "{'task': 'echo'}"));
     cr_assert_eq(terminate(s), 0);
     char *left;

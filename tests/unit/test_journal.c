@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "tests/unit/attempts.h"
+#include "workers/cgroup.h"
 #include "workers/journal.h"
 #include "workers/kinds/command/command.h"
 #include "workers/registry.h"
@@ -768,6 +769,7 @@ Test(journal, a_damaged_or_foreign_file_counts_as_empty)
         {"a negative id", PAGE + 7, n, -1, RECORDS},
         {"a negative group", PAGE + 47, n, -1, RECORDS},
         {"no such signal", PAGE + 33, n, 1, RECORDS},
+        {"a cgroup of somebody else", 64, n, '/', RECORDS + 1},
     };
     close(2);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -880,12 +882,19 @@ static pid_t pid_in(const char *name)
     return pid;
 }
 
+static bool in_a_cgroup;
+
 /* A server that dies by SIGKILL while its command has a child: the command dies
  * with it, the grandchild survives. */
 static void serve_and_die(const char *script)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
+    struct cgroup *cgroup = in_a_cgroup ? cgroup_enter() : NULL;
+    if (in_a_cgroup && !cgroup)
+        return;
+    if (cgroup)
+        journal_set_cgroup(journal, cgroup_path(cgroup));
     char *text = strdup(script);
     struct command_task command = {.run = (char *[]){"/bin/sh", "-c", text, NULL}, .cwd = folder};
     struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
@@ -894,6 +903,12 @@ static void serve_and_die(const char *script)
     pthread_create(&thread, NULL, thread_body, &minder);
     if (is_written("ready"))
         kill(getpid(), SIGKILL);
+}
+
+static void serve_in_a_cgroup_and_die(const char *script)
+{
+    in_a_cgroup = true;
+    serve_and_die(script);
 }
 
 #define GRANDCHILD "sleep 60 & " WRITE_PID("child", "$!") WRITE_PID("ready", "$$") "wait"
@@ -922,6 +937,19 @@ static bool is_sleep(const void *pid)
     return got && strcmp(comm, "sleep\n") == 0;
 }
 
+/* Wherever cgroups are mounted here. */
+static bool cgroup_is_gone(const void *cgroup)
+{
+    static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
+    for (int i = 0; i < 2; i++) {
+        char name[FILE_MAX];
+        snprintf(name, sizeof(name), "%s%s", mounts[i], (const char *)cgroup);
+        if (file_exists(name))
+            return false;
+    }
+    return true;
+}
+
 Test(journal, one_in_the_group_without_its_id_is_spared)
 {
     int status = in_a_process(serve_and_die, "env -u ERRAND_ID sleep 60 & " WRITE_PID("child", "$!")
@@ -933,6 +961,56 @@ Test(journal, one_in_the_group_without_its_id_is_spared)
     journal_left_release(&left);
     cr_expect_not(process_is_gone(&child));
     kill(child, SIGKILL);
+}
+
+/* With neither its id nor its group it lived on beside its second attempt. */
+Test(journal, one_without_an_id_in_the_servers_cgroup_is_killed_and_the_cgroup_removed)
+{
+    int status = in_a_process(serve_in_a_cgroup_and_die, "setsid env -i A=1 sleep 60 & " WRITE_PID("child", "$!")
+                                                             WRITE_PID("ready", "$$") "wait");
+    if (WIFEXITED(status))
+        cr_skip_test("no cgroup can be made here");
+    pid_t child = pid_in("child");
+    char bytes[FILE_MAX];
+    cr_assert(eventually(is_sleep, &child));
+    read_file(bytes, sizeof(bytes));
+    const char *cgroup = bytes + 64;
+    cr_expect(cgroup_has(cgroup, child), "%s", cgroup);
+    struct journal_left left = reopened();
+    journal_left_release(&left);
+    cr_expect(process_is_gone(&child));
+    kill(child, SIGKILL);
+    cr_expect(eventually(cgroup_is_gone, cgroup), "%s", cgroup);
+}
+
+/* A path that no server has written could name anybody's. */
+Test(journal, a_cgroup_that_is_none_of_ours_is_left_alone)
+{
+    struct cgroup *cgroup = cgroup_enter();
+    if (!cgroup)
+        cr_skip_test("no cgroup can be made here");
+    char path_of_it[CGROUP_PATH_BYTES], other[2 * CGROUP_PATH_BYTES];
+    strcpy(path_of_it, cgroup_path(cgroup));
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    cgroup_leave(cgroup); /* and it stays, with the child in it */
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+
+    snprintf(other, sizeof(other), "%s/..%s", path_of_it, strrchr(path_of_it, '/'));
+    struct journal_left left;
+    struct journal *journal = opened(1, &left);
+    journal_set_cgroup(journal, other);
+    enter(journal, 100, 1, false);
+    journal_close(journal);
+    left = reopened();
+    cr_expect_eq(left.count, 1);
+    journal_left_release(&left);
+    cr_expect_not(cgroup_is_gone(path_of_it));
+    cgroup_remove(path_of_it);
 }
 
 Test(journal, survivors_of_another_boot_are_not_looked_for)
