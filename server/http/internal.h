@@ -103,6 +103,9 @@ struct http {
     bool stop_asked;
 };
 
+/* loop.c: it sends nothing more. */
+bool http_has_left(const struct connection *c);
+
 /* receive.c */
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,

@@ -113,6 +113,12 @@ void http_check_left(struct http *http)
     }
 }
 
+bool request_has_left(const struct request *rq)
+{
+    const struct connection *peer = rq->exchange->peer;
+    return rq->left || rq->gone || (peer && http_has_left(peer));
+}
+
 /* --- parking ------------------------------------------------------------------------ */
 
 static void suspend(struct exchange *exchange)

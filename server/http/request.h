@@ -133,6 +133,10 @@ struct span request_header(const struct request *rq, const char *name);
 struct span request_key(const struct request *rq);
 struct span request_prefer(const struct request *rq);
 
+/* Has the client closed its side by now? Then it reads no answer, most likely. On
+ * the HTTP thread. */
+bool request_has_left(const struct request *rq);
+
 /* Hands an op to the committer together with all others of this pass of the
  * loop; for handlers that return NEXT_COMMIT, on the HTTP thread. */
 void request_queue(struct request *rq, struct op *op);

@@ -74,7 +74,6 @@ struct leasing {
     enum err err;    /* a fault */
     bool asked;      /* over() was called, or will be */
     bool left_ask;   /* leases_leave() was called */
-    int64_t deadline_us;
     enum fate fates[LEASES_AT_ONCE];
     struct turn_end *misfits; /* of turns that cannot be run */
     int misfit_count;
@@ -396,7 +395,10 @@ static enum next leases_added(struct request *rq)
     struct op *ops[LEASES_AT_ONCE];
     if (leasing->err != OK)
         return answer_fault(rq, leasing->err);
-    give_back(leasing, true);
+    bool seen = !request_has_left(rq);
+    if (!seen)
+        leasing->leases.len = 0;
+    give_back(leasing, seen);
     for (int i = 0; i < leasing->misfit_count; i++)
         ops[i] = &leasing->misfits[i].finish.turn.op;
     return await_ops(rq, ops, leasing->misfit_count, answer);
@@ -460,7 +462,8 @@ static enum next asked(struct request *rq)
     bool ends = rq->timed_out || rq->closing || rq->left;
     if (is_over(leasing->poll) || (ends && !leasing->left_ask && leave_ask(leasing)))
         return show_given(rq);
-    rq->deadline_us = leasing->left_ask ? 0 : leasing->deadline_us; /* once it has left, over() comes at once */
+    if (leasing->left_ask)
+        rq->deadline_us = 0; /* over() comes at once */
     return NEXT_PARK;
 }
 
@@ -480,7 +483,7 @@ static enum next begin_ask(struct request *rq)
     ask->owner = leasing->poll;
     leasing->poll->rq = rq;
     rq->resume = asked;
-    leasing->deadline_us = rq->deadline_us = waits ? clock_mono_us() + leasing->wait_ms * 1000 : 0;
+    rq->deadline_us = clock_mono_us() + (waits ? leasing->wait_ms : AWAIT_MAX_MS) * 1000; /* of a commit, too */
     leasing->asked = leases_ask(rq->context->runner, ask, waits);
     return leasing->asked ? NEXT_PARK : answer(rq);
 }
