@@ -57,5 +57,8 @@ Test(lease_token, what_was_never_given_is_refused)
     }
     int64_t id, lease;
     cr_expect_not(lease_token_parse((struct span){NULL, 0}, &id, &lease));
-    cr_expect_not(lease_token_parse((struct span){"0BYZ2H9QW4G00-\0" "00000000000001", 30}, &id, &lease));
+    cr_expect_not(lease_token_parse((struct span){"0BYZ2H9QW4G00-\0"
+                                                  "00000000000001",
+                                                  30},
+                                    &id, &lease));
 }
