@@ -4,7 +4,8 @@
  * Closing. A policy (join, cancel, kill) comes from POST /shutdown or a signal:
  * the first SIGTERM or SIGINT is `cancel`, and `kill` after shutdown_timeout; a
  * second is `kill`. One thread, the closer, waits for the runner and then stops
- * the loop. Bodies that do not return from `kill` are left behind: their
+ * the loop; it is made before anything runs, as there may be no room for one when
+ * it is needed. Bodies that do not return from `kill` are left behind: their
  * invocations stay `running` on disk and are queued again by the next start. */
 #include "server/server.h"
 
@@ -33,16 +34,18 @@ struct server {
     int signals;
     int signal_count;
 
-    struct { /* a reload is read on a reader thread; what it changes, on the HTTP thread */
+    struct { /* a reload is read in the background; what it changes, on the HTTP thread */
         struct http_job job;
         struct config *config;  /* what was read; NULL: it has faults */
         bool under_way, wanted; /* wanted: once more after this one */
     } reload;
 
-    pthread_mutex_t lock; /* guards what follows */
     pthread_t closer;
     bool closer_started;
+    pthread_mutex_t lock;   /* guards what follows */
+    pthread_cond_t decided; /* for the closer: closing, or ended */
     bool closing;
+    bool ended; /* it never opened: there is nothing to close */
     enum close_policy policy;
     int64_t policy_since_us;
     int64_t timeout_us, grace_us; /* as configured when closing began */
@@ -63,11 +66,24 @@ static enum close_policy current_policy(struct server *s, int64_t *lasts_us)
 
 static void close_with(struct context *context, enum close_policy policy);
 
+/* False: there is nothing to close. */
+static bool wait_for_closing(struct server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (!s->closing && !s->ended)
+        pthread_cond_wait(&s->decided, &s->lock);
+    bool closing = s->closing;
+    pthread_mutex_unlock(&s->lock);
+    return closing;
+}
+
 static void *closer_thread(void *arg)
 {
     struct server *s = arg;
     static const int64_t step_ms = 100;
     int64_t lasts_us;
+    if (!wait_for_closing(s))
+        return NULL;
     while (!runner_wait(s->context.runner, step_ms)) {
         enum close_policy policy = current_policy(s, &lasts_us);
         if (policy == CLOSE_CANCEL && lasts_us > s->timeout_us) {
@@ -84,6 +100,30 @@ static void *closer_thread(void *arg)
     return NULL;
 }
 
+static enum err closer_start(struct server *s, struct reason *why)
+{
+    int code = pthread_create(&s->closer, NULL, closer_thread, s);
+    if (code != 0) {
+        reason_set(why, "no thread for closing: %s", strerror(code));
+        return ERR_IO;
+    }
+    pthread_setname_np(s->closer, "closer");
+    s->closer_started = true;
+    return OK;
+}
+
+/* Returns when the server has closed, or at once if it never opened. */
+static void closer_end(struct server *s)
+{
+    if (!s->closer_started)
+        return;
+    pthread_mutex_lock(&s->lock);
+    s->ended = true;
+    pthread_cond_signal(&s->decided);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->closer, NULL);
+}
+
 static const char *policy_name(enum close_policy policy)
 {
     return policy == CLOSE_JOIN ? "join" : policy == CLOSE_CANCEL ? "cancel" : "kill";
@@ -95,27 +135,20 @@ static void close_with(struct context *context, enum close_policy policy)
     atomic_store(&context->closing, true);
     pthread_mutex_lock(&s->lock);
     bool stronger = !s->closing || policy > s->policy;
-    bool start = !s->closing;
     if (stronger) {
         s->policy = policy;
         s->policy_since_us = clock_mono_us();
     }
-    if (start) {
+    if (!s->closing) {
         s->timeout_us = s->config->shutdown_timeout_ms * 1000;
         s->grace_us = (s->config->kill_grace_ms + KILL_EXTRA_MS) * 1000;
     }
     s->closing = true;
+    pthread_cond_signal(&s->decided);
     pthread_mutex_unlock(&s->lock);
     if (stronger) {
         log_info("closing", LOG_STR("policy", policy_name(policy)));
         runner_close_with(context->runner, policy);
-    }
-    if (!start)
-        return;
-    s->closer_started = pthread_create(&s->closer, NULL, closer_thread, s) == 0;
-    if (!s->closer_started) {
-        log_error("no thread to close with; stopping at once");
-        http_stop(s->http);
     }
 }
 
@@ -420,14 +453,14 @@ static enum err serve(struct server *s, struct faults *faults, struct reason *wh
     if (faults->total)
         return ERR_INVALID;
     journal_install_handlers();
-    enum err err = open_all(s, &port, why);
+    enum err err = closer_start(s, why);
+    if (err == OK)
+        err = open_all(s, &port, why);
     if (err != OK)
         return err;
     http_watch(s->http, s->signals, on_signal, s);
     announce(s->config, s->http, port);
     http_run(s->http);
-    if (s->closer_started)
-        pthread_join(s->closer, NULL);
     log_info("stopped");
     return OK;
 }
@@ -443,12 +476,14 @@ enum err server_run(struct config *config, const struct config_flags *flags, str
         .config = config,
         .flags = flags,
         .lock = PTHREAD_MUTEX_INITIALIZER,
+        .decided = PTHREAD_COND_INITIALIZER,
     };
     warn_if_open(config);
     warn_if_idle(config);
     s.signals = open_signals();
     raise_descriptor_limit();
     enum err err = serve(&s, faults, why);
+    closer_end(&s);
     close_all(&s);
     return err;
 }

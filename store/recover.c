@@ -264,5 +264,5 @@ void store_recover_first(struct store *store, enum err (*recover)(void *context)
     store->recover_context = context;
     atomic_store(&store->healthy, false);
     store->retry_at_us = clock_mono_us();
-    log_error("what was running cannot be queued again; nothing is written and nothing starts until commits work");
+    log_error("the disk does not take writes; nothing is written and nothing starts until it does");
 }

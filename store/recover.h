@@ -33,8 +33,8 @@ typedef int (*recoveries_fn)(void *context, int task);
 MUST_USE enum err store_recover(struct store *store, const struct casualty *casualties, int count,
                                 recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count);
 
-/* For a disk that does not take writes at the start: store_recover() was
- * ERR_UNAVAILABLE. Readers are served meanwhile; `recover` is called before each
- * batch, with the committer's role, and until it is OK nothing is committed. It
- * calls store_recover() again. Before store_start. */
+/* For a disk that does not take writes at the start: store_recover(), or a new
+ * task's number, was ERR_UNAVAILABLE. Readers are served meanwhile; `recover` is
+ * called before each batch, with the committer's role, and until it is OK nothing
+ * is committed. It tries both again. Before store_start. */
 void store_recover_first(struct store *store, enum err (*recover)(void *context), void *context);

@@ -52,7 +52,7 @@ enum err tasks_load(struct store *store)
     return err;
 }
 
-static int find_task(struct store *store, struct span name)
+int store_task_find(struct store *store, struct span name)
 {
     int found = 0;
     pthread_mutex_lock(&store->tasks_lock);
@@ -63,15 +63,10 @@ static int find_task(struct store *store, struct span name)
     return found;
 }
 
-enum err store_task_id(struct store *store, struct span name, int *id)
+enum err store_task_id_with_role(struct store *store, struct span name, int *id)
 {
-    if ((*id = find_task(store, name)))
+    if ((*id = store_task_find(store, name)))
         return OK;
-    pthread_mutex_lock(&store->role);
-    if ((*id = find_task(store, name))) { /* another thread was faster */
-        pthread_mutex_unlock(&store->role);
-        return OK;
-    }
     int64_t number = 0, paused = 0;
     enum err err = db_begin(store->db);
     if (err == OK) /* the number of another server's, if that was faster */
@@ -92,6 +87,15 @@ enum err store_task_id(struct store *store, struct span name, int *id)
     } else {
         db_rollback(store->db);
     }
+    return err;
+}
+
+enum err store_task_id(struct store *store, struct span name, int *id)
+{
+    if ((*id = store_task_find(store, name)))
+        return OK;
+    pthread_mutex_lock(&store->role);
+    enum err err = store_task_id_with_role(store, name, id);
     pthread_mutex_unlock(&store->role);
     return err;
 }

@@ -15,6 +15,13 @@ struct store_task {
  * it while starting or reloading, not on a hot path). */
 MUST_USE enum err store_task_id(struct store *store, struct span name, int *id);
 
+/* The same for who has the committer's role: before store_start, and in the
+ * callback of store_recover_first. */
+MUST_USE enum err store_task_id_with_role(struct store *store, struct span name, int *id);
+
+/* 0 if it was never given one. Any thread; no database access. */
+int store_task_find(struct store *store, struct span name);
+
 /* A copy of all tasks ever seen with their counts; the caller frees with
  * store_tasks_free. Any thread; no database access. */
 struct store_task *store_tasks(struct store *store, int *count);

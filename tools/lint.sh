@@ -32,9 +32,15 @@ openapi() {
         build/node/node_modules/.bin/redocly lint --config .redocly.yaml openapi.yaml
 }
 
-# Every key of the configuration stands in it with its default.
+# Every function of a native task stands in it, and every key of the configuration with its default.
 man_page() {
+    local name lacks=0
     mandoc -Tlint -W warning errand.1 || return 1
+    while read -r name; do
+        grep -q "^\.It Fn $name " errand.1 || { echo "errand.1 lacks: .It Fn $name"; lacks=1; }
+    done < <(sed -n 's/^\(static inline .*[ *]\)\?\(errand_[a-z0-9_]*\)(struct errand_call.*/\2/p' \
+        workers/sdk/errand_task.h)
+    [ "$lacks" -eq 0 ] || return 1
     build/errand check --defaults >"$build/defaults" || return 1
     sed 's/\\(dq/"/g; s/\\&//g' errand.1 | awk '
         NR == FNR { if ($1 == ".It" && $2 == "Ic") page[$3] = page[$3] "\n" $0 "\n"; next }

@@ -185,7 +185,7 @@ enum err dispatcher_start(struct runner *runner, struct reason *why)
                    ? errno
                    : pthread_create(&runner->dispatcher, NULL, dispatcher_main, runner);
     if (code != 0) {
-        reason_set(why, "no dispatcher: %s", strerror(code));
+        reason_set(why, "no thread for the dispatcher: %s", strerror(code));
         return ERR_IO;
     }
     pthread_setname_np(runner->dispatcher, "dispatcher");

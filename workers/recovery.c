@@ -1,6 +1,7 @@
 /* Recovery: what the last process left is read from the journal, and queued
- * again before anything starts. On a full disk the server starts with readers,
- * and the committer does it before the first batch that it can commit. */
+ * again before anything starts; before that, tasks that are new get their rows. On
+ * a full disk the server starts with readers, and the committer does both before
+ * the first batch that it can commit. */
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
@@ -83,19 +84,21 @@ static struct casualty casualty_of(const struct journal_entry *entry, bool marke
     };
 }
 
-/* Of the casualties, until it is OK: at the start, or when the disk takes writes
+/* The tasks' numbers and the casualties, until it is OK: at the start, or when the disk takes writes
  * again. It must not be done twice, so suspects that cannot be read then wait on
  * disk like any other. */
 static enum err recover(void *context)
 {
     struct runner *runner = context;
-    int suspect_count;
-    int64_t *suspects;
+    int suspect_count = 0;
+    int64_t *suspects = NULL;
     pthread_mutex_lock(&runner->lock);
     struct registry *registry = registry_ref(runner->registry);
     pthread_mutex_unlock(&runner->lock);
-    enum err err = store_recover(runner->store, runner->casualties, runner->casualty_count, recoveries_of,
-                                 registry, &suspects, &suspect_count);
+    enum err err = runner_number_tasks(runner, registry);
+    if (err == OK)
+        err = store_recover(runner->store, runner->casualties, runner->casualty_count, recoveries_of, registry,
+                            &suspects, &suspect_count);
     if (err == OK && load_suspects(runner, suspects, suspect_count) != OK)
         log_warn("what was to run with no other native task beside it could not be read, and runs as any other");
     registry_unref(registry);
@@ -149,7 +152,7 @@ enum err recovery_begin(struct runner *runner, const struct runner_options *opti
         return OK;
     }
     if (err != OK)
-        reason_set(why, "recovery failed (see the log)");
+        reason_set(why, "the tasks, or what was running, could not be written to the database (see the log)");
     return err;
 }
 

@@ -159,45 +159,67 @@ static enum place place_of(const struct kind *kind)
     return kind->elsewhere ? ELSEWHERE : kind->in_process ? IN_PROCESS : APART;
 }
 
-/* Gives every configured task its number and its lane; those that are gone
- * keep their lane and do not run. */
-static enum err adopt_registry(struct runner *runner, struct registry *registry)
+/* First those that the store knows: a disk that takes no writes leaves only new
+ * ones without. */
+static enum err number_tasks(struct runner *runner, struct registry *registry,
+                             enum err (*number)(struct store *store, struct span name, int *id))
 {
-    int count = registry_count(registry);
-    for (int i = 0; i < count; i++) {
+    enum err err = OK;
+    for (int i = 0; i < registry_count(registry); i++) {
         struct task *task = registry_at(registry, i);
-        enum err err = store_task_id(runner->store, span_of(task->name), &task->id);
-        if (err != OK)
-            return err;
+        task->id = store_task_find(runner->store, span_of(task->name));
     }
-    pthread_mutex_lock(&runner->lock);
-    queue_tasks_begin(&runner->queue);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < registry_count(registry) && err == OK; i++) {
         struct task *task = registry_at(registry, i);
+        int id;
+        err = number(runner->store, span_of(task->name), &id);
+        if (err == OK)
+            task->id = id;
+    }
+    return err;
+}
+
+/* Gives every configured task that has a number its lane; those that are gone
+ * keep their lane and do not run. */
+static void set_lanes_locked(struct runner *runner)
+{
+    queue_tasks_begin(&runner->queue);
+    for (int i = 0; i < registry_count(runner->registry); i++) {
+        struct task *task = registry_at(runner->registry, i);
         bool paused = false;
         int64_t counts[STATUS_SLOTS];
-        store_task_counts(runner->store, task->id, &paused, counts);
-        queue_task_set(&runner->queue, task, place_of(task->kind), paused);
+        if (store_task_counts(runner->store, task->id, &paused, counts))
+            queue_task_set(&runner->queue, task, place_of(task->kind), paused);
     }
     queue_tasks_end(&runner->queue);
-    struct registry *old = runner->registry;
-    runner->registry = registry_ref(registry);
     threads_wake_locked(runner);
+}
+
+enum err runner_number_tasks(struct runner *runner, struct registry *registry)
+{
+    enum err err = number_tasks(runner, registry, store_task_id_with_role);
+    pthread_mutex_lock(&runner->lock);
+    if (runner->registry == registry) /* a reload that came between has done it for its own */
+        set_lanes_locked(runner);
     pthread_mutex_unlock(&runner->lock);
     leases_serve(runner);
-    registry_unref(old);
-    return OK;
+    return err;
 }
 
 enum err runner_set_registry(struct runner *runner, struct registry *registry, const struct attempt_limits *limits)
 {
-    enum err err = adopt_registry(runner, registry);
+    enum err err = number_tasks(runner, registry, store_task_id);
     if (err != OK)
         return err;
     pthread_mutex_lock(&runner->lock);
+    struct registry *old = runner->registry;
+    runner->registry = registry_ref(registry);
+    set_lanes_locked(runner);
     runner->limits = *limits;
     dispatcher_set_locked(runner, TIMER_REFILL, 0);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
+    registry_unref(old);
     return OK;
 }
 
@@ -269,11 +291,8 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
     runner_gate_locked(runner);
 
-    enum err err = adopt_registry(runner, options->registry);
-    if (err != OK)
-        reason_set(why, "the tasks could not be written to the database (see the log)");
-    else
-        err = recovery_begin(runner, options, why);
+    runner->registry = registry_ref(options->registry);
+    enum err err = recovery_begin(runner, options, why);
     if (err != OK) {
         runner_free(runner);
         return err;
@@ -301,8 +320,8 @@ enum err runner_start(struct runner *runner, struct reason *why)
     if (err == OK)
         err = dispatcher_start(runner, why);
     if (err == OK)
-        err = threads_start(runner, why);
-    return err == OK ? orphans_open(minds, runner, &runner->orphans, why) : err;
+        err = orphans_open(minds, runner, &runner->orphans, why);
+    return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
 void runner_prune(struct runner *runner)

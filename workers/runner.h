@@ -30,7 +30,7 @@ struct runner_options {
  * with the store. Call before store_start. */
 MUST_USE enum err runner_open(const struct runner_options *options, struct runner **out, struct reason *why);
 
-/* Starts the threads. Call after store_start. */
+/* Starts the threads; the last is the one that bodies begin on. Call after store_start. */
 MUST_USE enum err runner_start(struct runner *runner, struct reason *why);
 
 /* A reload: the tasks as they are now. What runs is not disturbed. */

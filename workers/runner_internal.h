@@ -148,6 +148,10 @@ struct runner {
 /* runner.c. What decides whether anything starts has changed. */
 void runner_gate_locked(struct runner *runner);
 
+/* Gives the tasks their numbers and, if they are the runner's, their lanes;
+ * who calls it has the committer's role. After a fault new tasks have neither. */
+MUST_USE enum err runner_number_tasks(struct runner *runner, struct registry *registry);
+
 /* The lane changed otherwise than by taking: if it is low, it is refilled. */
 void runner_look_locked(struct runner *runner, int task);
 
@@ -162,8 +166,9 @@ static inline int runner_room_locked(const struct runner *runner)
 
 /* --- recovery.c -------------------------------------------------------------------- */
 
-/* Opens the journal, enters a cgroup of its own if one can be had, and queues again what the last process was running, or has
- * that done as soon as the disk takes writes. */
+/* Opens the journal, enters a cgroup of its own if one can be had, numbers the
+ * tasks and queues again what the last process was running, or has these two
+ * done as soon as the disk takes writes. */
 MUST_USE enum err recovery_begin(struct runner *runner, const struct runner_options *options, struct reason *why);
 void recovery_release(struct runner *runner);
 

@@ -75,8 +75,8 @@ void http_watch(struct http *http, int fd, void (*ready)(void *context), void *c
  * HTTP thread. */
 void http_set_config(struct http *http, struct config *config);
 
-/* Something long that is nobody's request: run() on a reader thread (without a
- * reader if none could be opened), then finish() on the HTTP thread. */
+/* Something long that is nobody's request: run() on a thread that requests have
+ * no part of (without a reader), then finish() on the HTTP thread. */
 struct http_job {
     void (*run)(struct http_job *job, struct reader *reader);
     void (*finish)(struct http_job *job);

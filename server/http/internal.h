@@ -66,6 +66,7 @@ struct http {
     struct reader *reader; /* the HTTP thread's own, a brief one */
     int64_t steps_seen;    /* of that reader */
     struct readers *readers;
+    struct readers *background; /* a thread for what is nobody's request */
     struct pages *pages;
     struct known *known;
     struct listening listening;

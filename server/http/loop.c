@@ -353,7 +353,9 @@ enum err http_open(const struct http_options *options, struct http **out, int *p
     if (err == OK)
         err = listen_and_start(http, port, why);
     if (err == OK)
-        err = readers_open(http->store, &http->readers, why);
+        err = readers_open(http->store, READERS_MAX, &http->readers, why);
+    if (err == OK)
+        err = readers_open(NULL, 1, &http->background, why);
     if (err == OK)
         *out = http;
     else
@@ -392,6 +394,7 @@ void http_close(struct http *http)
     if (!http)
         return;
     readers_close(http->readers);
+    readers_close(http->background);
     if (http->daemon) {
         http_resume_woken(http);
         while (http->parked) { /* MHD_stop_daemon aborts while any is suspended */

@@ -281,7 +281,7 @@ void http_wake_all(struct http *http)
 
 /* --- work -------------------------------------------------------------------------------- */
 
-/* On a reader thread, as http_do's jobs. */
+/* On a reader thread, or in the background. */
 static void run_job(struct job *job, struct reader *reader)
 {
     struct http_job *mine = CONTAINER(struct http_job, job, job);
@@ -293,11 +293,16 @@ static void run_job(struct job *job, struct reader *reader)
     http_flush(http);
 }
 
-void http_do(struct http *http, struct http_job *job)
+static void give(struct http *http, struct readers *to, struct http_job *job)
 {
     job->http = http;
     job->job.run = run_job;
-    readers_give(http->readers, &job->job);
+    readers_give(to, &job->job);
+}
+
+void http_do(struct http *http, struct http_job *job)
+{
+    give(http, http->background, job);
 }
 
 static void run_work(struct http_job *job, struct reader *reader)
@@ -329,7 +334,7 @@ void http_park_for_work(struct exchange *exchange)
     suspend(exchange);
     exchange->job.run = run_work;
     exchange->job.finish = finish_work;
-    http_do(exchange->http, &exchange->job);
+    give(exchange->http, exchange->http->readers, &exchange->job);
 }
 
 /* What takes long here holds up everybody: a handler that reads more than a

@@ -4,11 +4,9 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { THREADS = 2 };
-
 struct readers {
     struct store *store;
-    pthread_t threads[THREADS];
+    pthread_t threads[READERS_MAX];
     int started;
 
     pthread_mutex_t lock; /* guards what follows */
@@ -37,7 +35,7 @@ static void *reader_thread(void *arg)
     struct job *job;
     struct reason why;
     while ((job = take(readers))) {
-        if (!reader && reader_open(readers->store, &reader, &why) != OK)
+        if (!reader && readers->store && reader_open(readers->store, &reader, &why) != OK)
             reader = NULL; /* the next job tries anew */
         job->run(job, reader);
     }
@@ -45,13 +43,13 @@ static void *reader_thread(void *arg)
     return NULL;
 }
 
-enum err readers_open(struct store *store, struct readers **out, struct reason *why)
+enum err readers_open(struct store *store, int threads, struct readers **out, struct reason *why)
 {
     struct readers *readers = xcalloc(1, sizeof *readers);
     readers->store = store;
     pthread_mutex_init(&readers->lock, NULL);
     pthread_cond_init(&readers->given, NULL);
-    for (; readers->started < THREADS; readers->started++) {
+    for (; readers->started < threads; readers->started++) {
         pthread_t *thread = &readers->threads[readers->started];
         int code = pthread_create(thread, NULL, reader_thread, readers);
         if (code != 0) {

@@ -1,4 +1,4 @@
-/* Reader threads: what may take long is read there, not on the loop's thread.
+/* Reader threads: what may take long is done there, not on the loop's thread.
  *
  * Threads: readers_give() may be called from any; a job's run() is called on a
  * reader thread with that thread's own reader. */
@@ -7,14 +7,17 @@
 #include "store/store.h"
 
 struct job {
-    /* The reader is NULL if none could be opened. */
+    /* The reader is NULL if none could be opened, or there is no store. */
     void (*run)(struct job *job, struct reader *reader);
     struct job *next, *prev;
 };
 
 struct readers;
 
-MUST_USE enum err readers_open(struct store *store, struct readers **out, struct reason *why);
+/* So many threads, READERS_MAX at most. `store` is NULL for jobs that read
+ * nothing of it. */
+enum { READERS_MAX = 2 };
+MUST_USE enum err readers_open(struct store *store, int threads, struct readers **out, struct reason *why);
 
 /* Jobs are begun in the order in which they were given. */
 void readers_give(struct readers *readers, struct job *job);

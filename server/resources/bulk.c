@@ -212,6 +212,9 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
         problem_add_detail(&detail, &faults);
         refuse(bulk, line, 422, "invalid-request", buf_cstr(&detail), &faults);
         buf_release(&detail);
+    } else if (!submission_has_task(s)) {
+        struct refusal refusal = submission_refusal(s, OK);
+        refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
     } else {
         own_key(batch, s, &key);
         batch->index[batch->count++] = bulk->count - 1;

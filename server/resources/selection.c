@@ -39,15 +39,11 @@ static bool set_status(struct selection *selection, struct span value, struct re
     return false;
 }
 
+/* -1: no invocation can be of it. */
 static int find_gone(struct store *store, struct span name)
 {
-    int count, id = -1;
-    struct store_task *tasks = store_tasks(store, &count);
-    for (int i = 0; i < count && id < 0; i++)
-        if (span_is(name, tasks[i].name))
-            id = tasks[i].id;
-    store_tasks_free(tasks, count);
-    return id;
+    int id = store_task_find(store, name);
+    return id ? id : -1;
 }
 
 static bool set_text(struct span *out, struct span value, struct reason *why)
@@ -66,7 +62,8 @@ static bool set_task(struct selection *selection, struct span value, struct reas
     if (!set_text(&name, value, why))
         return false;
     const struct task *task = registry_find(selection->registry, value);
-    selection->filter.task = task ? task->id : find_gone(selection->store, value);
+    int id = task ? task->id : 0;
+    selection->filter.task = id ? id : find_gone(selection->store, value);
     return true;
 }
 

@@ -290,6 +290,12 @@ void submission_row(const struct submission *s, struct invocation *row)
     };
 }
 
+bool submission_has_task(struct submission *s)
+{
+    s->err = s->task ? OK : ERR_UNAVAILABLE;
+    return s->task;
+}
+
 struct refusal submission_refusal(const struct submission *s, enum err err)
 {
     if (err == OK)

@@ -21,6 +21,10 @@ struct submission_context {
 MUST_USE enum err submission_read(const struct submission_context *context, struct span body,
                                   struct submission *out, struct buf *scratch_key, struct faults *faults);
 
+/* False, with s->err as the committer would have it: the task's own row is not on
+ * disk yet. For one that was read. */
+bool submission_has_task(struct submission *s);
+
 /* The row as it stands after the commit. */
 void submission_row(const struct submission *s, struct invocation *row);
 

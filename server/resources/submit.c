@@ -162,6 +162,8 @@ enum next submit_one(struct request *rq)
     };
     if (submission_read(&context, buf_span(&rq->body), &s->submission, &s->key, &faults) != OK)
         return answer_faults(rq, 422, "invalid-request", &faults);
+    if (!submission_has_task(&s->submission))
+        return committed(rq);
     op_submit_init(&s->op, &s->submission, 1);
     s->op.op.owner = rq;
     s->op.op.done = on_disk;

@@ -93,7 +93,7 @@ static bool has_any(const struct store_task *known)
 static struct store_task state_of(struct store *store, const struct task *task)
 {
     struct store_task known = {.id = task->id, .name = task->name};
-    store_task_counts(store, task->id, &known.paused, known.counts);
+    store_task_counts(store, known.id, &known.paused, known.counts);
     return known;
 }
 
@@ -236,6 +236,8 @@ static enum next set_paused(struct request *rq, bool on)
     if (!resource_is_plain(rq) || !find(rq, &task, &known))
         return NEXT_ANSWER;
     free(known.name);
+    if (!known.id) /* not on disk yet */
+        return answer_fault(rq, ERR_UNAVAILABLE);
     return resource_pause(rq, known.id, on, paused);
 }
 

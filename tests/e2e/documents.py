@@ -56,8 +56,12 @@ def start(folder):
 def run(document):
     """How many examples of the document worked, and how many did not."""
     passed = failed = 0
-    found = blocks(open(document).read())
+    whole = open(document).read()
+    found = blocks(whole)
     name = os.path.relpath(document, ROOT)
+    if "$ERRAND" in whole and "export ERRAND=" not in whole:
+        print("%s uses $ERRAND, and does not say what that is" % name)
+        failed += 1
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
             if language in FILES:
@@ -89,7 +93,7 @@ def run(document):
     if status != 0:
         print("%s: the server ended with %d" % (name, status))
         failed += 1
-    for path in re.findall(r"\]\(([^)#:]+)\)", open(document).read()):
+    for path in re.findall(r"\]\(([^)#:]+)\)", whole):
         if not os.path.exists(os.path.join(os.path.dirname(document), path)):
             print("%s points to %s, which is not there" % (name, path))
             failed += 1

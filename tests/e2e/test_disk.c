@@ -91,6 +91,69 @@ Test(disk, a_server_that_finds_the_disk_full_serves_readers_until_there_is_room)
     EXPECT_NUMBER(get(s, "/stats"), "invocations.succeeded", 3);
 }
 
+/* `added` is new, and stands first. */
+#define WITH_ADDED "tasks:\n  added: {kind: native, module: $NATIVE, function: echo}\n"
+#define NDJSON "Content-Type: application/x-ndjson\r\n"
+
+static const char *tasks_without_head(void)
+{
+    return strchr(TASKS, '\n') + 1;
+}
+
+/* Started where the new task's row cannot be written; `first` is of a task that the database knows. */
+static void expect_readers_alone(struct server *s, const char *first)
+{
+    EXPECT_TEXT(EXPECT(get(s, "/invocations/%s", first), 200), "status", "succeeded");
+    EXPECT_TEXT(EXPECT(get(s, "/invocations?task=echo"), 200), "items.0.id", first);
+    REQUIRE(!field(EXPECT(get(s, "/invocations?task=added"), 200), "items.0"));
+    EXPECT_NUMBER(EXPECT(get(s, "/tasks/added"), 200), "counts.queued", 0);
+    EXPECT_TEXT(EXPECT(get(s, "/tasks"), 200), "items.0.name", "added");
+    EXPECT_PROBLEM(get(s, "/readyz"), 503, "unavailable");
+    REQUIRE(header(EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'added'}"), 503, "unavailable"), "Retry-After"));
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 503, "unavailable");
+    EXPECT_PROBLEM(post(s, "/tasks/added/pause", NULL), 503, "unavailable");
+    struct reply *r = ask(s, "POST", "/invocations", NDJSON, "{\"task\": \"added\"}\n{\"task\": \"echo\"}\n");
+    REQUIRE(r->status == 503 || (r->status == 200 && !strstr(r->body, "201")), "%d %s", r->status, r->body);
+    EXPECT_PROBLEM(get(s, "/readyz"), 503, "unavailable");
+}
+
+static void expect_all_goes_on(struct server *s)
+{
+    WAIT_UNTIL(get(s, "/readyz")->status == 200);
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'added', 'args': 'new'}")), "result", "new");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo', 'args': 'old'}")), "result", "old");
+    EXPECT_NUMBER(get(s, "/invocations?task=added"), "items.0.attempt", 1);
+    EXPECT(post(s, "/tasks/added/pause", NULL), 200);
+    REQUIRE(cJSON_IsFalse(field(get(s, "/tasks/echo"), "paused")));
+    restart(s);
+    EXPECT_NUMBER(get(s, "/tasks/added"), "counts.succeeded", 1);
+    EXPECT_NUMBER(get(s, "/tasks/echo"), "counts.succeeded", 2);
+    cr_assert_eq(terminate(s), 0);
+}
+
+/* It did not start: the task's row could not be written. */
+Test(disk, a_task_that_is_new_when_the_disk_is_full_waits_for_room)
+{
+    enum { ARGS = 60000 };
+    struct rlimit before, small;
+    char *large = calloc(1, ARGS + 1);
+    memset(large, 'x', ARGS);
+    struct server *s = serve(TASKS);
+    char *first = submit(s, "{'task': 'echo', 'args': '%s'}", large);
+    final(s, first);
+    kill_hard(s);
+    configure(s, format(WITH_ADDED "%s", tasks_without_head()));
+
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    small = (struct rlimit){40000, before.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    start(s);
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    expect_readers_alone(s, first);
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &before, NULL) == 0);
+    expect_all_goes_on(s);
+}
+
 static char *mounted;
 
 /* Before the folder goes: also after a failure. */
@@ -103,15 +166,40 @@ static void end_with_mount(void)
 
 TestSuite(full_disk, .init = support_begin, .fini = end_with_mount, .timeout = 120);
 
-Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_itself)
+static void mount_small(struct server *s)
 {
-    struct server *s = prepare(TASKS);
     char *small = file_in(s, "small");
     run(s->folder, (const char *[]){"mkdir", "small", NULL}, NULL, NULL, NULL);
     if (mount("errand-e2e", small, "tmpfs", 0, "size=1m") != 0)
         cr_skip_test("mounting is not allowed here");
     mounted = small;
-    s->arguments = (const char *[]){"--store", format("%s/errand.db", small), NULL};
+    const char **arguments = calloc(3, sizeof *arguments);
+    arguments[0] = "--store";
+    arguments[1] = format("%s/errand.db", small);
+    s->arguments = arguments;
+}
+
+Test(full_disk, a_task_that_is_new_when_the_disk_is_full_waits_for_room)
+{
+    struct server *s = prepare(TASKS);
+    mount_small(s);
+    start(s);
+    char *first = submit(s, "{'task': 'echo', 'args': 1}");
+    final(s, first);
+    kill_hard(s);
+    char *filler = format("of=%s/filler", mounted);
+    run(NULL, (const char *[]){"dd", "if=/dev/zero", filler, "bs=4096", NULL}, NULL, NULL, NULL);
+    configure(s, format(WITH_ADDED "%s", tasks_without_head()));
+    start(s);
+    expect_readers_alone(s, first);
+    REQUIRE(unlink(filler + strlen("of=")) == 0);
+    expect_all_goes_on(s);
+}
+
+Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_itself)
+{
+    struct server *s = prepare(TASKS);
+    mount_small(s);
     start(s);
     char *first = submit(s, "{'task': 'echo', 'args': 1}");
     final(s, first);
@@ -135,7 +223,7 @@ Test(full_disk, a_full_disk_is_503_for_writers_while_readers_go_on_and_heals_by_
     touch(file_in(s, "go"));
 
     /* room is made: it goes on without a restart */
-    REQUIRE(mount("errand-e2e", small, "tmpfs", MS_REMOUNT, "size=32m") == 0, "remount: %s", strerror(errno));
+    REQUIRE(mount("errand-e2e", mounted, "tmpfs", MS_REMOUNT, "size=32m") == 0, "remount: %s", strerror(errno));
     WAIT_UNTIL(post(s, "/tasks", "{'task': 'count'}")->status == 201);
     EXPECT_TEXT(final(s, held), "status", "succeeded");
     EXPECT(post(s, "/tasks/echo/resume", NULL), 200);

@@ -26,14 +26,16 @@ static char *all_answers(struct server *s, const char *bytes, size_t size)
     return text;
 }
 
+#define ROW_OF(text) text, sizeof(text) - 1
+#define ROW(text)    \
+    {                \
+        ROW_OF(text) \
+    }
+
 /* Each of these was 200, or let the hidden request through. */
 Test(framing, a_head_that_two_parsers_could_read_differently_is_refused_and_ends_the_connection)
 {
     struct server *s = serve(TASKS);
-#define ROW(text)              \
-    {                          \
-        text, sizeof(text) - 1 \
-    }
     static const struct {
         const char *bytes;
         size_t size;
@@ -113,5 +115,35 @@ Test(framing, a_clear_head_passes_however_it_arrives)
                     r ? r->body : "closed");
         }
         client_close(c);
+    }
+}
+
+/* What docs/security.md says that a proxy in front must not let through. Another
+ * version may refuse it: then the document is to say so. */
+Test(framing, of_a_body_in_chunks_bare_line_feeds_and_trailers_stay_hidden)
+{
+#define CHUNKED POSTED "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+#define OBJECT "{\"task\": \"echo\"}" /* 16 bytes */
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *answer;
+    } rows[] = {
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\r\n0\r\n\r\n"), "201 "},
+        {ROW_OF(CHUNKED "10\n" OBJECT "\r\n0\r\n\r\n"), "201 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\n0\r\n\r\n"), "201 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\r\n0\n\n"), "201 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\r\n0\r\nContent-Length: 5\n folded\r\n\r\n"), "201 "},
+        {ROW_OF(CHUNKED "10\r" OBJECT "\r\n0\r\n\r\n"), "400 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\r0\r\n\r\n"), "400 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "0\r\n\r\n"), "400 "},
+        {ROW_OF(CHUNKED "10\r\n" OBJECT "\r\n0\r\nX\0: a\r\n\r\n"), "400 "},
+    };
+    struct server *s = serve(TASKS);
+    if (strcmp(text_of(get(s, "/version"), "libmicrohttpd"), "0.9.75") != 0)
+        cr_skip_test("another libmicrohttpd");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *answers = all_answers(s, rows[i].bytes, rows[i].size);
+        REQUIRE(strcmp(answers, rows[i].answer) == 0, "%zu, %s: %s", i, rows[i].bytes, answers);
     }
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 SUITE(shortage);
 
@@ -87,4 +88,55 @@ Test(shortage, idle_connections_do_not_take_what_starts_need)
                 number_of(r, "invocations.queued") == 0 && number_of(r, "invocations.running") == 0));
     EXPECT_NUMBER(r, "invocations.succeeded", COMMANDS);
     cr_assert(!strstr(server_log(s), "starts are held back"), "%s", server_log(s));
+}
+
+static struct server *prepare_for_few_threads(const char *config)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare(config);
+    const char **variables = calloc(3, sizeof *variables);
+    variables[0] = format("LD_PRELOAD=%s", native("few_threads"));
+    variables[1] = format("FEW_THREADS=%s", file_in(s, "few"));
+    s->variables = variables;
+    return s;
+}
+
+/* The closer's thread was made when it was needed: without it the server waited
+ * for its bodies for ever. */
+Test(shortage, a_server_that_gets_no_more_threads_stops_as_any_other)
+{
+    struct server *s = prepare_for_few_threads("slots: 2\nshutdown_timeout: 200ms\nkill_grace: 100ms\n" TASKS);
+    start(s);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, id, "running");
+    touch(file_in(s, "few"));
+    cr_assert_eq(terminate(s), 0, "%s", server_log(s));
+    unlink(file_in(s, "few"));
+    start(s);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+}
+
+/* A thread that was made after the bodies' and failed left a server that waited
+ * for a body it had begun. */
+Test(shortage, a_server_that_gets_too_few_threads_to_start_says_so_and_ends)
+{
+    enum { MORE_THAN_ITS_OWN = 16 };
+    struct server *s = prepare_for_few_threads("slots: 2\n" TASKS);
+    start(s);
+    char *id = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+    AWAIT_STATUS(s, id, "running");
+    kill_hard(s);
+    int threads = 0;
+    for (write_whole(file_in(s, "few"), "0"); !try_start(s); threads++) {
+        REQUIRE(threads < MORE_THAN_ITS_OWN);
+        cr_assert_eq(await_exit(s), 1, "with %d threads: %s", threads, server_log(s));
+        write_whole(file_in(s, "few"), format("%d", threads + 1));
+    }
+    cr_assert_gt(threads, 3);
+    cr_assert_eq(times(server_log(s), "no thread"), threads, "%s", server_log(s));
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
 }

@@ -231,6 +231,7 @@ Test(submit, a_key_settles_what_happened_to_the_first_try)
     EXPECT_PROBLEM(ask(s, "POST", "/tasks", headers, "{\"task\": \"echo\", \"args\": 2}"), 422, "key-reused");
     EXPECT_TEXT(EXPECT(get(s, "/invocations?key=order-1"), 200), "items.0.id", text_of(first, "id"));
 
+    final(s, text_of(first, "id"));
     /* also after a crash, while the service is paused, and when the task is gone from the configuration */
     restart(s);
     EXPECT(post(s, "/pause", NULL), 200);

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -44,6 +45,24 @@ static enum next work(struct request *rq)
 {
     rq->state = rq->reader;
     rq->work = say_whose_reader;
+    return NEXT_WORK;
+}
+
+/* Work that lasts until the test lets go of it. */
+static atomic_int asked, begun;
+static sem_t let_go;
+
+static void hold(struct request *rq)
+{
+    atomic_fetch_add(&begun, 1);
+    sem_wait(&let_go);
+    answer_text(rq, "held");
+}
+
+static enum next work_long(struct request *rq)
+{
+    atomic_fetch_add(&asked, 1);
+    rq->work = hold;
     return NEXT_WORK;
 }
 
@@ -134,6 +153,7 @@ static const struct body_sink lines = {sink_open, sink_feed, sink_end, sink_busy
 static const struct route table[] = {
     {METHOD_GET, "/say/{what}", 0, BODY_NONE, .handler = say_segment},
     {METHOD_GET, "/work", 0, BODY_NONE, .handler = work},
+    {METHOD_GET, "/work/long", 0, BODY_NONE, .handler = work_long},
     {METHOD_GET, "/wait", 0, BODY_NONE, .handler = wait_long},
     {METHOD_GET, "/wait/briefly", 0, BODY_NONE, .handler = wait_briefly},
     {METHOD_GET, "/stream", 0, BODY_NONE, .handler = stream},
@@ -230,14 +250,55 @@ Test(http, work_is_done_with_another_reader)
     expect(ask(GET("/work")), " 200 ", "its own");
 }
 
+static atomic_int finished;
+
+static void do_nothing(struct http_job *job, struct reader *reader)
+{
+    (void)job;
+    (void)reader;
+}
+
+static void note_finished(struct http_job *job)
+{
+    (void)job;
+    atomic_store(&finished, 1);
+}
+
+static void wait_for(const atomic_int *what, int at_least)
+{
+    int64_t until_us = clock_mono_us() + PATIENCE_S * 1000000;
+    while (atomic_load(what) < at_least && clock_mono_us() < until_us)
+        usleep(1000);
+    cr_expect_geq(atomic_load(what), at_least);
+}
+
+/* A reload waited behind all that guests had asked for. */
+Test(http, what_is_nobodys_request_waits_for_no_reader)
+{
+    enum { READERS = 2, ASKED = 5 };
+    struct http_job job = {.run = do_nothing, .finish = note_finished};
+    int fds[ASKED];
+    sem_init(&let_go, 0, 0);
+    for (int i = 0; i < ASKED; i++)
+        fds[i] = ask(GET("/work/long"));
+    wait_for(&begun, READERS);
+    wait_for(&asked, ASKED);
+    http_do(http, &job);
+    wait_for(&finished, 1);
+    cr_expect_eq(begun, READERS);
+    for (int i = 0; i < ASKED; i++)
+        sem_post(&let_go);
+    for (int i = 0; i < ASKED; i++)
+        expect(fds[i], " 200 ", "held");
+    sem_destroy(&let_go);
+}
+
 Test(http, a_request_is_woken_by_its_topic_and_by_no_other)
 {
     const struct topic others[] = {{TOPIC_INVOCATION, 8}, {TOPIC_INVOCATION_FINAL, 7}};
     const struct topic its_own = {TOPIC_INVOCATION, 7};
     int fds[] = {ask(GET("/wait")), ask(GET("/wait"))};
-    int64_t until_us = clock_mono_us() + PATIENCE_S * 1000000;
-    while (atomic_load(&context.listening) < 2 && clock_mono_us() < until_us)
-        usleep(1000);
+    wait_for(&context.listening, 2);
     topics_announce(context.topics, others, 2);
     http_flush(http);
     expect(ask(GET("/say/hello")), " 200 ", "hello");

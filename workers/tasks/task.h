@@ -1,11 +1,14 @@
 /* A task: what a configuration says under its name.
  *
- * Threads: immutable once its configuration was read and loaded. */
+ * Threads: immutable once its configuration was read and loaded, but for the
+ * number. */
 #pragma once
 
 #include "base/keys.h"
 #include "workers/tasks/params.h"
 #include "workers/tasks/task_options.h"
+
+#include <stdatomic.h>
 
 enum { TASK_NAME_MAX = 100 };
 
@@ -17,7 +20,7 @@ struct task {
     struct task_options options;
     struct params *params; /* NULL: any JSON is accepted */
     int line;              /* of the configuration, for faults that loading finds */
-    int id;                /* the store's number for the name, set by the runner */
+    atomic_int id;         /* the store's number for the name, set by the runner; 0: not on disk yet */
 
     const struct kind *kind; /* how it runs: workers/kinds/kind.h */
     void *definition;        /* what the kind's own keys say: the kind's alone to look into */
