@@ -44,6 +44,7 @@ const struct route server_routes[] = {
      .holds_result = true},
     {METHOD_POST, "/leases/{token}/fail", 0, BODY_JSON, .handler = turn_fail, TURN(turn_may_end),
      .holds_result = true},
+    {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

@@ -12,6 +12,7 @@
 enum body_rule {
     BODY_NONE,  /* none is needed; an empty one or {} is fine */
     BODY_JSON,  /* application/json, checked */
+    BODY_TEXT,  /* text/plain, any bytes */
     BODY_LINES, /* application/x-ndjson alone, for the route's sink */
 };
 

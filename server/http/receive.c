@@ -214,7 +214,7 @@ static bool admit_media(struct exchange *exchange, int64_t length)
     struct request *rq = &exchange->rq;
     const struct route *route = rq->route;
     enum media media = gate_media(exchange->headers.content_type);
-    if (route->body == BODY_NONE && media == MEDIA_OTHER && length == 0)
+    if (route->body == BODY_NONE && length == 0 && (media == MEDIA_OTHER || media == MEDIA_TEXT))
         media = MEDIA_NONE;
     if (!gate_encoding(exchange->headers.content_encoding)) {
         answer_header(rq, "Accept-Encoding", "identity");
@@ -235,8 +235,14 @@ static bool admit_media(struct exchange *exchange, int64_t length)
                        "--data-binary @FILE, as -d would take the line breaks out)");
         return false;
     }
-    if (media == MEDIA_JSON || (media == MEDIA_NONE && length == 0))
+    if (media == (route->body == BODY_TEXT ? MEDIA_TEXT : MEDIA_JSON) || (media == MEDIA_NONE && length == 0))
         return true;
+    if (route->body == BODY_TEXT) {
+        answer_problem(
+            rq, 415, "unsupported-media-type",
+            "the body must be text/plain (with curl: -H 'Content-Type: text/plain' --data-binary @FILE)");
+        return false;
+    }
     answer_problem(rq, 415, "unsupported-media-type",
                    "the body must be application/json%s (with curl: curl --json)",
                    route->lines ? " or application/x-ndjson" : "");
@@ -404,7 +410,7 @@ static enum next handle(struct exchange *exchange)
     struct request *rq = &exchange->rq;
     if (exchange->sink)
         return exchange->sink->end(rq);
-    if (!check_json(rq))
+    if (rq->route->body != BODY_TEXT && !check_json(rq))
         return NEXT_ANSWER;
     enum next next = rq->route->handler(rq);
     http_check_steps(exchange);

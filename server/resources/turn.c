@@ -9,6 +9,7 @@
 #include "server/resources/lease_view.h"
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
+#include "workers/kinds/attempt.h"
 #include "workers/leases.h"
 
 #include <math.h>
@@ -25,6 +26,11 @@ struct turning {
     bool has_progress, renews;
     struct op_renew renew;
     struct op_progress progress;
+
+    /* Of output. */
+    struct op_append append;
+    char notice[LOG_NOTICE_BYTES];
+
     atomic_int left; /* ops that are not back */
 };
 
@@ -233,6 +239,42 @@ enum next turn_heartbeat(struct request *rq)
     }
     rq->resume = beaten;
     return turning->left ? NEXT_COMMIT : beaten(rq);
+}
+
+/* --- output --------------------------------------------------------------------------- */
+
+static enum next appended(struct request *rq)
+{
+    const struct turning *turning = rq->state;
+    enum err err = turning->append.turn.op.err;
+    if (err == ERR_CONFLICT)
+        return answer_stale(rq);
+    return err == OK ? answer_empty(rq, 204) : answer_fault(rq, err);
+}
+
+enum next turn_log(struct request *rq)
+{
+    static const char *const known[] = {"stream", NULL};
+    static const char *const streams[] = {"stdout", "stderr", NULL};
+    struct turning *turning = rq->state;
+    struct op_append *op = &turning->append;
+    int64_t limit = rq->config->limits.log_bytes;
+    struct faults faults = {0};
+    parameters_check(rq, known, NULL, &faults);
+    int stream = parameters_word(rq, "stream", streams, 0, &faults);
+    if (faults.total)
+        return answer_bad_query(rq, &faults);
+    if (!turning->row.elsewhere)
+        return answer_problem(rq, 409, "conflict", "the turn is run by this server: what it prints is its log");
+    op_append_init(op, &turning->row.turn);
+    op->chunk = (struct log_chunk){stream == 0 ? STREAM_STDOUT : STREAM_STDERR, buf_span(&rq->body)};
+    op->limit_bytes = limit;
+    op->notice = attempt_log_notice(limit, turning->notice, sizeof turning->notice);
+    op->turn.op.owner = rq;
+    op->turn.op.done = resource_wake;
+    rq->resume = appended;
+    request_queue(rq, &op->turn.op);
+    return NEXT_COMMIT;
 }
 
 /* --- the end -------------------------------------------------------------------------- */

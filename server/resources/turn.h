@@ -1,7 +1,7 @@
 /* /leases/{token}: a turn's own address. Whoever has the token may do what the
  * turn may, and needs no other permission.
  *
- * POST heartbeat, complete, fail; GET shows the lease. */
+ * POST heartbeat, complete, fail, log; GET shows the lease. */
 #pragma once
 
 #include "server/http/request.h"
@@ -16,6 +16,7 @@ handler_fn turn_get;
 handler_fn turn_heartbeat;
 handler_fn turn_complete;
 handler_fn turn_fail;
+handler_fn turn_log;
 
 /* Decides what a reported end means; a failure of a turn under way is logged. */
 void turn_decide(struct request *rq, struct turn_end *end, const struct turn_row *row);

@@ -228,6 +228,72 @@ Test(leases, a_stale_token_is_refused_before_the_body_is_looked_at)
     EXPECT_PROBLEM(ask(s, "POST", "/leases/x/heartbeat", JSON, huge), 409, "stale-lease");
 }
 
+/* --- output ------------------------------------------------------------------------- */
+
+static struct reply *print(struct server *s, const char *token, const char *query, const char *text)
+{
+    return ask(s, "POST", format("/leases/%s/log%s", token, query), "Content-Type: text/plain\r\n", text);
+}
+
+Test(leases, what_a_turn_prints_is_its_log)
+{
+    struct server *s = serve(FAR);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *first = token_of(lease(s, "")), *second;
+    EXPECT(print(s, first, "", "one\n"), 204);
+    EXPECT(print(s, first, "?stream=stderr", "two \xff\n"), 204);
+    EXPECT(print(s, first, "?stream=stdout", ""), 204);
+    EXPECT(print(s, first, "", "three\n"), 204);
+    EXPECT(tell(s, first, "fail", "{'error': {'type': 'x'}}"), 204);
+    EXPECT_PROBLEM(print(s, first, "", "late\n"), 409, "stale-lease");
+    EXPECT(print(s, second = token_of(lease(s, "")), "", "four\n"), 204);
+    EXPECT(tell(s, second, "complete", "{}"), 204);
+    final(s, id);
+    cr_assert_str_eq(get(s, "/invocations/%s/log", id)->body, "one\ntwo \xff\nthree\nfour\n");
+    cr_assert_str_eq(get(s, "/invocations/%s/log?attempt=2", id)->body, "four\n");
+}
+
+Test(leases, a_log_that_is_followed_has_what_is_printed_elsewhere)
+{
+    struct server *s = serve(FAR);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s, ""));
+    struct client *client = client_open(s);
+    client_ask(client, "GET", format("/invocations/%s/log?follow=true", id), NULL, NULL, 0);
+    EXPECT(client_receive_head(client), 200);
+    EXPECT(print(s, token, "", "one\n"), 204);
+    cr_assert_str_eq(client_receive_piece(client), "one\n");
+    EXPECT(print(s, token, "", "two\n"), 204);
+    cr_assert_str_eq(client_receive_piece(client), "two\n");
+    EXPECT(tell(s, token, "complete", "{}"), 204);
+    cr_assert_null(client_receive_piece(client));
+}
+
+Test(leases, a_log_has_a_limit_and_says_so_once)
+{
+    struct server *s = serve("limits: {log: 1KiB}\n" FAR);
+    char *text = calloc(1, 701), *id = submit(s, "{'task': 'far'}");
+    memset(text, 'x', 700);
+    const char *token = token_of(lease(s, ""));
+    for (int i = 0; i < 4; i++)
+        EXPECT(print(s, token, "", text), 204);
+    char *log = get(s, "/invocations/%s/log", id)->body;
+    cr_assert_eq(strspn(log, "x"), 1024);
+    cr_assert_str_eq(log + 1024, "\n[errand: the log reached its limit of 1 KiB, the rest is left out]\n");
+}
+
+Test(leases, a_log_is_plain_text)
+{
+    struct server *s = serve(FAR);
+    submit(s, "{'task': 'far'}");
+    char *path = format("/leases/%s/log", token_of(lease(s, "")));
+    EXPECT_PROBLEM(ask(s, "POST", path, JSON, "{}"), 415, "unsupported-media-type");
+    EXPECT_PROBLEM(ask(s, "POST", path, NULL, "x"), 415, "unsupported-media-type");
+    EXPECT_PROBLEM(ask(s, "POST", format("%s?stream=tty", path), "Content-Type: text/plain\r\n", "x"), 400,
+                   "invalid-query");
+    EXPECT(ask(s, "POST", path, NULL, NULL), 204);
+}
+
 /* --- cancelling ------------------------------------------------------------------------ */
 
 Test(leases, a_cancel_is_heard_at_the_heartbeat_and_in_a_poll)
