@@ -119,6 +119,14 @@ void op_finish_init(struct op_finish *op, const struct turn *turn)
     turn_op_init(&op->turn, &class, turn);
 }
 
+void op_finish_init_once(struct op_finish *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "report", .apply = apply_finish, .several = several_ends, .turn = TURN_ENDS};
+    *op = (struct op_finish){0};
+    turn_op_init(&op->turn, &class, turn);
+}
+
 /* --- in between ------------------------------------------------------------------------ */
 
 static enum err apply_log(struct tx *tx, struct op *base)

@@ -80,6 +80,10 @@ struct op_finish {
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);
 
+/* The same where somebody waits for the answer and can say it again: when its
+ * batch fails it is ERR_UNAVAILABLE at once, and not kept until the disk is well. */
+void op_finish_init_once(struct op_finish *op, const struct turn *turn);
+
 /* Output of a turn. ERR_CONFLICT: the lease was lost. */
 struct op_log {
     struct turn_op turn;

@@ -29,6 +29,7 @@ enum {
     TOKEN_MAX = 100,
     FACT_MAX = 200, /* what a worker says of itself */
     ANSWER_BYTES = 8 << 20,
+    CLAIM_MAX_MS = 10000, /* a claim is kept until the disk is well; who asked is told before */
     LEASE_MIN_MS = 1000,
     LEASE_MAX_MS = 3600 * 1000,
 };
@@ -409,6 +410,8 @@ static enum next show_given(struct request *rq)
 {
     struct leasing *leasing = rq->state;
     int count = leasing->poll->ask.given_count;
+    if (!count && !store_healthy(rq->context->store))
+        return answer_unavailable(rq);
     if (!count || rq->left)
         return answer(rq);
     rq->work = add_leases_at_length;
@@ -483,7 +486,7 @@ static enum next begin_ask(struct request *rq)
     ask->owner = leasing->poll;
     leasing->poll->rq = rq;
     rq->resume = asked;
-    rq->deadline_us = clock_mono_us() + (waits ? leasing->wait_ms : AWAIT_MAX_MS) * 1000; /* of a commit, too */
+    rq->deadline_us = clock_mono_us() + (waits ? leasing->wait_ms : CLAIM_MAX_MS) * 1000;
     leasing->asked = leases_ask(rq->context->runner, ask, waits);
     return leasing->asked ? NEXT_PARK : answer(rq);
 }

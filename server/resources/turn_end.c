@@ -159,7 +159,7 @@ void turn_end_decide(struct turn_end *end, const struct turn_row *row, const str
 {
     struct op_finish *finish = &end->finish;
     bool too_large = !end->failed && (int64_t)end->result.len > result_bytes;
-    op_finish_init(finish, &row->turn);
+    op_finish_init_once(finish, &row->turn);
     finish->retention_ms = row->retention_ms;
     if (!end->failed && !too_large) {
         finish->next = FINISH_FINAL;

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 SUITE(leases);
 
@@ -499,6 +500,31 @@ Test(leases, a_server_that_closes_takes_reports_and_gives_nothing)
     start(s);
     EXPECT_NUMBER(get(s, "/tasks/far"), "counts.succeeded", 1);
     EXPECT_NUMBER(get(s, "/tasks/far"), "counts.queued", 1);
+}
+
+/* --- the disk ------------------------------------------------------------------------------------- */
+
+Test(leases, a_disk_that_takes_no_writes_is_503_and_costs_nothing)
+{
+    struct rlimit before, none = {1, RLIM_INFINITY};
+    struct server *s = serve(FAR);
+    char *first = submit(s, "{'task': 'far'}"), *second = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s, ""));
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, NULL, &before) == 0);
+    none.rlim_max = before.rlim_max;
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &none, NULL) == 0);
+    struct reply *r = EXPECT_PROBLEM(tell(s, token, "complete", "{'result': 1}"), 503, "unavailable");
+    cr_assert(header(r, "Retry-After"), "%s", r->head);
+    EXPECT_PROBLEM(tell(s, token, "heartbeat", "{}"), 503, "unavailable");
+    EXPECT_PROBLEM(post(s, "/leases", "{'worker': 'w', 'done': [{'token': '%s', 'result': 1}]}", token), 503,
+                   "unavailable");
+    EXPECT_PROBLEM(post(s, "/leases", "{'worker': 'w', 'wait': '10ms'}"), 503, "unavailable");
+    EXPECT(get(s, "/leases/%s", token), 200);
+
+    REQUIRE(prlimit(s->pid, RLIMIT_FSIZE, &before, NULL) == 0);
+    WAIT_UNTIL(tell(s, token, "complete", "{'result': 1}")->status == 204);
+    EXPECT_NUMBER(final(s, first), "attempt", 1);
+    EXPECT_TEXT(EXPECT_NUMBER(lease(s, ""), "leases.0.invocation.attempt", 1), "leases.0.invocation.id", second);
 }
 
 /* --- workers ---------------------------------------------------------------------------------------- */
