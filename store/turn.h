@@ -80,6 +80,10 @@ struct op_finish {
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);
 
+/* The same where somebody waits for the answer and can say it again: when its
+ * batch fails it is ERR_UNAVAILABLE at once, and not kept until the disk is well. */
+void op_finish_init_once(struct op_finish *op, const struct turn *turn);
+
 /* Output of a turn. ERR_CONFLICT: the lease was lost. */
 struct op_log {
     struct turn_op turn;
@@ -88,6 +92,18 @@ struct op_log {
     int64_t from; /* the number of the first of them */
 };
 void op_log_init(struct op_log *op, const struct turn *turn);
+
+/* Output of a turn whose holder numbers nothing: a piece has as its number how much
+ * there is before it. What goes over the limit of an attempt is cut, and the notice
+ * stands after it, in stderr. ERR_CONFLICT: the lease was lost, or the turn has
+ * ended. Not safe to apply twice: then it is there twice. */
+struct op_append {
+    struct turn_op turn;
+    struct log_chunk chunk;
+    int64_t limit_bytes;
+    struct span notice;
+};
+void op_append_init(struct op_append *op, const struct turn *turn);
 
 /* ERR_CONFLICT: the lease was lost, or the turn has ended. */
 struct op_progress {

@@ -232,6 +232,10 @@ void in_place_closing_locked(struct runner *runner)
     struct run *run;
     if (!runner->closing || !runner->waiting || !nothing_comes_locked(runner))
         return;
+    if (runner->policy == CLOSE_JOIN) { /* all else is done: what is stopped now must not start again */
+        runner->policy = CLOSE_CANCEL;
+        runner_gate_locked(runner);
+    }
     DL_FOREACH (runner->runs, run) {
         attempt_stop(&run->attempt, STOP_KILL);
         in_place_notify_locked(run);

@@ -4,13 +4,11 @@
 #include "workers/verdict.h"
 
 #include "base/clock.h"
-#include "base/json.h"
-#include "base/log.h"
 
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { PROGRESS_EVERY_US = 100000, MESSAGE_BYTES = 200 };
+enum { PROGRESS_EVERY_US = 100000 };
 
 /* --- logs and progress on their way to disk -------------------------------------- */
 
@@ -221,31 +219,6 @@ static void leave_locked(struct run *run)
         pthread_cond_broadcast(&runner->quiet);
 }
 
-/* A failure is never silent. What it was about is in the row; here is enough to
- * find it. */
-static void log_failure(struct run *run)
-{
-    struct runner *runner = run->runner;
-    char id[ID_TEXT_LEN + 1] = "";
-    struct buf message = {0};
-    int left_out;
-    pthread_mutex_lock(&runner->lock);
-    bool may = failures_may_log(&runner->failures, run->grant.turn.task, clock_mono_us(), &left_out);
-    pthread_mutex_unlock(&runner->lock);
-    if (!may)
-        return;
-    id_format(run->grant.turn.id, id);
-    struct span text = json_get(buf_span(&run->outcome.error), "message");
-    if (text.p)
-        json_unescape(text, &message);
-    log_warn("an attempt failed", LOG_STR("task", run->task->name), LOG_STR("id", id),
-             LOG_INT("attempt", run->grant.turn.attempt), LOG_SPAN("error", buf_span(&run->outcome.type)),
-             LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
-             LOG_STR("then", run->finish.next == FINISH_RETRY ? "retry" : "failed"),
-             LOG_INT("left_out", left_out));
-    buf_release(&message);
-}
-
 static void run_ended(struct attempt *attempt, void *context)
 {
     struct run *run = context;
@@ -254,7 +227,7 @@ static void run_ended(struct attempt *attempt, void *context)
     run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0;
     decide(run);
     if (run->outcome.end == OUTCOME_FAILED)
-        log_failure(run);
+        runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
     if (run->outcome.end == OUTCOME_UNSTARTED)

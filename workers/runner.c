@@ -2,6 +2,7 @@
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <time.h>
 #include <utlist.h>
+
+enum { MESSAGE_BYTES = 200 };
 
 /* --- what the store reports ------------------------------------------------------- */
 
@@ -416,6 +419,32 @@ void runner_free(struct runner *runner)
     pthread_condattr_destroy(&runner->monotonic);
     failures_release(&runner->failures);
     free(runner);
+}
+
+/* --- failures --------------------------------------------------------------------------------------- */
+
+/* A failure is never silent. What it was about is in the row; here is enough to
+ * find it. */
+void runner_log_failure(struct runner *runner, const struct op_finish *finish)
+{
+    const struct turn *turn = &finish->turn.turn;
+    char id[ID_TEXT_LEN + 1] = "";
+    struct buf message = {0};
+    int left_out;
+    pthread_mutex_lock(&runner->lock);
+    bool may = failures_may_log(&runner->failures, turn->task, clock_mono_us(), &left_out);
+    pthread_mutex_unlock(&runner->lock);
+    if (!may)
+        return;
+    id_format(turn->id, id);
+    struct span text = json_get(finish->error, "message");
+    if (text.p)
+        json_unescape(text, &message);
+    log_warn("an attempt failed", LOG_STR("task", store_task_name(runner->store, turn->task)), LOG_STR("id", id),
+             LOG_INT("attempt", turn->attempt), LOG_SPAN("error", finish->error_type),
+             LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
+             LOG_STR("then", finish->next == FINISH_RETRY ? "retry" : "failed"), LOG_INT("left_out", left_out));
+    buf_release(&message);
 }
 
 /* --- looking in ---------------------------------------------------------------------------------- */

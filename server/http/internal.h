@@ -38,7 +38,6 @@ struct exchange {
     bool waked;     /* guarded by http->lock: someone has woken it */
     bool orphan;    /* the client left while it was parked */
     bool watched;   /* in http->leave_fd */
-    bool left;      /* its client sends nothing more, and was waiting */
     int64_t began_us;
     int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
@@ -104,6 +103,9 @@ struct http {
     bool signalled;       /* event_fd was written and not yet read */
     bool stop_asked;
 };
+
+/* loop.c: it sends nothing more. */
+bool http_has_left(const struct connection *c);
 
 /* receive.c */
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection);

@@ -108,9 +108,15 @@ void http_check_left(struct http *http)
     int count = epoll_wait(http->leave_fd, events, LEAVERS_AT_ONCE, 0);
     for (int i = 0; i < count; i++) {
         struct exchange *exchange = events[i].data.ptr;
-        exchange->rq.timed_out = exchange->left = true;
+        exchange->rq.timed_out = exchange->rq.left = true;
         request_wake_later(&exchange->rq);
     }
+}
+
+bool request_has_left(const struct request *rq)
+{
+    const struct connection *peer = rq->exchange->peer;
+    return rq->left || rq->gone || (peer && http_has_left(peer));
 }
 
 /* --- parking ------------------------------------------------------------------------ */

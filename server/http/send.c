@@ -53,7 +53,7 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
             return MHD_CONTENT_READER_END_WITH_ERROR; /* a single row of such a size */
         if (pull == PULL_END && !exchange->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
-        if (pull == PULL_WAIT && !exchange->pulled.len && exchange->left)
+        if (pull == PULL_WAIT && !exchange->pulled.len && rq->left)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         if (pull == PULL_WAIT && !exchange->pulled.len) {
             http_park(exchange, PHASE_PARKED);

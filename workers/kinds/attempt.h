@@ -160,6 +160,10 @@ bool attempt_should_stop(struct attempt *attempt);
  * the sink when 32 kB are pending or the oldest is 100 ms old. */
 void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes);
 
+/* The notice, in `text`. */
+enum { LOG_NOTICE_BYTES = 128 };
+struct span attempt_log_notice(int64_t limit, char *text, size_t size);
+
 /* Flushes what is pending if it is 100 ms old; returns the milliseconds until
  * the next call is due, -1 when nothing is pending. Minders call it. */
 int attempt_log_tick(struct attempt *attempt);
