@@ -334,8 +334,9 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
         return err;
     if (row.lease != finish->turn.turn.lease)
         return ERR_CONFLICT;
-    if (!status_in_turn(row.status))
-        return OK; /* it was written before */
+    if (!status_in_turn(row.status)) /* it was written before, or another word was faster */
+        return (final && finish->status == STATUS_SUCCEEDED) == (row.status == STATUS_SUCCEEDED) ? OK
+                                                                                                 : ERR_CONFLICT;
     struct op_finish as = *finish;
     if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
         as.next = FINISH_FINAL;

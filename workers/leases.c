@@ -145,6 +145,13 @@ static bool give_locked(struct runner *runner, struct lease_ask *ask, struct ops
     return count > 0;
 }
 
+/* Who is quiet may wait, and is given nothing. */
+static bool is_active_locked(struct runner *runner, const struct lease_ask *ask)
+{
+    const struct roster_entry *entry = roster_find_locked(runner, ask->worker);
+    return !entry || entry->state == WORKER_ACTIVE;
+}
+
 struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count)
 {
     struct ops ops = {0};
@@ -152,7 +159,7 @@ struct op *leases_serve_locked(struct runner *runner, struct op **last, int *cou
     DL_FOREACH_SAFE (runner->asks, ask, next) {
         if (!queue_has_work_elsewhere(&runner->queue))
             break;
-        if (!give_locked(runner, ask, &ops))
+        if (!is_active_locked(runner, ask) || !give_locked(runner, ask, &ops))
             continue;
         DL_DELETE(runner->asks, ask);
         ask->listed = false;
@@ -270,14 +277,14 @@ bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait)
     ask->waits = wait;
     pthread_mutex_lock(&runner->lock);
     struct roster_entry *entry = roster_entry_locked(runner, ask->worker);
-    bool may = entry->state == WORKER_ACTIVE && !runner->closing;
+    bool news = entry->news;
     entry->asked = ask->max;
     if (!ask->tasks)
         runner->asked_all_us = now_us;
     for (int i = 0; i < ask->task_count; i++)
         window_lane(&runner->queue.window, ask->tasks[i])->asked_us = now_us;
-    bool taken = may && give_locked(runner, ask, &ops);
-    bool waits = may && !taken && wait && !entry->news;
+    bool taken = entry->state == WORKER_ACTIVE && !runner->closing && give_locked(runner, ask, &ops);
+    bool waits = !taken && wait && !news && !runner->closing;
     if (waits)
         wait_locked(runner, ask);
     pthread_mutex_unlock(&runner->lock);
@@ -366,9 +373,9 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
     struct roster_entry *entry = roster_entry_locked(runner, worker);
     entry->news = false;
     if (entry->cancelled)
-        HASH_ITER(hh, runner->leases, lease, next)
-    if (count < max && lease->cancelled && lease->holder == entry)
-        turns[count++] = lease->turn;
+        HASH_ITER (hh, runner->leases, lease, next)
+            if (count < max && lease->cancelled && lease->holder == entry)
+                turns[count++] = lease->turn;
     pthread_mutex_unlock(&runner->lock);
     return count;
 }
@@ -529,8 +536,8 @@ enum err leases_load(struct runner *runner, struct reason *why)
 void leases_release(struct runner *runner)
 {
     struct lease *lease, *next;
-    HASH_ITER(hh, runner->leases, lease, next)
-    forget_locked(runner, lease);
+    HASH_ITER (hh, runner->leases, lease, next)
+        forget_locked(runner, lease);
     deadlines_release(&runner->lease_deadlines);
     roster_release(runner);
 }

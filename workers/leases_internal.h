@@ -31,6 +31,7 @@ struct roster_entry {
     int asked;     /* for how many, last */
     int held;      /* leases */
     int cancelled; /* of those */
+    int view;      /* its place in the list that is being made */
     bool news;     /* of them, or of its state, that it was not told */
     UT_hash_handle hh;
 };

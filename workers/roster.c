@@ -44,8 +44,7 @@ static void forget_locked(struct runner *runner)
     struct roster_entry *entry, *next;
     int64_t now_us = clock_mono_us();
     bool many = HASH_COUNT(runner->roster) >= ROSTER_MAX;
-    HASH_ITER(hh, runner->roster, entry, next)
-    {
+    HASH_ITER (hh, runner->roster, entry, next) {
         bool old = many || (now_us - entry->last_seen_us) / 1000000 > FORGET_AFTER_S;
         if (!old || entry->held || waits_locked(runner, entry->name))
             continue;
@@ -71,8 +70,7 @@ struct roster_entry *roster_entry_locked(struct runner *runner, const char *name
 void roster_release(struct runner *runner)
 {
     struct roster_entry *entry, *next;
-    HASH_ITER(hh, runner->roster, entry, next)
-    {
+    HASH_ITER (hh, runner->roster, entry, next) {
         HASH_DELETE(hh, runner->roster, entry);
         free_entry(entry);
     }
@@ -123,9 +121,9 @@ bool workers_set_state(struct runner *runner, const char *name, enum worker_stat
 
 /* --- looking in ---------------------------------------------------------------------- */
 
-static struct worker_view view_locked(struct runner *runner, const struct roster_entry *entry)
+static struct worker_view view_locked(struct roster_entry *entry)
 {
-    struct worker_view view = {
+    return (struct worker_view){
         .name = xstrdup(entry->name),
         .host = entry->host ? xstrdup(entry->host) : NULL,
         .version = entry->version ? xstrdup(entry->version) : NULL,
@@ -136,12 +134,6 @@ static struct worker_view view_locked(struct runner *runner, const struct roster
         .capacity = entry->asked + entry->held,
         .running = xcalloc((size_t)entry->held + 1, sizeof(int64_t)),
     };
-    struct lease *lease, *next;
-    if (entry->held)
-        HASH_ITER(hh, runner->leases, lease, next)
-    if (lease->holder == entry)
-        view.running[view.running_count++] = lease->turn.id;
-    return view;
 }
 
 static int by_name(const void *a, const void *b)
@@ -152,11 +144,18 @@ static int by_name(const void *a, const void *b)
 struct worker_view *workers_list(struct runner *runner, int *count)
 {
     struct roster_entry *entry, *next;
+    struct lease *lease, *next_lease;
     *count = 0;
     pthread_mutex_lock(&runner->lock);
     struct worker_view *views = xcalloc(HASH_COUNT(runner->roster) + 1, sizeof *views);
-    HASH_ITER(hh, runner->roster, entry, next)
-    views[(*count)++] = view_locked(runner, entry);
+    HASH_ITER (hh, runner->roster, entry, next) {
+        entry->view = *count;
+        views[(*count)++] = view_locked(entry);
+    }
+    HASH_ITER (hh, runner->leases, lease, next_lease) {
+        struct worker_view *view = &views[lease->holder->view];
+        view->running[view->running_count++] = lease->turn.id;
+    }
     pthread_mutex_unlock(&runner->lock);
     qsort(views, (size_t)*count, sizeof *views, by_name);
     return views;

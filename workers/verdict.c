@@ -1,10 +1,28 @@
 #include "workers/verdict.h"
 
+#include "base/json.h"
+
+static bool allows_one_of(const struct retry_policy *policy, struct span types)
+{
+    struct json_iter it = json_iter(types.p ? types : SPAN("[]"));
+    struct span item;
+    struct buf text = {0};
+    bool allows = false;
+    while (!allows && json_element(&it, &item)) {
+        text.len = 0;
+        json_unescape(item, &text);
+        allows = retry_allows(policy, buf_span(&text));
+    }
+    buf_release(&text);
+    return allows;
+}
+
 static bool may_try_again(const struct task *task, const struct failure *failure)
 {
     if (!task || failure->again == AGAIN_NEVER || failure->failures >= failure->max_retries)
         return false;
-    return failure->again == AGAIN_ALWAYS || retry_allows(&task->options.retry, failure->type);
+    return failure->again == AGAIN_ALWAYS || retry_allows(&task->options.retry, failure->type) ||
+           allows_one_of(&task->options.retry, failure->types);
 }
 
 void verdict_on_failure(struct op_finish *finish, const struct task *task, const struct failure *failure,

@@ -9,6 +9,7 @@ enum again { AGAIN_AS_CONFIGURED, AGAIN_NEVER /* the body said so */, AGAIN_ALWA
 
 struct failure {
     struct span type, error; /* the type, and the whole object as JSON */
+    struct span types;       /* the class and its bases, a JSON array of strings; absent: none */
     enum again again;
     int64_t retry_after_ms; /* -1: the backoff decides */
     int failures, max_retries;

@@ -175,6 +175,7 @@ void turn_end_decide(struct turn_end *end, const struct turn_row *row, const str
     struct failure failure = {
         .type = buf_span(&end->error_type),
         .error = buf_span(&end->error),
+        .types = end->types,
         .again = end->again,
         .retry_after_ms = end->retry_after_ms,
         .failures = row->failures,
