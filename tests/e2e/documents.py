@@ -3,7 +3,7 @@
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
 are placeholders; ```c, ```yaml and ```bash blocks are files that those find beside
-them; ```console blocks are for people and are not run."""
+them, all of one language in one file; ```console blocks are for people and are not run."""
 
 import glob
 import json
@@ -65,7 +65,7 @@ def run(document):
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
             if language in FILES:
-                with open(os.path.join(folder, FILES[language]), "w") as file:
+                with open(os.path.join(folder, FILES[language]), "a") as file:
                     file.write(text)
         process, port = start(folder)
         last_id = "0" * 13
