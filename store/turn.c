@@ -41,12 +41,24 @@ static enum err apply_claim(struct tx *tx, struct op *base)
     return transition_start(tx, claim);
 }
 
+static void claim_init(struct op_claim *op, const struct op_class *class, const struct turn *turn)
+{
+    *op = (struct op_claim){0};
+    turn_op_init(&op->turn, class, turn);
+}
+
 void op_claim_init(struct op_claim *op, const struct turn *turn)
 {
     static const struct op_class class = {
         .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true, .patient = true};
-    *op = (struct op_claim){0};
-    turn_op_init(&op->turn, &class, turn);
+    claim_init(op, &class, turn);
+}
+
+void op_claim_init_awaited(struct op_claim *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true};
+    claim_init(op, &class, turn);
 }
 
 /* --- finish ------------------------------------------------------------------------ */

@@ -43,6 +43,7 @@ struct op_claim {
     struct op_finish *end; /* the committer's: one that it may be written together with */
 };
 void op_claim_init(struct op_claim *op, const struct turn *turn);
+void op_claim_init_awaited(struct op_claim *op, const struct turn *turn); /* the body starts only after it */
 
 /* What becomes of the invocation. */
 enum finish_next {

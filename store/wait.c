@@ -207,8 +207,12 @@ static enum err apply_resume(struct tx *tx, struct op *base)
 
 void op_resume_init(struct op_resume *op, const struct turn *turn)
 {
-    static const struct op_class class = {
-        .name = "resume", .apply = apply_resume, .several = always_several, .turn = TURN_GOES_ON, .keep = true};
+    static const struct op_class class = {.name = "resume",
+                                          .apply = apply_resume,
+                                          .several = always_several,
+                                          .turn = TURN_GOES_ON,
+                                          .keep = true,
+                                          .patient = true};
     *op = (struct op_resume){.turn.turn = *turn};
     op_init(&op->turn.op, &class);
 }

@@ -2,8 +2,7 @@
  *
  * A body that waits stays on its thread and gives its slot back; another thread
  * takes that. It is woken by the commit that ended what it waits for, takes a
- * slot before anything new starts, and says so on disk. What it says there does
- * not have to be waited for, but its next words come after it. */
+ * slot before anything new starts, and says so on disk. */
 #include "base/clock.h"
 #include "base/json.h"
 #include "workers/runner_internal.h"
@@ -180,14 +179,21 @@ static enum waited refused(const struct op_wait *op, struct reason *why)
     return WAITED_REFUSED;
 }
 
-/* What goes wrong with this does not matter to the turn: its end is accepted
- * while it waits, too. */
+static void resumed(struct op *op)
+{
+    struct run *run = op->owner;
+    if (op->err == ERR_CONFLICT) /* the lease is another's */
+        attempt_stop(&run->attempt, STOP_CANCEL);
+}
+
+/* Not waited for: the turn's next words come after it, its end is accepted while
+ * it waits, too. So the last one is always back when there is a next. */
 static void resume(struct run *run)
 {
-    struct op_resume op;
-    op_resume_init(&op, &run->grant.turn);
-    if (store_do(run->runner->store, &op.turn.op) == ERR_CONFLICT)
-        attempt_stop(&run->attempt, STOP_CANCEL); /* the lease is another's */
+    op_resume_init(&run->resume, &run->grant.turn);
+    run->resume.turn.op.owner = run;
+    run->resume.turn.op.done = resumed;
+    store_queue(run->runner->store, &run->resume.turn.op);
 }
 
 enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,

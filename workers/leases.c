@@ -105,7 +105,7 @@ static struct lending *lend_locked(struct runner *runner, struct lease_ask *ask,
     lending->ask = ask;
     lending->lease_ms = ask->lease_ms;
     snprintf(lending->worker, sizeof lending->worker, "%s", ask->worker);
-    op_claim_init(&lending->claim, &grant->turn);
+    op_claim_init_awaited(&lending->claim, &grant->turn);
     lending->claim.failures = grant->job->ready.failures;
     lending->claim.lease_ms = ask->lease_ms;
     lending->claim.lease_until = now + ask->lease_ms;

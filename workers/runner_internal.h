@@ -59,6 +59,7 @@ struct run {
 
     /* Guarded by the runner's lock: */
     struct run *prev, *next;     /* in runner->runs, while the body runs */
+    struct op_resume resume;     /* the last one */
     bool waits, woken;           /* in place: what it waits for is there */
     pthread_cond_t resumes;      /* woken, stopped, or a slot is free */
     bool ended;                  /* the body has, and `finish` is filled */
