@@ -270,7 +270,7 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 #define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
     enum err err = DB_EXECUTE(tx->db,
                               follow_believed || from == STATUS_WAITING ? END
-                                  ", lease_until = NULL, waits_left = NULL, follow = 0" ENDS_FROM
+                                  ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = 0" ENDS_FROM
                                                                         : END ENDS_FROM,
                               v_int(turn->id), v_int(turn->lease), v_int(finish->status),
                               v_int(finish->finished_at), row_result(finish), row_error(finish),
@@ -410,25 +410,26 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
 /* Not started, so no turn ends with it. */
 static enum err final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(tx->db,
-                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-                      "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), follow = 0 "
-                      "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
-                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-                      v_time(move->cancel_requested_at), v_time(move->expired_by));
+    return DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+        "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
+        "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+        v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
 static enum err final_lost(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-        "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = NULL, "
-        "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
-        "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
-        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
-        v_time(move->lost.started_at));
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+                      "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
+                      "NULL, rank = NULL, "
+                      "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
+                      "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
+                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                      v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
+                      v_time(move->lost.started_at));
 }
 
 enum err transition_move_final(struct tx *tx, const struct move_final *move)

@@ -2,9 +2,10 @@
 
 -- Where a queued one stands among those of its priority, the lowest first; null:
 -- where its id says. store/change.h. Those that have one stand in an index of
--- their own: few do, and lists go by the id.
+-- their own: few do, and lists go by the id. (No word of the status there: the
+-- index is none of the business of an update that starts or ends one.)
 ALTER TABLE invocations ADD COLUMN rank INTEGER;
-CREATE INDEX invocations_ranked ON invocations (task, priority, rank) WHERE status = 2 AND rank IS NOT NULL;
+CREATE INDEX invocations_ranked ON invocations (task, priority, rank) WHERE rank IS NOT NULL;
 
 -- Of one that waits, how many of those that it waits for are still to end.
 ALTER TABLE invocations ADD COLUMN waits_left INTEGER;
