@@ -334,8 +334,7 @@ void yaml_free(struct yaml *doc)
     if (!doc)
         return;
     struct entry *entry, *next;
-    HASH_ITER(by_item, doc->entries, entry, next)
-    {
+    HASH_ITER (by_item, doc->entries, entry, next) {
         HASH_DELETE(by_item, doc->entries, entry);
         free(entry);
     }

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot;
+errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot, fib;
 
 /* The number after "name": in an object that holds numbers only. */
 static const char *find_number(struct errand_call *call, const char *name)
@@ -290,4 +290,41 @@ void mandelbrot(struct errand_call *call)
     }
     free(pixels);
     free(json);
+}
+
+/* --- fib: each call an invocation of its own ------------------------------------ */
+
+/* Submits both calls, waits for them without a slot, and adds their results. As
+ * steps they are found again if this one runs a second time. */
+void fib(struct errand_call *call)
+{
+    int64_t n, sum = 0;
+    char ids[2][ERRAND_ID_BYTES], text[96];
+    const char *waited[2] = {ids[0], ids[1]}, *status, *value;
+    if (errand_arg_int64(call, "n", &n) != 0 || n < 0 || n > 30) {
+        errand_fail_for_good(call, "bad_args", "n is a whole number from 0 to 30");
+        return;
+    }
+    for (int i = 0; i < 2 && n > 1; i++) {
+        int length = sprintf(text, "{\"task\":\"fib\",\"args\":{\"n\":%d},\"step\":\"%s\"}", (int)n - 1 - i,
+                             i ? "right" : "left");
+        if (errand_submit(call, text, (size_t)length, ids[i]) != 0) {
+            errand_fail(call, "not_submitted", errand_why(call));
+            return;
+        }
+    }
+    if (n > 1 && errand_wait(call, waited, 2, 0, -1) != 0) {
+        if (!errand_cancelled(call))
+            errand_fail(call, "not_waited", errand_why(call));
+        return;
+    }
+    for (int i = 0; i < 2 && n > 1; i++) {
+        if (errand_look(call, ids[i], &status, &value, NULL) != 0 || strcmp(status, "succeeded") != 0) {
+            errand_fail(call, "child_failed", ids[i]);
+            return;
+        }
+        sum += atoll(value);
+    }
+    int length = sprintf(text, "%lld", (long long)(n > 1 ? sum : n));
+    errand_result(call, text, (size_t)length);
 }

@@ -4,12 +4,18 @@
 #include "server/resources/bulk.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
+#include "server/resources/leases.h"
 #include "server/resources/logs.h"
 #include "server/resources/service.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
+#include "server/resources/turn.h"
+#include "server/resources/workers.h"
 #include "server/server.h"
+
+/* A turn's address: the token in it is a secret, and the permission. */
+#define TURN(is_permitted) .secret = true, .permit = (is_permitted)
 
 const struct route server_routes[] = {
     {METHOD_POST, "/tasks", SCOPE_SUBMIT, BODY_JSON, .handler = submit_one, .lines = &bulk_sink, .no_query = true},
@@ -30,6 +36,19 @@ const struct route server_routes[] = {
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
+
+    {METHOD_POST, "/leases", SCOPE_WORK, BODY_JSON, .handler = leases_post},
+    {METHOD_GET, "/leases/{token}", 0, BODY_NONE, .handler = turn_get, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/heartbeat", 0, BODY_NONE, .handler = turn_heartbeat, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/complete", 0, BODY_NONE, .handler = turn_complete, TURN(turn_may_end),
+     .holds_result = true},
+    {METHOD_POST, "/leases/{token}/fail", 0, BODY_JSON, .handler = turn_fail, TURN(turn_may_end),
+     .holds_result = true},
+    {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
+    {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
+    {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
+    {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},
+    {METHOD_POST, "/workers/{name}/active", SCOPE_ADMIN, BODY_NONE, .handler = workers_activate},
 
     {METHOD_GET, "/stats", SCOPE_READ, BODY_NONE, .handler = stats_get},
     {METHOD_GET, "/healthz", 0, BODY_NONE, .handler = service_health},

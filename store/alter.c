@@ -13,14 +13,16 @@ struct row {
     int task;
     enum status status;
     int priority, attempt;
-    int64_t run_at, finished_at, retention_ms;
+    int64_t run_at, finished_at, retention_ms, rank;
+    unsigned flags;
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
     struct db_stmt *stmt = DB_QUERY(
         tx->db,
-        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms FROM invocations WHERE id = $1",
+        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms, COALESCE(rank, id), flags "
+        "FROM invocations WHERE id = $1",
         v_int(id));
     if (!stmt)
         return ERR_DB;
@@ -32,18 +34,21 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
                             .attempt = (int)db_int(stmt, 3),
                             .run_at = db_int(stmt, 4),
                             .finished_at = db_int(stmt, 5),
-                            .retention_ms = db_int(stmt, 6)};
+                            .retention_ms = db_int(stmt, 6),
+                            .rank = db_int(stmt, 7),
+                            .flags = (unsigned)db_int(stmt, 8)};
     db_reset(stmt);
     return err;
 }
 
-static enum err cancel_waiting(struct tx *tx, int64_t id, const struct row *row)
+static enum err cancel_unstarted(struct tx *tx, int64_t id, const struct row *row)
 {
     return transition_move_final(tx, &(struct move_final){.id = id,
                                                           .task = row->task,
                                                           .from = row->status,
                                                           .to = STATUS_CANCELLED,
                                                           .old_priority = row->priority,
+                                                          .old_rank = row->rank,
                                                           .retention_ms = row->retention_ms,
                                                           .cancel_requested_at = tx->now});
 }
@@ -53,19 +58,36 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
 {
     enum err err = DB_EXECUTE(tx->db,
                               "UPDATE invocations SET cancel_requested_at = COALESCE(cancel_requested_at, $2), "
-                              "follow = follow | " SQL_FOLLOW_CANCEL " WHERE id = $1 AND status = " SQL_RUNNING,
-                              v_int(id), v_int(tx->now));
+                              "follow = follow | " SQL_FOLLOW_CANCEL " WHERE id = $1 AND status = $3",
+                              v_int(id), v_int(tx->now), v_int(row->status));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
-        tx_change(tx, id, row->task, STATUS_RUNNING, STATUS_RUNNING)->cancel = true;
+        tx_change(tx, id, row->task, row->status, row->status)->cancel = true;
     return err;
+}
+
+/* Its children are reached in steps. */
+static enum err cancel_row(struct tx *tx, int64_t id, const struct row *row)
+{
+    enum err err = status_in_turn(row->status) ? cancel_running(tx, id, row) : cancel_unstarted(tx, id, row);
+    if (err != OK || !(row->flags & FLAG_PARENT))
+        return err;
+    tx->changes[tx->count - 1].follow_up = true;
+    return follow_up_note(tx, FOLLOW_UP_CHILDREN, id);
 }
 
 static enum err cancel_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
     (void)a;
-    return row->status == STATUS_RUNNING ? cancel_running(tx, id, row) : cancel_waiting(tx, id, row);
+    return cancel_row(tx, id, row);
+}
+
+enum err alter_cancel_one(struct tx *tx, int64_t id)
+{
+    struct row row;
+    enum err err = read_row(tx, id, &row);
+    return err == OK && !status_is_final(row.status) ? cancel_row(tx, id, &row) : err;
 }
 
 static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
@@ -83,6 +105,7 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
                                                       .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
                                                       .set = true,
                                                       .old_priority = row->priority,
+                                                      .old_rank = row->rank,
                                                       .old_run_at = row->run_at,
                                                       .priority = op->set_priority ? op->priority : row->priority,
                                                       .run_at = run_at});

@@ -12,6 +12,7 @@ struct ready {
     int64_t id;
     int task;
     int priority;
+    int64_t rank;  /* among those of its priority, the lowest first: its id, unless it is older than new work */
     int attempt;   /* starts so far */
     int64_t lease; /* of the last turn, if its holder ended it; else 0 */
     int failures;
@@ -28,15 +29,19 @@ struct change {
     int task;
     enum status from; /* 0: it is new */
     enum status to;   /* 0: it is gone */
-    bool cancel;      /* running, and its cancellation is now on disk */
+    bool cancel;      /* its turn is under way, and its cancellation is now on disk */
+    bool woken;       /* it waits, and what it waits for is there */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */
     bool withdrawn;                 /* from queued, otherwise than by a start */
-    int old_priority;               /* where it stood then */
+    int old_priority;               /* where it stood then, */
+    int64_t old_rank;               /* and there */
     bool follow_up;                 /* something unbounded follows it: UPKEEP_FOLLOW_UP is due */
     const struct op_refill *refill; /* not a change: what a refill found at this point */
     struct ready ready;             /* to queued; spans live until the listener returns */
+    bool message;                   /* its status stays; it sent messages, or one was sent to it: */
+    int64_t first_seq, last_seq;
 };
 
 /* Called after each commit, before the done()s, in commit order; also with no

@@ -1,5 +1,9 @@
 #include "store/follow_up.h"
 
+#include "store/children.h"
+#include "store/message.h"
+#include "store/transition.h"
+
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 {
     return DB_EXECUTE(tx->db, "INSERT INTO follow_ups (kind, id) VALUES ($1, $2)", v_int(kind), v_int(id));
@@ -21,11 +25,29 @@ static enum err remove_attempts(struct tx *tx, int64_t id, struct follow_up_room
     return err;
 }
 
+/* What has pieces of any size, in the order of a number. (A text's length is in
+ * characters: the bytes may be a few times as many.) */
+static const struct pieces {
+    unsigned flag; /* the row says that it has some; 0: it does not say */
+    const char *sizes, *forget;
+} all_pieces[] = {
+    {0, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq",
+     "DELETE FROM logs WHERE id = $1 AND seq <= $2"},
+    {FLAG_STEPS, "SELECT number, LENGTH(value) FROM steps WHERE id = $1 ORDER BY number",
+     "DELETE FROM steps WHERE id = $1 AND number <= $2"},
+    {FLAG_MESSAGES,
+     "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_OUT " ORDER BY seq",
+     "DELETE FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_OUT " AND seq <= $2"},
+    {FLAG_MESSAGES,
+     "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " ORDER BY seq",
+     "DELETE FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2"},
+};
+
 /* Up to which piece there is room; the first always goes. */
-static enum err last_piece(struct tx *tx, int64_t id, struct follow_up_room *room, int64_t *last, bool *left)
+static enum err last_piece(struct tx *tx, const char *sizes, int64_t id, struct follow_up_room *room,
+                           int64_t *last, bool *left)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq", v_int(id));
+    struct db_stmt *stmt = DB_QUERY(tx->db, sizes, v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -44,20 +66,24 @@ static enum err last_piece(struct tx *tx, int64_t id, struct follow_up_room *roo
     return err;
 }
 
-static enum err remove_log(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+static enum err remove_pieces(struct tx *tx, const struct pieces *pieces, int64_t id, struct follow_up_room *room,
+                              bool *left)
 {
     int64_t last;
-    enum err err = last_piece(tx, id, room, &last, left);
+    enum err err = last_piece(tx, pieces->sizes, id, room, &last, left);
     if (err == OK && last >= 0)
-        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND seq <= $2", v_int(id), v_int(last));
+        err = DB_EXECUTE(tx->db, pieces->forget, v_int(id), v_int(last));
     return err;
 }
 
-enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct follow_up_room *room, bool *left)
 {
     *left = false;
     enum err err = remove_attempts(tx, id, room, left);
-    return err == OK ? remove_log(tx, id, room, left) : err;
+    for (size_t i = 0; i < sizeof all_pieces / sizeof *all_pieces && err == OK; i++)
+        if (!all_pieces[i].flag || flags & all_pieces[i].flag)
+            err = remove_pieces(tx, &all_pieces[i], id, room, left);
+    return err;
 }
 
 /* --- a step ------------------------------------------------------------------------ */
@@ -67,7 +93,7 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
 {
     struct db_stmt *stmt =
         DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups WHERE kind <= $1 ORDER BY seq LIMIT 1",
-                 v_int(FOLLOW_UP_REMOVE));
+                 v_int(FOLLOW_UP_LAST));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
@@ -80,6 +106,19 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
     return err;
 }
 
+/* The row that had flags is gone. */
+static enum err remove_left(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left)
+{
+    return follow_up_remove(tx, id, ~0u, room, left);
+}
+
+/* Each touches what there is room for, and says whether some is left. */
+static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left) = {
+    [FOLLOW_UP_REMOVE] = remove_left,
+    [FOLLOW_UP_WAKE] = wait_wake,
+    [FOLLOW_UP_CHILDREN] = children_cancel,
+};
+
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
 {
     struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
@@ -89,8 +128,8 @@ enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
         enum err err = first_noted(tx, &seq, &kind, &id);
         if (err == ERR_NOT_FOUND)
             return OK;
-        if (err == OK && kind == FOLLOW_UP_REMOVE)
-            err = follow_up_remove(tx, id, &room, &left);
+        if (err == OK)
+            err = steps[kind](tx, id, &room, &left);
         if (err == OK && !left)
             err = DB_EXECUTE(tx->db, "DELETE FROM follow_ups WHERE seq = $1", v_int(seq));
         if (err != OK)

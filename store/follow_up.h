@@ -16,7 +16,10 @@ enum { FOLLOW_UP_ROWS = 500, FOLLOW_UP_BYTES = 4 << 20 };
 
 /* On disk; they never change. */
 enum follow_up {
-    FOLLOW_UP_REMOVE = 1, /* the attempts and output of an invocation that is gone */
+    FOLLOW_UP_REMOVE = 1,   /* what an invocation that is gone has left */
+    FOLLOW_UP_WAKE = 2,     /* those who wait for one that is final */
+    FOLLOW_UP_CHILDREN = 3, /* the children of one that is cancelled */
+    FOLLOW_UP_LAST = FOLLOW_UP_CHILDREN,
 };
 
 /* What one transaction may still touch of what is unbounded. */
@@ -31,6 +34,11 @@ MUST_USE enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
 /* One step of what was noted first. */
 MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 
-/* Removes attempts and output of an invocation as far as there is room; *left
- * says whether some remain. */
-MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left);
+/* wait.c. Of a final one: ends the waits for it. */
+MUST_USE enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);
+
+/* Removes attempts, output, steps and messages of an invocation as far as there
+ * is room, those that its flags do not know of left aside; *left says whether
+ * some remain. */
+MUST_USE enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct follow_up_room *room,
+                                   bool *left);

@@ -1,5 +1,7 @@
 #include "store/followers.h"
 
+#include "store/transition.h"
+
 static enum err record_attempt(struct tx *tx, struct transition *t)
 {
     return DB_EXECUTE(tx->db,
@@ -40,20 +42,38 @@ static enum err forget_details(struct tx *tx, struct transition *t)
 static enum err remove_satellites(struct tx *tx, struct transition *t)
 {
     static const char *const texts[] = {
-        "DELETE FROM payloads WHERE id = $1",
-        "DELETE FROM labels WHERE id = $1",
-        "DELETE FROM errors WHERE id = $1",
-        "DELETE FROM details WHERE id = $1",
+        "DELETE FROM payloads WHERE id = $1", "DELETE FROM labels WHERE id = $1",
+        "DELETE FROM errors WHERE id = $1",   "DELETE FROM details WHERE id = $1",
+        "DELETE FROM children WHERE id = $1",
     };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
     if (err == OK)
-        err = follow_up_remove(tx, t->id, t->room, &t->note.follow_up);
+        err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
         err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
     return err;
+}
+
+/* Whoever waited for it may have all that it waited for. */
+static enum err wake_waiters(struct tx *tx, struct transition *t)
+{
+    struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
+    bool left = false;
+    if (!(t->follow & FOLLOW_WAITED))
+        return OK;
+    enum err err = wait_wake(tx, t->id, &room, &left);
+    if (err == OK && left)
+        err = follow_up_note(tx, FOLLOW_UP_WAKE, t->id);
+    t->note.follow_up |= left;
+    return err;
+}
+
+static enum err forget_waits(struct tx *tx, struct transition *t)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1", v_int(t->id));
 }
 
 /* The counters are the sum of these: written once a batch (tx.c). */
@@ -73,7 +93,7 @@ static enum err note_change(struct tx *tx, struct transition *t)
 enum {
     NONE = 1 << 0, /* the row is new, or gone */
     WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED,
-    MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
+    MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_WAITING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
 };
 
 /* What follows a change that leaves one of `from` for one of `to`: `before`
@@ -87,6 +107,8 @@ static const struct follower {
     {1 << STATUS_QUEUED, 1 << STATUS_QUEUED, record_unwritten, NULL},
     {STATUS_ANY, 1 << STATUS_FAILED, NULL, record_error},
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
+    {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},
 };

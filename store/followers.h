@@ -14,6 +14,7 @@ struct transition {
     int64_t id;
     int task;
     enum status from, to;
+    unsigned follow;    /* to a final one: what stood in the row, as far as is known */
     struct change note; /* what the listeners hear of it, beyond that */
 
     /* Of the attempt that ends with it while the invocation goes on. */
@@ -24,6 +25,7 @@ struct transition {
     struct span ended_error; /* absent: the row's, if ended_as is 0 */
 
     struct span error_type;      /* to failed */
+    unsigned flags;              /* to nothing: those of the row */
     struct follow_up_room *room; /* to nothing */
 };
 

@@ -97,7 +97,19 @@ void op_init(struct op *op, const struct op_class *class);
 /* What is left of the output of a turn that was lost with its server, after what is there of it. */
 MUST_USE enum err turn_log_left(struct tx *tx, int64_t id, int attempt, struct span stderr_bytes);
 
-/* One invocation is made, as a step of any operation: s->id and s->status, or
+/* A cancellation, as a step of any operation. ERR_NOT_FOUND; OK for a final one. */
+MUST_USE enum err alter_cancel_one(struct tx *tx, int64_t id);
+
+/* The turn with the lease $2 of the invocation $1 goes on. */
+#define SQL_UNDER_WAY "id = $1 AND lease = $2 AND status " SQL_IN_TURN
+
+/* ERR_CONFLICT: it does not. */
+MUST_USE enum err turn_under_way(struct tx *tx, const struct turn *turn);
+
+/* Its recorded values go: at most STEPS_MAX. */
+MUST_USE enum err steps_forget(struct tx *tx, int64_t id);
+
+/* One invocation is made, as a part of any operation: s->id and s->status, or
  * s->replayed. Outcomes as in s->err. */
 MUST_USE enum err submission_insert(struct tx *tx, struct submission *s);
 

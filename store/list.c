@@ -31,8 +31,8 @@ struct scan {
 #define OF_STATUS(name) \
     "invocations i WHERE i.status = " SQL_##name " AND i.status <> " SQL_QUEUED " AND i.status <> " SQL_SUCCEEDED
 enum {
-    INDEXED_STATUSES =
-        1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_FAILED | 1u << STATUS_CANCELLED,
+    INDEXED_STATUSES = 1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_WAITING | 1u << STATUS_FAILED |
+                       1u << STATUS_CANCELLED,
 };
 
 static const struct db_value nothing = {DB_NULL, {0}};
@@ -154,9 +154,8 @@ static enum err add_queued(struct scan *scan)
 static enum err add_statuses(struct scan *scan, unsigned statuses)
 {
     static const char *const from[STATUS_SLOTS] = {
-        [STATUS_SCHEDULED] = OF_STATUS(SCHEDULED),
-        [STATUS_RUNNING] = OF_STATUS(RUNNING),
-        [STATUS_FAILED] = OF_STATUS(FAILED),
+        [STATUS_SCHEDULED] = OF_STATUS(SCHEDULED), [STATUS_RUNNING] = OF_STATUS(RUNNING),
+        [STATUS_WAITING] = OF_STATUS(WAITING),     [STATUS_FAILED] = OF_STATUS(FAILED),
         [STATUS_CANCELLED] = OF_STATUS(CANCELLED),
     };
     enum err err = OK;

@@ -38,7 +38,7 @@ void reader_be_brief(struct reader *reader)
     reader->brief = true;
 }
 
-int64_t reader_steps(const struct reader *reader)
+int64_t reader_rows_seen(const struct reader *reader)
 {
     return reader->db->steps;
 }
@@ -213,7 +213,7 @@ static enum err all_attempts(struct reader *reader, const struct invocation *las
                                             db_int(stmt, 3), db_span(stmt, 4), db_span(stmt, 5)});
     }
     db_reset(stmt);
-    bool current = last->status == STATUS_RUNNING || status_is_final(last->status);
+    bool current = status_in_turn(last->status) || status_is_final(last->status);
     if (err == OK && current && last->attempt > highest)
         each(context,
              &(struct attempt_row){last->attempt, last->status, last->started_at, last->finished_at, last->worker,

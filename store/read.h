@@ -16,8 +16,8 @@ void reader_close(struct reader *reader); /* takes NULL */
  * stands outside it is ERR_LIMIT with VIEW_FULL. Other readers have no such limit. */
 void reader_be_brief(struct reader *reader);
 
-/* How many rows it has stepped over so far, ends of results included. */
-int64_t reader_steps(const struct reader *reader);
+/* How many rows it has seen so far, ends of results included. */
+int64_t reader_rows_seen(const struct reader *reader);
 
 enum view { VIEW_BASIC /* without args and result */, VIEW_FULL };
 

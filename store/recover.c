@@ -59,7 +59,7 @@ static enum err find_running(struct store *store, struct list *list)
 {
     struct db_stmt *stmt =
         DB_QUERY(store->db,
-                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_RUNNING " " STATUS_INDEXED " "
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status " SQL_IN_TURN " " STATUS_INDEXED " "
                  "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
                  v_int(store->options.node));
     if (!stmt)
@@ -168,7 +168,8 @@ static int recoveries_after(const struct found *found)
 static int deaths_after(const struct found *found)
 {
     const struct casualty *casualty = found->casualty;
-    return found->deaths + (casualty && !casualty->pays && !casualty->bystander);
+    bool suspect = casualty && !casualty->pays && !casualty->bystander && found->status != STATUS_WAITING;
+    return found->deaths + suspect;
 }
 
 static struct lost_turn lost_turn(const struct found *found, struct span error)

@@ -20,9 +20,11 @@
 #define SQL_SCHEDULED SQL_NUMBER(STATUS_NUMBER_SCHEDULED)
 #define SQL_QUEUED SQL_NUMBER(STATUS_NUMBER_QUEUED)
 #define SQL_RUNNING SQL_NUMBER(STATUS_NUMBER_RUNNING)
+#define SQL_WAITING SQL_NUMBER(STATUS_NUMBER_WAITING)
 #define SQL_SUCCEEDED SQL_NUMBER(STATUS_NUMBER_SUCCEEDED)
 #define SQL_FAILED SQL_NUMBER(STATUS_NUMBER_FAILED)
 #define SQL_CANCELLED SQL_NUMBER(STATUS_NUMBER_CANCELLED)
+#define SQL_FINALS SQL_SUCCEEDED ", " SQL_FAILED ", " SQL_CANCELLED
 
 enum status {
     STATUS_SCHEDULED = STATUS_NUMBER_SCHEDULED, /* eligible at run_at */
@@ -55,6 +57,13 @@ bool status_may_become(enum status from, enum status to);
 static inline bool status_is_final(enum status status)
 {
     return (STATUS_FINALS & STATUS_BIT(status)) != 0;
+}
+
+/* Is a turn under way, whether it waits or not? */
+#define SQL_IN_TURN "IN (" SQL_RUNNING ", " SQL_WAITING ")"
+static inline bool status_in_turn(enum status status)
+{
+    return status == STATUS_RUNNING || status == STATUS_WAITING;
 }
 
 /* The k-th status in the order above, 0 when k is past the last: for loops. */

@@ -12,6 +12,10 @@
  *     op.h        an operation on its way to disk
  *     submit.h    making invocations
  *     turn.h      running them: claim, finish, log, progress
+ *     lease.h     running them elsewhere: renewing, and losing a lease
+ *     wait.h      a turn that waits for others' ends
+ *     step.h      values that a body has recorded
+ *     message.h   what a body sends, and what it is sent
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -22,14 +26,18 @@
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/lease.h"
 #include "store/list.h"
+#include "store/message.h"
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"
 #include "store/turn.h"
 #include "store/upkeep.h"
+#include "store/wait.h"
 
 struct store_options {
     const char *url;    /* a path, or ":memory:" */

@@ -3,6 +3,7 @@
 #include "store/transition.h"
 
 #include "base/json.h"
+#include "store/children.h"
 #include "store/internal.h"
 
 static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
@@ -61,7 +62,9 @@ enum err submission_insert(struct tx *tx, struct submission *s)
 {
     bool taken;
     s->replayed = false;
-    enum err err = s->max_queued ? check_room(tx, s) : OK;
+    enum err err = s->parent ? children_find(tx, s) : OK;
+    if (err == OK && !s->replayed && s->max_queued)
+        err = check_room(tx, s);
     if (err == ERR_LIMIT && s->key.p) { /* new work is refused; what was accepted before is still found */
         enum err found = replay(tx, s);
         err = found == ERR_NOT_FOUND ? ERR_LIMIT : found;
@@ -73,6 +76,8 @@ enum err submission_insert(struct tx *tx, struct submission *s)
     err = transition_insert(tx, s, &taken);
     if (err == OK && taken)
         return replay(tx, s);
+    if (err == OK && s->parent)
+        err = children_note(tx, s);
     return err == OK && s->labels.p ? insert_labels(tx, s->id, s->labels) : err;
 }
 
@@ -92,7 +97,7 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->args.len > INLINE_MAX));
+    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX));
 }
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)

@@ -10,6 +10,7 @@ enum {
     LABEL_NAME_MAX = 64, /* characters, as of the next two */
     LABEL_VALUE_MAX = 256,
     KEY_MAX = 255,
+    STEP_NAME_MAX = 255, /* too */
 };
 
 /* One submission. Spans are borrowed until done(). */
@@ -20,19 +21,23 @@ struct submission {
     int max_retries;
     int64_t timeout_ms; /* 0: none */
     int64_t retention_ms;
-    int64_t run_at;             /* 0: now */
-    int64_t expires_at;         /* 0: never */
-    int64_t max_queued;         /* 0: no limit; of the task */
-    struct span args;           /* verbatim JSON, absent if none was given */
-    struct span labels;         /* a JSON object of strings, absent if none */
-    struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
+    int64_t run_at;               /* 0: now */
+    int64_t expires_at;           /* 0: never */
+    int64_t max_queued;           /* 0: no limit; of the task */
+    struct span args;             /* verbatim JSON, absent if none was given */
+    struct span labels;           /* a JSON object of strings, absent if none */
+    int64_t parent, parent_lease; /* whose turn submits it; 0: nobody's */
+    struct span step;             /* its name there; absent: it has none */
+    bool detached;                /* a cancellation of the parent does not reach it */
+    struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
     /* out */
     int64_t id;
     enum status status;
-    bool replayed; /* the key was there with the same digest: id is the first one's */
-    enum err err;  /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued) or a fault */
+    bool replayed; /* the key was there with the same digest, or the step: id is the first one's */
+    enum err err;  /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
+                    * ended or its lease was lost) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */

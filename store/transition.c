@@ -13,24 +13,24 @@
 static enum err insert_row(struct tx *tx, const struct submission *s, bool outside)
 {
     static const struct span none = {NULL, 0};
+    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0);
     /* Two texts, because a key costs every submission that has none. */
-    return s->key.p ? DB_EXECUTE(tx->db,
-                                 INSERT_COLUMNS
-                                 ", key_owner, key, key_digest) "
-                                 "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
-                                 "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
-                                 v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
-                                 v_int(s->max_retries), v_int(s->retention_ms),
-                                 v_int(outside ? FLAG_ARGS_OUTSIDE : 0), v_time(s->timeout_ms), v_time(s->run_at),
-                                 v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels),
-                                 v_text(key_owner(s->key_owner)), v_text(s->key),
-                                 v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest}))
-                    : DB_EXECUTE(tx->db,
-                                 INSERT_COLUMNS ") VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12)",
-                                 v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
-                                 v_int(s->max_retries), v_int(s->retention_ms),
-                                 v_int(outside ? FLAG_ARGS_OUTSIDE : 0), v_time(s->timeout_ms), v_time(s->run_at),
-                                 v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels));
+    return s->key.p
+               ? DB_EXECUTE(tx->db,
+                            INSERT_COLUMNS
+                            ", key_owner, key, key_digest) "
+                            "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
+                            "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
+                            v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
+                            v_int(s->max_retries), v_int(s->retention_ms), v_int(flags), v_time(s->timeout_ms),
+                            v_time(s->run_at), v_time(s->expires_at), v_text(outside ? none : s->args),
+                            v_text(s->labels), v_text(key_owner(s->key_owner)), v_text(s->key),
+                            v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest}))
+               : DB_EXECUTE(
+                     tx->db, INSERT_COLUMNS ") VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12)",
+                     v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority), v_int(s->max_retries),
+                     v_int(s->retention_ms), v_int(flags), v_time(s->timeout_ms), v_time(s->run_at),
+                     v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels));
 }
 
 enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
@@ -53,6 +53,7 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
             .id = s->id,
             .task = s->task,
             .priority = s->priority,
+            .rank = s->id,
             .max_retries = s->max_retries,
             .timeout_ms = s->timeout_ms,
             .retention_ms = s->retention_ms,
@@ -70,6 +71,12 @@ enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
                       "INSERT INTO payloads (id, kind, data) VALUES ($1, $2, $3) "
                       "ON CONFLICT (id, kind) DO UPDATE SET data = excluded.data",
                       v_int(id), v_int(kind), v_text(data));
+}
+
+enum err transition_flag(struct tx *tx, int64_t id, int flag)
+{
+    return DB_EXECUTE(tx->db, "UPDATE invocations SET flags = flags | $2 WHERE id = $1 AND flags & $2 = 0",
+                      v_int(id), v_int(flag));
 }
 
 /* --- what it takes to start one ---------------------------------------------------- */
@@ -90,6 +97,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .expires_at = db_int(stmt, 8),
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
+        .rank = db_int(stmt, 13),
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
                 : args.p                  ? args
                                           : SPAN(""),
@@ -175,10 +183,12 @@ static enum err start_row(struct tx *tx, const struct op_claim *claim)
     "lease = $2, holder = $6"
 #define STARTS_FROM " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7"
     return claim->lease_until
-               ? DB_EXECUTE(tx->db, START ", lease_until = $8, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
+               ? DB_EXECUTE(tx->db,
+                            START
+                            ", lease_until = $8, lease_ms = $9, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
                             v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
                             v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
-                            v_int(claim->lease_until))
+                            v_int(claim->lease_until), v_int(claim->lease_ms))
                : DB_EXECUTE(tx->db, START STARTS_FROM, v_int(turn->id), v_int(turn->lease), v_int(turn->attempt),
                             v_int(claim->started_at), v_text(claim->worker), v_int(tx->store->options.node),
                             v_int(claim->failures));
@@ -215,10 +225,11 @@ static struct db_value row_error(const struct op_finish *finish)
     return finish->status == STATUS_FAILED ? v_text(finish->error) : (struct db_value){DB_NULL, {0}};
 }
 
-static enum err ended(struct tx *tx, const struct op_finish *finish, enum status from)
+static enum err ended(struct tx *tx, const struct op_finish *finish, enum status from, unsigned follow)
 {
     const struct turn *turn = &finish->turn.turn;
-    struct transition t = {.id = turn->id, .task = turn->task, .from = from, .to = finish->status};
+    struct transition t = {
+        .id = turn->id, .task = turn->task, .from = from, .to = finish->status, .follow = follow};
     t.note.prune_at = finish->finished_at + finish->retention_ms;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
@@ -244,10 +255,11 @@ enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, c
         v_int(claim->failures));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
-    return err == OK ? ended(tx, finish, STATUS_QUEUED) : err;
+    return err == OK ? ended(tx, finish, STATUS_QUEUED, 0) : err;
 }
 
-static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsigned follow_believed)
+static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum status from,
+                            unsigned follow_believed)
 {
     const struct turn *turn = &finish->turn.turn;
     bool outside = result_is_outside(finish);
@@ -255,33 +267,38 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, unsig
     "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, error = " \
     "$6, "                                                                                                      \
     "flags = flags | $7"
-#define ENDS_FROM " WHERE id = $1 AND status = " SQL_RUNNING " AND lease = $2 AND follow = $8"
-    enum err err = DB_EXECUTE(
-        tx->db, follow_believed ? END ", lease_until = NULL, follow = 0" ENDS_FROM : END ENDS_FROM,
-        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
-        row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed));
+#define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
+    enum err err = DB_EXECUTE(tx->db,
+                              follow_believed || from == STATUS_WAITING ? END
+                                  ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = 0" ENDS_FROM
+                                                                        : END ENDS_FROM,
+                              v_int(turn->id), v_int(turn->lease), v_int(finish->status),
+                              v_int(finish->finished_at), row_result(finish), row_error(finish),
+                              v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
-        err = ended(tx, finish, STATUS_RUNNING);
+        err = ended(tx, finish, from, follow_believed);
     return err == OK && outside ? insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result) : err;
 }
 
 /* What only a turn had, and what it left to look at. */
-#define CLEARED                                                                                               \
-    "worker = NULL, lease_until = NULL, follow = 0, flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, " \
+#define CLEARED                                                                                  \
+    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & " SQL_FOLLOW_WAITED \
+    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                 \
     "progress_note = NULL "
 
 /* It is to run again. If it has started it cannot expire any more: expires_in
  * says by when it must start. What never began was no attempt. */
-static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsigned follow_believed)
+static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum status from,
+                            unsigned follow_believed)
 {
     const struct turn *turn = &finish->turn.turn;
     bool retry = finish->next == FINISH_RETRY, unstarted = finish->next == FINISH_UNSTARTED;
     struct transition t = {
         .id = turn->id,
         .task = turn->task,
-        .from = STATUS_RUNNING,
+        .from = from,
         .to = retry && finish->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
         .ended_as = retry ? STATUS_FAILED : STATUS_CANCELLED,
         .ended_at = finish->finished_at,
@@ -289,17 +306,17 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
     };
 #define GOES_BACK "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
-#define GOES_BACK_FROM "WHERE id = $1 AND status = " SQL_RUNNING " AND lease = $2 AND follow = $7 RETURNING "
+#define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
     if (err == OK)
-        err = changed_ready(tx,
-                            DB_QUERY(tx->db,
-                                     unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
-                                               : GOES_BACK
-                                         "expires_at = NULL, " CLEARED GOES_BACK_FROM READY_COLUMNS,
-                                     v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry),
-                                     v_time(finish->run_at), v_text(finish->error), v_int(follow_believed)),
-                            &t.note.ready);
+        err = changed_ready(
+            tx,
+            DB_QUERY(tx->db,
+                     unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
+                               : GOES_BACK "expires_at = NULL, " CLEARED GOES_BACK_FROM READY_COLUMNS,
+                     v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry), v_time(finish->run_at),
+                     v_text(finish->error), v_int(follow_believed), v_int(from)),
+            &t.note.ready);
     t.note.expires_at = t.note.ready.expires_at;
     t.note.due_at = t.to == STATUS_SCHEDULED ? finish->run_at : 0;
     return err == OK ? followers_after(tx, &t) : err;
@@ -308,7 +325,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, unsig
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     bool final = finish->next == FINISH_FINAL;
-    enum err err = final ? end_finally(tx, finish, 0) : ERR_CONFLICT;
+    enum err err = final ? end_finally(tx, finish, STATUS_RUNNING, 0) : ERR_CONFLICT;
     if (err != ERR_CONFLICT)
         return err;
     struct row row;
@@ -317,14 +334,32 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
         return err;
     if (row.lease != finish->turn.turn.lease)
         return ERR_CONFLICT;
-    if (row.status != STATUS_RUNNING)
-        return OK; /* it was written before */
+    if (!status_in_turn(row.status)) /* it was written before, or another word was faster */
+        return (final && finish->status == STATUS_SUCCEEDED) == (row.status == STATUS_SUCCEEDED) ? OK
+                                                                                                 : ERR_CONFLICT;
     struct op_finish as = *finish;
     if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
         as.next = FINISH_FINAL;
         as.status = STATUS_CANCELLED;
     }
-    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.follow) : end_for_now(tx, &as, row.follow);
+    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.status, row.follow)
+                                   : end_for_now(tx, &as, row.status, row.follow);
+}
+
+/* --- a turn that waits, and goes on -------------------------------------------------------- */
+
+enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
+{
+    const struct turn *turn = move->turn;
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "UPDATE invocations SET status = $4, waits_left = $5 "
+                   "WHERE id = $1 AND lease = $2 AND status = $3",
+                   v_int(turn->id), v_int(turn->lease), v_int(move->from), v_int(move->to), v_time(move->left));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = move->to};
+    return err == OK ? followers_after(tx, &t) : err;
 }
 
 /* --- move ------------------------------------------------------------------------------ */
@@ -346,10 +381,21 @@ static struct db_stmt *due_set(struct tx *tx, const struct move_due *move)
                     v_int(move->priority), v_time(move->run_at), v_time(move->old_run_at));
 }
 
+static struct db_stmt *due_ahead(struct tx *tx, const struct move_due *move)
+{
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET priority = $2, rank = -id WHERE id = $1 AND status = " SQL_QUEUED " "
+                    "RETURNING " READY_COLUMNS,
+                    v_int(move->id), v_int(move->priority));
+}
+
 enum err transition_move_due(struct tx *tx, const struct move_due *move)
 {
     struct transition t = {.id = move->id, .from = move->from, .to = move->to};
-    enum err err = changed_ready(tx, move->set ? due_set(tx, move) : due_promote(tx, move), &t.note.ready);
+    struct db_stmt *stmt = move->ahead ? due_ahead(tx, move)
+                           : move->set ? due_set(tx, move)
+                                       : due_promote(tx, move);
+    enum err err = changed_ready(tx, stmt, &t.note.ready);
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
@@ -357,26 +403,29 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     t.note.due_at = move->to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
+    t.note.old_rank = move->old_rank;
     return followers_after(tx, &t);
 }
 
 /* Not started, so no turn ends with it. */
 static enum err final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(tx->db,
-                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-                      "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), follow = 0 "
-                      "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
-                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-                      v_time(move->cancel_requested_at), v_time(move->expired_by));
+    return DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+        "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
+        "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+        v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
 static enum err final_lost(struct tx *tx, const struct move_final *move)
 {
     return DB_EXECUTE(tx->db,
                       "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-                      "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, follow = 0, "
-                      "started_at = CASE WHEN status = " SQL_RUNNING " THEN started_at ELSE $9 END "
+                      "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
+                      "NULL, rank = NULL, "
+                      "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
                       "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
                       v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
                       v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
@@ -392,20 +441,22 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
         return err;
     struct transition t = {
         .id = move->id, .task = move->task, .from = move->from, .to = move->to, .error_type = move->error_type};
+    t.follow = ~0u; /* nobody has looked */
     t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
+    t.note.old_rank = move->old_rank;
     return followers_after(tx, &t);
 }
 
 static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *move)
 {
-    return DB_QUERY(tx->db,
-                    "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
-                    "run_at = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
-                    "cancel_requested_at = NULL, " CLEARED
-                    "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
-                    v_int(move->id), v_int(move->from));
+    return DB_QUERY(
+        tx->db,
+        "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
+        "run_at = NULL, rank = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
+        "cancel_requested_at = NULL, " CLEARED "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
+        v_int(move->id), v_int(move->from));
 }
 
 static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *move)
@@ -440,10 +491,12 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
 
 enum err transition_remove(struct tx *tx, int64_t id, int task, enum status from, struct follow_up_room *room)
 {
+    int64_t flags;
     enum err err =
-        DB_EXECUTE(tx->db, "DELETE FROM invocations WHERE id = $1 AND status = $2", v_int(id), v_int(from));
-    if (err == OK && db_changes(tx->db) == 0)
+        DB_NUMBER(tx->db, &flags, -1, "DELETE FROM invocations WHERE id = $1 AND status = $2 RETURNING flags",
+                  v_int(id), v_int(from));
+    if (err == OK && flags < 0)
         return ERR_CONFLICT;
-    struct transition t = {.id = id, .task = task, .from = from, .room = room};
+    struct transition t = {.id = id, .task = task, .from = from, .flags = (unsigned)flags, .room = room};
     return err == OK ? followers_after(tx, &t) : err;
 }

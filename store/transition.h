@@ -22,11 +22,14 @@
 /* Bits of `follow`. On disk: they never change. */
 #define FOLLOW_NUMBER_CANCEL 1
 #define FOLLOW_NUMBER_LEASE 2
+#define FOLLOW_NUMBER_WAITED 4
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
+#define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
+    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
 };
 
 /* Bits of `flags`. On disk, too. */
@@ -36,6 +39,10 @@ enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
     FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
+    FLAG_CHILD = 8,                     /* and one in children */
+    FLAG_PARENT = 16,                   /* it has submitted some of those */
+    FLAG_STEPS = 32,                    /* it has had steps */
+    FLAG_MESSAGES = 64,                 /* it has messages */
 };
 
 /* --- insert -------------------------------------------------------------------- */
@@ -56,15 +63,27 @@ bool transition_end_is_simple(const struct op_finish *finish);
 MUST_USE enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim,
                                            const struct op_finish *finish);
 
+/* Between running and waiting, of a turn that goes on: `left` of those that it
+ * waits for are to end. ERR_CONFLICT: the lease was lost, or the row is not `from`. */
+struct move_wait {
+    const struct turn *turn;
+    enum status from, to;
+    int left;
+};
+MUST_USE enum err transition_move_wait(struct tx *tx, const struct move_wait *move);
+
 /* --- move: everybody else's ------------------------------------------------------ */
 
-/* Between scheduled and queued: what is due, and what a client changes. */
+/* Between scheduled and queued: what is due, what a client changes, what goes
+ * ahead because somebody waits for it. */
 struct move_due {
     int64_t id;
     enum status from, to;
-    bool set; /* priority and run_at, from these to those; else it is due by now: */
+    bool ahead; /* to that priority, before what is new there */
+    bool set;   /* priority and run_at, from these to those; else it is due by now: */
     int old_priority, priority;
     int64_t old_run_at, run_at; /* 0: now */
+    int64_t old_rank;
 };
 MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
 
@@ -84,6 +103,7 @@ struct move_final {
     int task;
     enum status from, to;
     int old_priority;
+    int64_t old_rank;
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
     int64_t expired_by;          /* it must have: 0: it need not */
@@ -114,9 +134,12 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
 
 #define READY_COLUMNS                                                                                         \
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
-    "run_at, lease"
+    "run_at, lease, COALESCE(rank, id)"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row; what stood there is replaced. */
 enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
 MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
+
+/* Its row says from now on what stands beside it. */
+MUST_USE enum err transition_flag(struct tx *tx, int64_t id, int flag);

@@ -41,12 +41,24 @@ static enum err apply_claim(struct tx *tx, struct op *base)
     return transition_start(tx, claim);
 }
 
+static void claim_init(struct op_claim *op, const struct op_class *class, const struct turn *turn)
+{
+    *op = (struct op_claim){0};
+    turn_op_init(&op->turn, class, turn);
+}
+
 void op_claim_init(struct op_claim *op, const struct turn *turn)
 {
     static const struct op_class class = {
         .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true, .patient = true};
-    *op = (struct op_claim){0};
-    turn_op_init(&op->turn, &class, turn);
+    claim_init(op, &class, turn);
+}
+
+void op_claim_init_awaited(struct op_claim *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true};
+    claim_init(op, &class, turn);
 }
 
 /* --- finish ------------------------------------------------------------------------ */
@@ -119,6 +131,14 @@ void op_finish_init(struct op_finish *op, const struct turn *turn)
     turn_op_init(&op->turn, &class, turn);
 }
 
+void op_finish_init_once(struct op_finish *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "report", .apply = apply_finish, .several = several_ends, .turn = TURN_ENDS};
+    *op = (struct op_finish){0};
+    turn_op_init(&op->turn, &class, turn);
+}
+
 /* --- in between ------------------------------------------------------------------------ */
 
 static enum err apply_log(struct tx *tx, struct op *base)
@@ -148,18 +168,58 @@ void op_log_init(struct op_log *op, const struct turn *turn)
     turn_op_init(&op->turn, &class, turn);
 }
 
+enum err turn_under_way(struct tx *tx, const struct turn *turn)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(tx->db, &found, 0, "SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY, v_int(turn->id),
+                             v_int(turn->lease));
+    return err == OK && !found ? ERR_CONFLICT : err;
+}
+
+/* How much there is of the attempt's log: the last piece begins where its number says. */
+static enum err log_length(struct tx *tx, const struct turn *turn, int64_t *out)
+{
+    int64_t first = piece_seq(turn, 0);
+    return DB_NUMBER(tx->db, out, 0,
+                     "SELECT seq - $2 + LENGTH(data) FROM logs WHERE id = $1 AND seq BETWEEN $2 AND $3 "
+                     "ORDER BY seq DESC LIMIT 1",
+                     v_int(turn->id), v_int(first), v_int(first | UINT32_MAX));
+}
+
+static enum err apply_append(struct tx *tx, struct op *base)
+{
+    struct op_append *op = (struct op_append *)base;
+    const struct turn *turn = &op->turn.turn;
+    struct log_chunk chunks[2] = {op->chunk, {2, op->notice}};
+    int64_t length = 0;
+    enum err err = turn_under_way(tx, turn);
+    if (err == OK)
+        err = log_length(tx, turn, &length);
+    if (err != OK || length > op->limit_bytes) /* the notice made it longer */
+        return err;
+    bool cut = (int64_t)op->chunk.data.len > op->limit_bytes - length;
+    if (cut)
+        chunks[0].data.len = (size_t)(op->limit_bytes - length);
+    if (chunks[0].data.len)
+        err = append_log(tx, turn, length, chunks, 1);
+    if (err == OK && cut)
+        err = append_log(tx, turn, op->limit_bytes, chunks + 1, 1);
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
 /* Progress stands beside the row, which says that it does from the first on. */
 static enum err apply_progress(struct tx *tx, struct op *base)
 {
     struct op_progress *op = (struct op_progress *)base;
     const struct turn *turn = &op->turn.turn;
-    enum err err =
-        DB_EXECUTE(tx->db,
-                   "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
-                   "(SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status = " SQL_RUNNING ") "
-                   "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
-                   "progress_note = excluded.progress_note",
-                   v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
+    enum err err = DB_EXECUTE(tx->db,
+                              "INSERT INTO details (id, progress, progress_note) SELECT $1, $3, $4 WHERE EXISTS "
+                              "(SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ") "
+                              "ON CONFLICT (id) DO UPDATE SET progress = excluded.progress, "
+                              "progress_note = excluded.progress_note",
+                              v_int(turn->id), v_int(turn->lease), v_real(op->value), v_text(op->note));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
@@ -176,6 +236,14 @@ static bool always_several(const struct op *base)
 {
     (void)base;
     return true;
+}
+
+void op_append_init(struct op_append *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "append", .apply = apply_append, .several = always_several, .turn = TURN_GOES_ON};
+    *op = (struct op_append){0};
+    turn_op_init(&op->turn, &class, turn);
 }
 
 void op_progress_init(struct op_progress *op, const struct turn *turn)

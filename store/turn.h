@@ -37,11 +37,13 @@ struct op_claim {
     struct turn_op turn;
     int failures;
     int64_t lease_until; /* 0: as long as this server lives */
+    int64_t lease_ms;    /* the length of one that has a time */
     struct span worker;
     int64_t started_at;
     struct op_finish *end; /* the committer's: one that it may be written together with */
 };
 void op_claim_init(struct op_claim *op, const struct turn *turn);
+void op_claim_init_awaited(struct op_claim *op, const struct turn *turn); /* the body starts only after it */
 
 /* What becomes of the invocation. */
 enum finish_next {
@@ -79,6 +81,10 @@ struct op_finish {
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);
 
+/* The same where somebody waits for the answer and can say it again: when its
+ * batch fails it is ERR_UNAVAILABLE at once, and not kept until the disk is well. */
+void op_finish_init_once(struct op_finish *op, const struct turn *turn);
+
 /* Output of a turn. ERR_CONFLICT: the lease was lost. */
 struct op_log {
     struct turn_op turn;
@@ -87,6 +93,18 @@ struct op_log {
     int64_t from; /* the number of the first of them */
 };
 void op_log_init(struct op_log *op, const struct turn *turn);
+
+/* Output of a turn whose holder numbers nothing: a piece has as its number how much
+ * there is before it. What goes over the limit of an attempt is cut, and the notice
+ * stands after it, in stderr. ERR_CONFLICT: the lease was lost, or the turn has
+ * ended. Not safe to apply twice: then it is there twice. */
+struct op_append {
+    struct turn_op turn;
+    struct log_chunk chunk;
+    int64_t limit_bytes;
+    struct span notice;
+};
+void op_append_init(struct op_append *op, const struct turn *turn);
 
 /* ERR_CONFLICT: the lease was lost, or the turn has ended. */
 struct op_progress {

@@ -14,9 +14,9 @@ struct due {
     int task;
     enum status status;
     int priority;
-    int64_t retention_ms;
+    int64_t retention_ms, rank;
 };
-#define DUE_COLUMNS "id, task, status, priority, retention_ms"
+#define DUE_COLUMNS "id, task, status, priority, retention_ms, COALESCE(rank, id)"
 
 static enum err collect(struct tx *tx, const char *sql, int64_t now, int limit, struct due *due, int *count)
 {
@@ -27,8 +27,8 @@ static enum err collect(struct tx *tx, const char *sql, int64_t now, int limit, 
     enum err err;
     *count = 0;
     while ((err = db_step(stmt, &row)) == OK && row)
-        due[(*count)++] = (struct due){db_int(stmt, 0), (int)db_int(stmt, 1), (enum status)db_int(stmt, 2),
-                                       (int)db_int(stmt, 3), db_int(stmt, 4)};
+        due[(*count)++] = (struct due){db_int(stmt, 0),      (int)db_int(stmt, 1), (enum status)db_int(stmt, 2),
+                                       (int)db_int(stmt, 3), db_int(stmt, 4),      db_int(stmt, 5)};
     db_reset(stmt);
     return err;
 }
@@ -67,6 +67,7 @@ static enum err expire_one(struct tx *tx, const struct due *due)
                 .from = due->status,
                 .to = STATUS_FAILED,
                 .old_priority = due->priority,
+                .old_rank = due->rank,
                 .retention_ms = due->retention_ms,
                 .expired_by = tx->now,
                 .error = SPAN("{\"type\":\"expired\",\"message\":\"not started before it expired\"}"),
@@ -178,19 +179,57 @@ static enum err refill_from(struct op_refill *op, struct db_stmt *stmt)
 
 #define READY_OF_TASK "SELECT " READY_COLUMNS " FROM invocations WHERE status = " SQL_QUEUED " AND task = $1 "
 
-/* Two ranges, because SQLite would use only the first part of (priority, id) > (...). */
+/* Those in order of their ids, and those that have another rank: each in two
+ * ranges, because SQLite would use only the first part of (priority, id) > (...). */
+static enum err refill_new(struct tx *tx, struct op_refill *op)
+{
+    int limit = op->count + op->limit;
+    enum err err = refill_from(op, DB_QUERY(tx->db,
+                                            READY_OF_TASK "AND priority = $2 AND id > $3 AND rank IS NULL "
+                                                          "ORDER BY id LIMIT $4",
+                                            v_int(op->task), v_int(op->after_priority), v_int(op->after_rank),
+                                            v_int(op->limit)));
+    if (err == OK && op->count < limit)
+        err = refill_from(op, DB_QUERY(tx->db,
+                                       READY_OF_TASK "AND priority > $2 AND rank IS NULL "
+                                                     "ORDER BY priority, id LIMIT $3",
+                                       v_int(op->task), v_int(op->after_priority), v_int(limit - op->count)));
+    return err;
+}
+
+static enum err refill_ranked(struct tx *tx, struct op_refill *op)
+{
+    enum err err = refill_from(op, DB_QUERY(tx->db,
+                                            READY_OF_TASK "AND priority = $2 AND rank > $3 AND rank IS NOT NULL "
+                                                          "ORDER BY rank LIMIT $4",
+                                            v_int(op->task), v_int(op->after_priority), v_int(op->after_rank),
+                                            v_int(op->limit)));
+    if (err == OK && op->count < op->limit)
+        err = refill_from(op, DB_QUERY(tx->db,
+                                       READY_OF_TASK "AND priority > $2 AND rank IS NOT NULL "
+                                                     "ORDER BY priority, rank LIMIT $3",
+                                       v_int(op->task), v_int(op->after_priority), v_int(op->limit - op->count)));
+    return err;
+}
+
+static int compare_ready(const void *a, const void *b)
+{
+    const struct ready *x = a, *y = b;
+    if (x->priority != y->priority)
+        return x->priority < y->priority ? -1 : 1;
+    return (x->rank > y->rank) - (x->rank < y->rank);
+}
+
 static enum err apply_refill(struct tx *tx, struct op *base)
 {
     struct op_refill *op = (struct op_refill *)base;
-    op->items = xrealloc(op->items, (size_t)op->limit * sizeof *op->items);
+    op->items = xrealloc(op->items, 2 * (size_t)op->limit * sizeof *op->items);
     op->count = 0;
     op->arena.len = 0;
-    enum err err = refill_from(
-        op, DB_QUERY(tx->db, READY_OF_TASK "AND priority = $2 AND id > $3 ORDER BY id LIMIT $4", v_int(op->task),
-                     v_int(op->after_priority), v_int(op->after_id), v_int(op->limit)));
-    if (err == OK && op->count < op->limit)
-        err = refill_from(op, DB_QUERY(tx->db, READY_OF_TASK "AND priority > $2 ORDER BY priority, id LIMIT $3",
-                                       v_int(op->task), v_int(op->after_priority), v_int(op->limit - op->count)));
+    enum err err = refill_ranked(tx, op);
+    int ranked = op->count;
+    if (err == OK)
+        err = refill_new(tx, op);
     /* The arena has stopped moving: let the spans point into it. */
     size_t at = 0;
     for (int i = 0; i < op->count; i++) {
@@ -199,6 +238,10 @@ static enum err apply_refill(struct tx *tx, struct op *base)
             ready->args.p = ready->args.len ? op->arena.data + at : "";
         at += ready->args.len;
     }
+    if (ranked)
+        qsort(op->items, (size_t)op->count, sizeof *op->items, compare_ready);
+    if (op->count > op->limit)
+        op->count = op->limit;
     if (err == OK)
         tx_change(tx, 0, op->task, 0, 0)->refill = op;
     return err;

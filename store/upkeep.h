@@ -21,7 +21,7 @@ struct op_upkeep {
 };
 void op_upkeep_init(struct op_upkeep *op, enum upkeep what);
 
-/* The next `limit` queued of a task after (priority, id), in order. Its done()
+/* The next `limit` queued of a task after (priority, rank), in order. Its done()
  * only frees; what was found reaches the listener in its place among the
  * changes, because only there is it known what was queued before it and what
  * after. */
@@ -29,7 +29,7 @@ struct op_refill {
     struct op op;
     int task;
     int after_priority;
-    int64_t after_id;
+    int64_t after_rank;
     int limit;
     /* out */
     struct ready *items;

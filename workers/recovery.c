@@ -23,6 +23,7 @@ static struct ready ready_of(const struct invocation *row)
 {
     return (struct ready){
         .id = row->id,
+        .rank = row->id,
         .task = row->task,
         .priority = row->priority,
         .attempt = row->attempt,

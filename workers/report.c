@@ -204,6 +204,7 @@ static void finished(struct op *op)
         settle_locked(run, run->claim.turn.op.err);
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
+        in_place_closing_locked(runner);
     }
     pthread_mutex_unlock(&runner->lock);
     if (faulted)

@@ -1,15 +1,14 @@
 /* One turn: from the job to its body, what the body says meanwhile, and what
  * becomes of the invocation. The start is not waited for. */
 #include "workers/runner_internal.h"
+#include "workers/verdict.h"
 
 #include "base/clock.h"
-#include "base/json.h"
-#include "base/log.h"
 
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { PROGRESS_EVERY_US = 100000, MESSAGE_BYTES = 200 };
+enum { PROGRESS_EVERY_US = 100000 };
 
 /* --- logs and progress on their way to disk -------------------------------------- */
 
@@ -18,7 +17,7 @@ struct progress_write {
     char note[];
 };
 
-static struct run *run_of(struct attempt *attempt)
+struct run *run_of(struct attempt *attempt)
 {
     return (struct run *)((char *)attempt - offsetof(struct run, attempt));
 }
@@ -131,15 +130,15 @@ void run_flush_locked(struct run *run)
     pthread_mutex_unlock(&run->attempt.lock);
 }
 
-static const struct attempt_sink sink = {.log = sink_log, .progress = sink_progress};
+static const struct attempt_sink sink = {
+    .log = sink_log,
+    .progress = sink_progress,
+    .submit = in_place_submit,
+    .wait = in_place_wait,
+    .look = in_place_look,
+};
 
 /* --- the end --------------------------------------------------------------------------- */
-
-/* A turn's lease is random, and spent by now. */
-static double random_of(const struct run *run)
-{
-    return (double)((uint64_t)run->grant.turn.lease >> 11) / (double)(UINT64_C(1) << 53);
-}
 
 /* Decides what becomes of the invocation. */
 static void decide(struct run *run)
@@ -147,8 +146,6 @@ static void decide(struct run *run)
     struct op_finish *op = &run->finish;
     const struct outcome *outcome = &run->outcome;
     const struct ready *ready = &run->grant.job->ready;
-    const struct retry_policy *policy = &run->task->options.retry;
-    struct span type = buf_span(&outcome->type);
     op->next = FINISH_FINAL;
     op->finished_at = clock_now_ms();
     switch (outcome->end) {
@@ -167,16 +164,15 @@ static void decide(struct run *run)
         return;
     case OUTCOME_FAILED: break;
     }
-    op->status = STATUS_FAILED;
-    op->error = buf_span(&outcome->error);
-    op->error_type = type;
-    if (!outcome->retry || ready->failures >= ready->max_retries || !retry_allows(policy, type))
-        return;
-    int64_t delay = outcome->retry_after_ms >= 0
-                        ? outcome->retry_after_ms
-                        : retry_delay_ms(&policy->backoff, ready->failures + 1, random_of(run));
-    op->next = FINISH_RETRY;
-    op->run_at = delay > 0 ? op->finished_at + delay : 0;
+    struct failure failure = {
+        .type = buf_span(&outcome->type),
+        .error = buf_span(&outcome->error),
+        .again = outcome->retry ? AGAIN_AS_CONFIGURED : AGAIN_NEVER,
+        .retry_after_ms = outcome->retry_after_ms,
+        .failures = ready->failures,
+        .max_retries = ready->max_retries,
+    };
+    verdict_on_failure(op, run->task, &failure, op->finished_at, verdict_random(&run->grant.turn));
 }
 
 /* What was logged or reported and is not on its way yet. */
@@ -196,42 +192,31 @@ static void take_rest(struct run *run)
     run->finish.log_from = run->pieces;
 }
 
+void run_take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    run->slot = runner->free_slots[--runner->slots_free];
+    runner->slots[run->slot].run = run;
+}
+
+void run_leave_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    runner->slots[run->slot].run = NULL;
+    runner->free_slots[runner->slots_free++] = run->slot;
+    run->slot = -1;
+}
+
 /* The body no longer runs: its slot is free. */
 static void leave_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
-    runner->slots[run->slot].run = NULL;
-    runner->free_slots[runner->slots_free++] = run->slot;
+    run_leave_slot_locked(run);
     queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
-}
-
-/* A failure is never silent. What it was about is in the row; here is enough to
- * find it. */
-static void log_failure(struct run *run)
-{
-    struct runner *runner = run->runner;
-    char id[ID_TEXT_LEN + 1] = "";
-    struct buf message = {0};
-    int left_out;
-    pthread_mutex_lock(&runner->lock);
-    bool may = failures_may_log(&runner->failures, run->grant.turn.task, clock_mono_us(), &left_out);
-    pthread_mutex_unlock(&runner->lock);
-    if (!may)
-        return;
-    id_format(run->grant.turn.id, id);
-    struct span text = json_get(buf_span(&run->outcome.error), "message");
-    if (text.p)
-        json_unescape(text, &message);
-    log_warn("an attempt failed", LOG_STR("task", run->task->name), LOG_STR("id", id),
-             LOG_INT("attempt", run->grant.turn.attempt), LOG_SPAN("error", buf_span(&run->outcome.type)),
-             LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
-             LOG_STR("then", run->finish.next == FINISH_RETRY ? "retry" : "failed"),
-             LOG_INT("left_out", left_out));
-    buf_release(&message);
 }
 
 static void run_ended(struct attempt *attempt, void *context)
@@ -242,7 +227,7 @@ static void run_ended(struct attempt *attempt, void *context)
     run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0;
     decide(run);
     if (run->outcome.end == OUTCOME_FAILED)
-        log_failure(run);
+        runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
     if (run->outcome.end == OUTCOME_UNSTARTED)
@@ -307,6 +292,7 @@ static bool prepare_args(struct run *run, struct thread *thread)
 
 void run_body(struct run *run, struct thread *thread)
 {
+    run->thread = thread;
     run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
     if (prepare_args(run, thread))
@@ -315,7 +301,7 @@ void run_body(struct run *run, struct thread *thread)
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
 }
 
-static struct run *run_new(struct runner *runner, const struct grant *grant, int slot)
+static struct run *run_new(struct runner *runner, const struct grant *grant)
 {
     struct run *run = xcalloc(1, sizeof *run);
     const struct ready *ready = &grant->job->ready;
@@ -323,11 +309,12 @@ static struct run *run_new(struct runner *runner, const struct grant *grant, int
     run->runner = runner;
     run->task = queue_task(&runner->queue, ready->task);
     run->registry = registry_ref(runner->registry);
-    run->slot = slot;
+    run_take_slot_locked(run);
+    pthread_cond_init(&run->resumes, &runner->monotonic);
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
-    run->claim.worker = span_of(runner->slots[slot].name);
+    run->claim.worker = span_of(runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();
     run->finish.retention_ms = ready->retention_ms;
     run->attempt = (struct attempt){
@@ -349,6 +336,7 @@ void run_free(struct run *run)
     DL_FOREACH_SAFE (run->held_logs, write, next)
         log_write_free(write);
     attempt_release(&run->attempt);
+    pthread_cond_destroy(&run->resumes);
     outcome_release(&run->outcome);
     log_pending_release(&run->log);
     registry_unref(run->registry);
@@ -378,11 +366,9 @@ struct run *run_take_locked(struct runner *runner)
         queue_left(&runner->queue, &grant);
         free(grant.job);
     }
-    int slot = runner->free_slots[--runner->slots_free];
-    struct run *run = run_new(runner, &grant, slot);
+    struct run *run = run_new(runner, &grant);
     queue_claiming(&runner->queue, &run->grant);
     DL_APPEND(runner->runs, run);
-    runner->slots[slot].run = run;
     runner->unfinished++;
     run->began_us = clock_mono_us();
     histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);

@@ -2,6 +2,7 @@
 #include "workers/runner_internal.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -10,21 +11,36 @@
 #include <time.h>
 #include <utlist.h>
 
+enum { MESSAGE_BYTES = 200 };
+
 /* --- what the store reports ------------------------------------------------------- */
 
 static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
 {
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted))
+        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted)) {
             attempt_stop(&run->attempt, STOP_CANCEL);
+            in_place_notify_locked(run);
+        }
 }
 
-static void take_change(struct runner *runner, const struct change *change, int64_t now_us)
+static void wake_waiting(struct runner *runner, int64_t id)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id) {
+            run->woken = true;
+            in_place_notify_locked(run);
+        }
+}
+
+/* True if a worker elsewhere has news of it. */
+static bool take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
     if (change->refill) {
         queue_refilled(&runner->queue, change->refill, (struct window_now){now_us, clock_now_ms()});
-        return; /* refill_done() looks whether that was enough */
+        return false; /* refill_done() looks whether that was enough */
     }
     if (change->withdrawn) {
         queue_withdraw(&runner->queue, change);
@@ -32,9 +48,11 @@ static void take_change(struct runner *runner, const struct change *change, int6
     }
     if (change->cancel)
         stop_running(runner, change->id, false);
+    if (change->woken)
+        wake_waiting(runner, change->id);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
-    if (change->to == STATUS_QUEUED)
+    if (change->to == STATUS_QUEUED && !change->message)
         queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);
@@ -44,6 +62,7 @@ static void take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
+    return leases_take_change_locked(runner, change);
 }
 
 /* Failed without a turn: not started by the time it was to. */
@@ -73,11 +92,19 @@ static void on_committed(void *context, const struct change *changes, int count)
     for (int i = 0; i < count; i++)
         if (has_expired(&changes[i]))
             log_expired(runner, &changes[i]);
+    bool news = false;
+    struct op *last;
+    int claims;
     pthread_mutex_lock(&runner->lock);
     for (int i = 0; i < count; i++)
-        take_change(runner, &changes[i], now_us);
+        news |= take_change(runner, &changes[i], now_us);
     threads_wake_locked(runner);
+    struct op *first = leases_serve_locked(runner, &last, &claims);
     pthread_mutex_unlock(&runner->lock);
+    if (first)
+        store_queue_list(runner->store, first, last, claims);
+    if (news)
+        leases_end_asks(runner, false);
 }
 
 static void on_health(void *context, bool healthy)
@@ -89,6 +116,8 @@ static void on_health(void *context, bool healthy)
     if (healthy)
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
     pthread_mutex_unlock(&runner->lock);
+    if (healthy)
+        leases_serve(runner);
 }
 
 void runner_gate_locked(struct runner *runner)
@@ -118,8 +147,10 @@ static void refill_done(struct op *op)
     else /* at once again, it would fail again */
         dispatcher_set_locked(runner, TIMER_REFILL, clock_mono_us() + FAILED_AGAIN_MS * 1000);
     threads_wake_locked(runner);
+    in_place_closing_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
     op_refill_release(refill);
     free(refill);
 }
@@ -137,6 +168,11 @@ struct op_refill *runner_refill_locked(struct runner *runner, int task)
 }
 
 /* --- the tasks that may run ------------------------------------------------------------ */
+
+static enum place place_of(const struct kind *kind)
+{
+    return kind->elsewhere ? ELSEWHERE : kind->in_process ? IN_PROCESS : APART;
+}
 
 /* First those that the store knows: a disk that takes no writes leaves only new
  * ones without. */
@@ -168,7 +204,7 @@ static void set_lanes_locked(struct runner *runner)
         bool paused = false;
         int64_t counts[STATUS_SLOTS];
         if (store_task_counts(runner->store, task->id, &paused, counts))
-            queue_task_set(&runner->queue, task, task->kind->in_process, paused);
+            queue_task_set(&runner->queue, task, place_of(task->kind), paused);
     }
     queue_tasks_end(&runner->queue);
     threads_wake_locked(runner);
@@ -181,6 +217,7 @@ enum err runner_number_tasks(struct runner *runner, struct registry *registry)
     if (runner->registry == registry) /* a reload that came between has done it for its own */
         set_lanes_locked(runner);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
     return err;
 }
 
@@ -196,6 +233,7 @@ enum err runner_set_registry(struct runner *runner, struct registry *registry, c
     runner->limits = *limits;
     dispatcher_set_locked(runner, TIMER_REFILL, 0);
     pthread_mutex_unlock(&runner->lock);
+    leases_serve(runner);
     registry_unref(old);
     return OK;
 }
@@ -221,6 +259,7 @@ static void pause_done(struct op *op)
             queue_task_pause(&runner->queue, pause->task, pause->paused);
         runner_gate_locked(runner);
         pthread_mutex_unlock(&runner->lock);
+        leases_serve(runner);
     }
     call.done(op);
 }
@@ -257,11 +296,9 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->healthy = true;
     runner->paused = store_paused(options->store);
     pthread_mutex_init(&runner->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&runner->quiet, &attr);
-    pthread_condattr_destroy(&attr);
+    pthread_condattr_init(&runner->monotonic);
+    pthread_condattr_setclock(&runner->monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&runner->quiet, &runner->monotonic);
     init_slots(runner);
     queue_init(&runner->queue);
     timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
@@ -292,7 +329,9 @@ static bool minds(void *context, pid_t pid)
 
 enum err runner_start(struct runner *runner, struct reason *why)
 {
-    enum err err = dispatcher_start(runner, why);
+    enum err err = leases_load(runner, why);
+    if (err == OK)
+        err = dispatcher_start(runner, why);
     if (err == OK)
         err = orphans_open(minds, runner, &runner->orphans, why);
     return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
@@ -313,12 +352,16 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
     runner->closing = true;
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (runner->policy == CLOSE_KILL)
+        if (runner->policy == CLOSE_KILL) {
             attempt_stop(&run->attempt, STOP_KILL);
+            in_place_notify_locked(run);
+        }
     runner_gate_locked(runner);
+    in_place_closing_locked(runner);
     report_hurry_locked(runner);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
+    leases_end_asks(runner, true);
 }
 
 static bool is_quiet_locked(const struct runner *runner)
@@ -366,14 +409,42 @@ void runner_free(struct runner *runner)
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
+    leases_release(runner);
     queue_release(&runner->queue);
     registry_unref(runner->registry);
     journal_close(runner->journal);
     recovery_release(runner);
     pthread_mutex_destroy(&runner->lock);
     pthread_cond_destroy(&runner->quiet);
+    pthread_condattr_destroy(&runner->monotonic);
     failures_release(&runner->failures);
     free(runner);
+}
+
+/* --- failures --------------------------------------------------------------------------------------- */
+
+/* A failure is never silent. What it was about is in the row; here is enough to
+ * find it. */
+void runner_log_failure(struct runner *runner, const struct op_finish *finish)
+{
+    const struct turn *turn = &finish->turn.turn;
+    char id[ID_TEXT_LEN + 1] = "";
+    struct buf message = {0};
+    int left_out;
+    pthread_mutex_lock(&runner->lock);
+    bool may = failures_may_log(&runner->failures, turn->task, clock_mono_us(), &left_out);
+    pthread_mutex_unlock(&runner->lock);
+    if (!may)
+        return;
+    id_format(turn->id, id);
+    struct span text = json_get(finish->error, "message");
+    if (text.p)
+        json_unescape(text, &message);
+    log_warn("an attempt failed", LOG_STR("task", store_task_name(runner->store, turn->task)), LOG_STR("id", id),
+             LOG_INT("attempt", turn->attempt), LOG_SPAN("error", finish->error_type),
+             LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
+             LOG_STR("then", finish->next == FINISH_RETRY ? "retry" : "failed"), LOG_INT("left_out", left_out));
+    buf_release(&message);
 }
 
 /* --- looking in ---------------------------------------------------------------------------------- */

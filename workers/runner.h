@@ -69,6 +69,10 @@ void runner_free(struct runner *runner);
 /* Are starts held back for want of processes, descriptors or memory? */
 bool runner_is_short(struct runner *runner);
 
+/* A failed attempt gets a line in the log, unless its task had enough of them
+ * lately. `finish` says what becomes of it, and is not on its way yet. */
+void runner_log_failure(struct runner *runner, const struct op_finish *finish);
+
 /* What the slots do: one entry a slot, in order; the caller frees.
  * For GET /stats. */
 struct slot_view {

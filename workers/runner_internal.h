@@ -4,11 +4,15 @@
  *     recovery.c    what the last process left
  *     threads.c     slots (permits) and the threads that run bodies
  *     run.c         one turn: its arguments, what it says, how it ended
+ *     in_place.c    what its body asks of the service: children, waiting for them
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
+ *     leases.c      what is run elsewhere
+ *     roster.c      who asks for it
  *     dispatcher.c  what time asks */
 #pragma once
 
+#include "base/deadlines.h"
 #include "workers/cgroup.h"
 #include "workers/journal.h"
 #include "workers/orphans.h"
@@ -36,7 +40,8 @@ struct run {
     struct runner *runner;
     const struct task *task;
     struct registry *registry; /* keeps the task alive */
-    int slot;                  /* the permit's number */
+    int slot;                  /* the permit's number; -1: it waits in place, and has none */
+    struct thread *thread;     /* that started it */
     int64_t began_us;
     struct attempt_limits limits; /* a reload must not change them under the body */
     struct attempt attempt;
@@ -54,6 +59,9 @@ struct run {
 
     /* Guarded by the runner's lock: */
     struct run *prev, *next;     /* in runner->runs, while the body runs */
+    struct op_resume resume;     /* the last one */
+    bool waits, woken;           /* in place: what it waits for is there */
+    pthread_cond_t resumes;      /* woken, stopped, or a slot is free */
     bool ended;                  /* the body has, and `finish` is filled */
     atomic_bool finish_queued;   /* and with the committer */
     bool claim_faulted;          /* the claim met a fault: nothing is known of the turn on disk */
@@ -81,7 +89,7 @@ struct thread {
 };
 
 /* What the dispatcher minds, after the upkeeps. */
-enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMERS };
+enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMER_LEASES, TIMERS };
 _Static_assert((int)TIMERS <= (int)TIMERS_MAX, "each has its place");
 
 /* One kind of upkeep on its way. */
@@ -102,8 +110,9 @@ struct runner {
     int casualty_count;
     int wake_fd, clock_fd; /* of the dispatcher: an eventfd, and a timer that notices when the clock is set */
 
-    pthread_mutex_t lock; /* guards everything below */
-    pthread_cond_t quiet; /* nothing runs, or closing went on */
+    pthread_condattr_t monotonic; /* of conditions that are waited for with a time */
+    pthread_mutex_t lock;         /* guards everything below */
+    pthread_cond_t quiet;         /* nothing runs, or closing went on */
     struct registry *registry;
     struct attempt_limits limits;
     struct queue queue;
@@ -112,6 +121,8 @@ struct runner {
     int *free_slots; /* the last was freed last */
     int slot_count, slots_free;
     int slots_held; /* of the free ones, those that a shortage takes away (shortage.c) */
+    int waiting;    /* bodies that wait in place: threads without a slot */
+    int resuming;   /* of those, the ones that are to go on and want a slot before anything new starts */
     int64_t shortage_us,
         shortage_delay_us;        /* when it was met last, and how long it is waited for; 0: there is none */
     struct run *runs;             /* whose bodies run */
@@ -134,6 +145,12 @@ struct runner {
     bool dispatcher_started;
     struct histogram wait, run;
     struct failures failures;
+
+    struct lease *leases; /* out, by their invocation (a hash) */
+    struct deadlines lease_deadlines;
+    struct lease_ask *asks;      /* that wait, the first first */
+    struct roster_entry *roster; /* who asks, by name (a hash) */
+    int64_t asked_all_us;        /* when somebody last asked for any task; 0: never */
 };
 
 /* runner.c. What decides whether anything starts has changed. */
@@ -152,7 +169,7 @@ struct op_refill *runner_refill_locked(struct runner *runner, int task);
 /* How many bodies may start now. */
 static inline int runner_room_locked(const struct runner *runner)
 {
-    return runner->slots_free - runner->slots_held;
+    return runner->slots_free - runner->slots_held - runner->resuming;
 }
 
 /* --- recovery.c -------------------------------------------------------------------- */
@@ -174,6 +191,10 @@ void threads_reap(struct runner *runner);
 /* Wakes an idle thread if there is work and a free slot. */
 void threads_wake_locked(struct runner *runner);
 
+/* The calling thread will block without a slot: another takes its place. The lock
+ * is given up and taken again. */
+void threads_replace_locked(struct runner *runner);
+
 /* A thread could not be made a while ago: is one wanted still? */
 void threads_try_spare(struct runner *runner);
 
@@ -181,6 +202,8 @@ void threads_try_spare(struct runner *runner);
 void threads_freed_locked(struct runner *runner);
 
 /* --- run.c ------------------------------------------------------------------------- */
+
+struct run *run_of(struct attempt *attempt);
 
 /* Takes a job and a free slot, of which there is one; NULL if there is no job. */
 struct run *run_take_locked(struct runner *runner);
@@ -191,6 +214,27 @@ void run_body(struct run *run, struct thread *thread);
 /* Sends what a body in this process logged and reported a while ago. */
 void run_flush_locked(struct run *run);
 void run_free(struct run *run);
+
+/* A slot, which is free, for a run that has none; and back. */
+void run_take_slot_locked(struct run *run);
+void run_leave_slot_locked(struct run *run);
+
+/* --- in_place.c ------------------------------------------------------------------------- */
+
+/* What a body asks of the service; of struct attempt_sink. */
+bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why);
+enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
+                          struct reason *why);
+bool in_place_look(struct attempt *attempt, int64_t id, struct child_view *out);
+
+/* A slot is free: whoever is to go on takes it. */
+void in_place_freed_locked(struct runner *runner);
+
+/* Of a body that waits: it is looked at whether it is to stop, or has been woken. */
+void in_place_notify_locked(struct run *run);
+
+/* Bodies that wait for what will not come, as the service closes, are stopped, at no cost. */
+void in_place_closing_locked(struct runner *runner);
 
 /* --- report.c ------------------------------------------------------------------------ */
 
@@ -216,6 +260,23 @@ void shortage_note_locked(struct runner *runner, struct span message);
 
 /* TIMER_SHORTAGE: tries whether there is enough again. */
 void shortage_try(struct runner *runner);
+
+/* --- leases.c ----------------------------------------------------------------------------- */
+
+/* There may be work for who asks: gives it. The ops are to be queued without the lock. */
+struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count);
+void leases_serve(struct runner *runner); /* the same, and queues them */
+
+/* True if somebody has news of it: leases_end_asks() is to follow, without the lock. */
+bool leases_take_change_locked(struct runner *runner, const struct change *change);
+
+/* Ends the asks of those who have news, or of all. */
+void leases_end_asks(struct runner *runner, bool all);
+void leases_expire(struct runner *runner); /* TIMER_LEASES */
+
+/* What the last server gave out is minded from now on. */
+MUST_USE enum err leases_load(struct runner *runner, struct reason *why);
+void leases_release(struct runner *runner);
 
 /* --- dispatcher.c ------------------------------------------------------------------------ */
 

@@ -69,6 +69,7 @@ static bool wait_for_work(struct thread *thread)
 
 void threads_freed_locked(struct runner *runner)
 {
+    in_place_freed_locked(runner);
     if (!runs_bodies)
         threads_wake_locked(runner);
 }
@@ -81,7 +82,8 @@ static void work(struct thread *thread, struct run *run)
     struct runner *runner = thread->runner;
     struct op_refill *refill = runner_refill_locked(runner, run->grant.turn.task);
     bool spare = runner_room_locked(runner) > 0 && !runner->idle && !runner->waking &&
-                 runner->thread_count < runner->slot_count; /* one that has just left its body is none of these */
+                 runner->thread_count <
+                     runner->slot_count + runner->waiting; /* one that has just left its body is none of these */
     run->attempt.wake_fd = thread->wake_fd;
     runner->waking |= spare; /* it comes */
     threads_wake_locked(runner);
@@ -130,14 +132,10 @@ static void join(struct thread *ended)
 static int start_thread(struct runner *runner)
 {
     struct thread *thread = xcalloc(1, sizeof *thread);
-    pthread_condattr_t condattr;
     pthread_attr_t attr;
     thread->runner = runner;
     thread->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    pthread_condattr_init(&condattr);
-    pthread_condattr_setclock(&condattr, CLOCK_MONOTONIC);
-    pthread_cond_init(&thread->wake, &condattr);
-    pthread_condattr_destroy(&condattr);
+    pthread_cond_init(&thread->wake, &runner->monotonic);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK_BYTES);
     pthread_mutex_lock(&runner->lock);
@@ -179,6 +177,18 @@ void threads_try_spare(struct runner *runner)
     pthread_mutex_unlock(&runner->lock);
     if (wanted)
         start_spare(runner);
+}
+
+void threads_replace_locked(struct runner *runner)
+{
+    bool spare = !runner->idle && !runner->waking && !runner->ended && runner_room_locked(runner) > 0;
+    threads_wake_locked(runner);
+    if (!spare)
+        return;
+    runner->waking = true;
+    pthread_mutex_unlock(&runner->lock);
+    start_spare(runner);
+    pthread_mutex_lock(&runner->lock);
 }
 
 enum err threads_start(struct runner *runner, struct reason *why)

@@ -119,6 +119,8 @@ int cli_run(int argc, char **argv)
         args = span_of(options.arguments[1]);
     if (!task) {
         say_no_task(config, options.arguments[0]);
+    } else if (task->kind->elsewhere) {
+        fprintf(stderr, "errand run: `%s` is run by workers elsewhere, which ask a server for it\n", task->name);
     } else if (args.p && json_check(args.p, args.len, JSON_DEPTH_MAX, &fault) != OK) {
         struct json_place place = json_place(args, fault.offset);
         fprintf(stderr, "errand run: the arguments are not JSON: line %d, column %d: %s\n", place.line,

@@ -162,6 +162,8 @@ enum media gate_media(struct span type)
         return MEDIA_JSON;
     if (same(media, "application/x-ndjson"))
         return MEDIA_NDJSON;
+    if (same(media, "text/plain"))
+        return MEDIA_TEXT;
     return MEDIA_OTHER;
 }
 

@@ -37,7 +37,7 @@ bool gate_cors(const struct config *config, struct span origin);
 const struct token *gate_token(const struct config *config, struct span authorization);
 
 /* What the type of a body is. */
-enum media { MEDIA_NONE, MEDIA_JSON, MEDIA_NDJSON, MEDIA_OTHER };
+enum media { MEDIA_NONE, MEDIA_JSON, MEDIA_NDJSON, MEDIA_TEXT, MEDIA_OTHER };
 enum media gate_media(struct span content_type);
 
 /* Is a body of that Content-Encoding read as it is? */

@@ -12,6 +12,7 @@
 enum body_rule {
     BODY_NONE,  /* none is needed; an empty one or {} is fine */
     BODY_JSON,  /* application/json, checked */
+    BODY_TEXT,  /* text/plain, any bytes */
     BODY_LINES, /* application/x-ndjson alone, for the route's sink */
 };
 
@@ -37,6 +38,11 @@ struct route {
     handler_fn *handler;
     const struct body_sink *lines; /* takes application/x-ndjson; NULL: the route does not */
     bool no_query;                 /* parameters are refused before the body is read */
+    bool holds_result;             /* its body may be as long as a result, and what is around that */
+    bool secret;                   /* its variable segment is one: no log shows the path */
+    /* Its first word, before any byte of the body: false with a refusal answered.
+     * What it needs later goes to rq->state and rq->release. */
+    bool (*permit)(struct request *rq);
 };
 
 /* --- the loop ------------------------------------------------------------------------- */

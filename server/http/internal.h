@@ -2,7 +2,7 @@
  * microhttpd.h; not for other rooms. */
 #pragma once
 
-#include "server/http/deadlines.h"
+#include "base/deadlines.h"
 #include "server/http/framing.h"
 #include "server/http/gate.h"
 #include "server/http/http.h"
@@ -38,7 +38,6 @@ struct exchange {
     bool waked;     /* guarded by http->lock: someone has woken it */
     bool orphan;    /* the client left while it was parked */
     bool watched;   /* in http->leave_fd */
-    bool left;      /* its client sends nothing more, and was waiting */
     int64_t began_us;
     int64_t body_left; /* announced and not yet received, for the limit; -1: chunked */
     int64_t body_max;
@@ -65,7 +64,7 @@ struct http {
     uint64_t generation;   /* how many configurations there were before it */
     struct store *store;
     struct reader *reader; /* the HTTP thread's own, a brief one */
-    int64_t steps_seen;    /* of that reader */
+    int64_t rows_seen;     /* of that reader */
     struct readers *readers;
     struct readers *background; /* a thread for what is nobody's request */
     struct pages *pages;
@@ -105,6 +104,9 @@ struct http {
     bool stop_asked;
 };
 
+/* loop.c: it sends nothing more. */
+bool http_has_left(const struct connection *c);
+
 /* receive.c */
 void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection);
 enum MHD_Result http_handle(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
@@ -114,7 +116,7 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
 void http_free_exchange(struct exchange *exchange);
 
 /* park.c: after a handler's call, whether it read more than a short page on the HTTP thread. */
-void http_check_steps(struct exchange *exchange);
+void http_check_rows(struct exchange *exchange);
 
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);

@@ -87,7 +87,7 @@ static void on_connection(void *cls, struct MHD_Connection *handle, void **conte
 
 /* libmicrohttpd (0.9.75) does not see an end that came together with the bytes
  * before it: it stops at a short read, and epoll tells it once. */
-static bool has_left(const struct connection *c)
+bool http_has_left(const struct connection *c)
 {
     char byte;
     return recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
@@ -102,7 +102,7 @@ static void sweep_connections(struct http *http, int64_t now_us)
     http->next_sweep_us = now_us + TICK_MS * 1000;
     struct connection *c;
     DL_FOREACH (http->connections, c)
-        if (c->deadline_us && !c->leaving && (c->deadline_us < now_us || has_left(c)))
+        if (c->deadline_us && !c->leaving && (c->deadline_us < now_us || http_has_left(c)))
             hang_up(http, c);
 }
 

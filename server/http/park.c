@@ -20,7 +20,7 @@
 #include <utlist.h>
 
 enum {
-    STEPS_MAX = 1100, /* a page of 1000, and a look ahead in each of its streams */
+    ROWS_MAX = 1100, /* a page of 1000, and a look ahead in each of its streams */
     LEAVERS_AT_ONCE = 256,
 };
 
@@ -108,9 +108,15 @@ void http_check_left(struct http *http)
     int count = epoll_wait(http->leave_fd, events, LEAVERS_AT_ONCE, 0);
     for (int i = 0; i < count; i++) {
         struct exchange *exchange = events[i].data.ptr;
-        exchange->rq.timed_out = exchange->left = true;
+        exchange->rq.timed_out = exchange->rq.left = true;
         request_wake_later(&exchange->rq);
     }
+}
+
+bool request_has_left(const struct request *rq)
+{
+    const struct connection *peer = rq->exchange->peer;
+    return rq->left || rq->gone || (peer && http_has_left(peer));
 }
 
 /* --- parking ------------------------------------------------------------------------ */
@@ -333,12 +339,12 @@ void http_park_for_work(struct exchange *exchange)
 
 /* What takes long here holds up everybody: a handler that reads more than a
  * page has taken something for short that is not. */
-void http_check_steps(struct exchange *exchange)
+void http_check_rows(struct exchange *exchange)
 {
     struct http *http = exchange->http;
-    int64_t steps = reader_steps(http->reader), taken = steps - http->steps_seen;
-    http->steps_seen = steps;
-    if (taken > STEPS_MAX)
+    int64_t rows = reader_rows_seen(http->reader), taken = rows - http->rows_seen;
+    http->rows_seen = rows;
+    if (taken > ROWS_MAX)
         log_error("too much was read on the loop's thread", LOG_STR("route", exchange->rq.route->pattern),
                   LOG_INT("rows", taken));
 }

@@ -27,10 +27,12 @@ static const struct {
     {"queue-full", "Queue full"},
     {"range-not-satisfiable", "Range not satisfiable"},
     {"request-timeout", "Request timeout"},
+    {"stale-lease", "Stale lease"},
     {"too-many-streams", "Too many streams"},
     {"unauthorized", "Unauthorized"},
     {"unavailable", "Unavailable"},
     {"unfinished", "Unfinished"},
+    {"unserved", "Unserved"},
     {"unsupported-media-type", "Unsupported media type"},
     {"uri-too-long", "URI too long"},
 };

@@ -12,7 +12,13 @@
 #include <strings.h>
 #include <utlist.h>
 
-enum { DROP_MAX_BYTES = 8 << 20, DROP_MAX_MS = 5000, SPARES_MAX = 256, BODY_BYTES_PER_MS = 50 };
+enum {
+    DROP_MAX_BYTES = 8 << 20,
+    DROP_MAX_MS = 5000,
+    SPARES_MAX = 256,
+    BODY_BYTES_PER_MS = 50,
+    RESULT_ROOM = 64 << 10
+};
 
 /* How long the client may take for what it has yet to send; 0: no limit, it is our turn. */
 static void set_deadline(struct exchange *exchange, int64_t ms)
@@ -88,14 +94,16 @@ void *http_begin(void *cls, const char *uri, struct MHD_Connection *connection)
     return exchange;
 }
 
-/* The access log. What was asked for stands in the path; the query and the body
- * are the client's. Status 0: it left before it was answered. */
+/* The access log. What was asked for stands in the path, if that may be shown;
+ * the query and the body are the client's. Status 0: it left before it was
+ * answered. */
 static void log_request(const struct exchange *exchange)
 {
     const struct request *rq = &exchange->rq;
     bool answered = exchange->phase == PHASE_SENT || exchange->streaming;
     log_debug("request", LOG_STR("method", rq->head ? "HEAD" : routing_method_name(rq->method)),
-              LOG_SPAN("path", rq->path), LOG_INT("status", answered ? rq->answer.status : 0),
+              LOG_SPAN("path", routing_shown(exchange->http->routes, rq)),
+              LOG_INT("status", answered ? rq->answer.status : 0),
               LOG_INT("us", clock_mono_us() - exchange->began_us),
               LOG_STR("token", rq->token ? rq->token->name : ""));
 }
@@ -103,7 +111,7 @@ static void log_request(const struct exchange *exchange)
 void http_complete(void *cls, struct MHD_Connection *connection, void **context,
                    enum MHD_RequestTerminationCode code)
 {
-    (void)cls, (void)connection, (void)code;
+    (void)cls, (void)connection;
     struct exchange *exchange = *context;
     *context = NULL;
     if (!exchange)
@@ -131,6 +139,7 @@ void http_complete(void *cls, struct MHD_Connection *connection, void **context,
         http_resume_orphan(exchange);
         return;
     }
+    exchange->rq.gone = code != MHD_REQUEST_TERMINATED_COMPLETED_OK;
     http_free_exchange(exchange);
 }
 
@@ -205,7 +214,7 @@ static bool admit_media(struct exchange *exchange, int64_t length)
     struct request *rq = &exchange->rq;
     const struct route *route = rq->route;
     enum media media = gate_media(exchange->headers.content_type);
-    if (route->body == BODY_NONE && media == MEDIA_OTHER && length == 0)
+    if (route->body == BODY_NONE && length == 0 && (media == MEDIA_OTHER || media == MEDIA_TEXT))
         media = MEDIA_NONE;
     if (!gate_encoding(exchange->headers.content_encoding)) {
         answer_header(rq, "Accept-Encoding", "identity");
@@ -226,8 +235,14 @@ static bool admit_media(struct exchange *exchange, int64_t length)
                        "--data-binary @FILE, as -d would take the line breaks out)");
         return false;
     }
-    if (media == MEDIA_JSON || (media == MEDIA_NONE && length == 0))
+    if (media == (route->body == BODY_TEXT ? MEDIA_TEXT : MEDIA_JSON) || (media == MEDIA_NONE && length == 0))
         return true;
+    if (route->body == BODY_TEXT) {
+        answer_problem(
+            rq, 415, "unsupported-media-type",
+            "the body must be text/plain (with curl: -H 'Content-Type: text/plain' --data-binary @FILE)");
+        return false;
+    }
     answer_problem(rq, 415, "unsupported-media-type",
                    "the body must be application/json%s (with curl: curl --json)",
                    route->lines ? " or application/x-ndjson" : "");
@@ -239,6 +254,8 @@ static bool admit_body(struct exchange *exchange)
     struct request *rq = &exchange->rq;
     int64_t length = announced_length(&exchange->headers);
     exchange->body_max = rq->config->limits.body_bytes;
+    if (rq->route->holds_result && exchange->body_max < rq->config->limits.result_bytes + RESULT_ROOM)
+        exchange->body_max = rq->config->limits.result_bytes + RESULT_ROOM;
     if ((rq->route->no_query && !parameters_are_none(rq)) || !admit_media(exchange, length))
         return false;
     if (length > exchange->body_max) {
@@ -321,7 +338,7 @@ static bool admit(struct exchange *exchange, const char *method, bool needs_host
     if (!routing_find(exchange->http->routes, rq, &exchange->segment,
                       h->preflight_method.p != NULL && h->origin.p != NULL))
         return false;
-    return admit_token(rq, h) && admit_body(exchange);
+    return admit_token(rq, h) && (!rq->route->permit || rq->route->permit(rq)) && admit_body(exchange);
 }
 
 /* --- the body -------------------------------------------------------------------------- */
@@ -393,10 +410,10 @@ static enum next handle(struct exchange *exchange)
     struct request *rq = &exchange->rq;
     if (exchange->sink)
         return exchange->sink->end(rq);
-    if (!check_json(rq))
+    if (rq->route->body != BODY_TEXT && !check_json(rq))
         return NEXT_ANSWER;
     enum next next = rq->route->handler(rq);
-    http_check_steps(exchange);
+    http_check_rows(exchange);
     return next;
 }
 
@@ -405,7 +422,7 @@ static enum next go_on(struct exchange *exchange)
     if (!exchange->rq.resume)
         return NEXT_ANSWER;
     enum next next = exchange->rq.resume(&exchange->rq);
-    http_check_steps(exchange);
+    http_check_rows(exchange);
     return next;
 }
 

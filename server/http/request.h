@@ -17,9 +17,9 @@
  * rq->resume runs on the HTTP thread and returns the same. A request is woken
  * at most once for each time it is parked: whoever calls request_wake first
  * wins, further calls do nothing. A client that leaves cancels nothing: one
- * that waits with a deadline is woken as if that had come; else rq->gone is set,
- * the request lives on until it is woken (with rq->goes_on, until its last
- * step), and its answer is dropped.
+ * that waits with a deadline is woken as if that had come, with rq->left; else
+ * rq->gone is set, the request lives on until it is woken (with rq->goes_on,
+ * until its last step), and its answer is dropped.
  *
  * Threads: everything of a request belongs to the HTTP thread, or to the
  * reader thread while rq->work runs; request_wake*() may be called from any. */
@@ -110,7 +110,8 @@ struct request {
     void (*work)(struct request *rq);
     int64_t deadline_us; /* clock_mono_us; 0: none */
     bool timed_out;
-    bool gone;              /* the client has left */
+    bool left;              /* it sends nothing more, and was waiting: most likely it has left */
+    bool gone;              /* the client has left, or its answer could not be sent to its end */
     bool goes_on;           /* to the end of its steps even so; the handler's */
     bool closing;           /* the server stops: answer what is known now */
     struct freshness fresh; /* freshness.c's own */
@@ -131,6 +132,10 @@ struct span request_header(const struct request *rq, const char *name);
  * they are gone once the client has left. */
 struct span request_key(const struct request *rq);
 struct span request_prefer(const struct request *rq);
+
+/* Has the client closed its side by now? Then it reads no answer, most likely. On
+ * the HTTP thread. */
+bool request_has_left(const struct request *rq);
 
 /* Hands an op to the committer together with all others of this pass of the
  * loop; for handlers that return NEXT_COMMIT, on the HTTP thread. */

@@ -100,6 +100,18 @@ bool routing_find(const struct route *routes, struct request *rq, struct buf *se
     return false;
 }
 
+struct span routing_shown(const struct route *routes, const struct request *rq)
+{
+    if (rq->route)
+        return rq->route->secret ? span_of(rq->route->pattern) : rq->path;
+    for (const struct route *route = routes; route->pattern; route++) {
+        size_t before = strcspn(route->pattern, "{");
+        if (route->secret && rq->path.len >= before && memcmp(rq->path.p, route->pattern, before) == 0)
+            return (struct span){route->pattern, before};
+    }
+    return rq->path;
+}
+
 void routing_cors(struct request *rq, struct span origin)
 {
     char *text = span_dup(origin);

@@ -8,6 +8,10 @@
  * Allow, and for a CORS preflight what is allowed). */
 bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight);
 
+/* Its path as a log may show it: of one with a secret in it the pattern, or what
+ * stands before the secret if that is all that fits. */
+struct span routing_shown(const struct route *routes, const struct request *rq);
+
 /* Adds the CORS headers of an allowed origin to whatever will be answered. */
 void routing_cors(struct request *rq, struct span origin);
 

@@ -46,14 +46,14 @@ static ssize_t pull_bytes(void *cls, uint64_t position, char *out, size_t max)
         if (!rq->answer.pull) /* its work failed: the answer is another one, but for that it is too late */
             return MHD_CONTENT_READER_END_WITH_ERROR;
         enum pull pull = rq->answer.pull(rq, &exchange->pulled);
-        http_check_steps(exchange);
+        http_check_rows(exchange);
         if (exchange->pulled.cap > SMALL_BYTES)
             buf_shrink(&exchange->pulled);
         if (!charge(exchange, exchange->pulled.len))
             return MHD_CONTENT_READER_END_WITH_ERROR; /* a single row of such a size */
         if (pull == PULL_END && !exchange->pulled.len)
             return MHD_CONTENT_READER_END_OF_STREAM;
-        if (pull == PULL_WAIT && !exchange->pulled.len && exchange->left)
+        if (pull == PULL_WAIT && !exchange->pulled.len && rq->left)
             return MHD_CONTENT_READER_END_WITH_ERROR;
         if (pull == PULL_WAIT && !exchange->pulled.len) {
             http_park(exchange, PHASE_PARKED);

@@ -7,7 +7,7 @@
 #include "server/http/problem.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/resources/submission.h"
+#include "workers/submission.h"
 
 #include <stdlib.h>
 
@@ -197,7 +197,7 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
     struct faults faults = {0};
     struct answer_line *line = add_answer(bulk);
     struct submission *s = &batch->items[batch->count];
-    if ((int64_t)text.len > context->config->limits.body_bytes) {
+    if ((int64_t)text.len > bulk->rq->config->limits.body_bytes) {
         refuse(bulk, line, 413, "payload-too-large", "the line is longer than a body may be", NULL);
     } else if (json_check(text.p, text.len, JSON_DEPTH_MAX, &fault) != OK) {
         struct buf detail = {0};
@@ -234,7 +234,7 @@ static void take_lines(struct bulk *bulk, struct batch *batch)
 {
     struct request *rq = bulk->rq;
     struct submission_context context = {
-        .config = rq->config,
+        .registry = rq->config->registry,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
         .now_ms = clock_now_ms(),
         .scratch = &bulk->scratch,

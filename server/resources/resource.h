@@ -3,7 +3,7 @@
  * Threads: the one that has the request. */
 #pragma once
 
-#include "base/faults.h"
+#include "base/keys.h"
 #include "server/http/request.h"
 
 /* {id} of the path as an id; answers 404 and returns false if it is none. */
@@ -21,6 +21,13 @@ bool resource_is_closing(struct request *rq);
 
 /* The parameter `view`. */
 enum view resource_view(const struct request *rq, enum view absent, struct faults *faults);
+
+/* For `read_json`: any text, a NUL included, whatever its length; absent with a
+ * fault if it is no string. */
+struct span resource_text(const struct keys_json *in, const struct keys_place *at, struct span value);
+
+/* The task of that number as the configuration has it; NULL: it has left. */
+const struct task *resource_task(const struct request *rq, int number);
 
 /* 404, 500 or 503: no row could be read. */
 enum next resource_unread(struct request *rq, enum err err);

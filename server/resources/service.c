@@ -10,6 +10,9 @@
 #include "server/resources/resource.h"
 #include "server/resources/version.h"
 #include "store/db.h"
+#include "workers/leases.h"
+
+#include <stdlib.h>
 
 /* --- health ------------------------------------------------------------------------ */
 
@@ -27,14 +30,44 @@ enum next service_health(struct request *rq)
     return answer_text(rq, 200, "{\"status\":\"ok\"}");
 }
 
+/* The names of a few of them; false if somebody asks for everything that waits. */
+static bool add_unserved(struct buf *out, struct context *context)
+{
+    int count, shown;
+    struct unserved *unserved = leases_unserved(context->runner, &count);
+    for (shown = 0; shown < count && shown < 3; shown++)
+        buf_addf(out, "%s%s", shown ? ", " : "", store_task_name(context->store, unserved[shown].task));
+    if (count > shown)
+        buf_addf(out, " and %d more", count - shown);
+    free(unserved);
+    return count > 0;
+}
+
+static enum next answer_ready(struct request *rq, bool strict)
+{
+    struct buf names = {0};
+    if (strict && add_unserved(&names, rq->context)) {
+        answer_header(rq, "Retry-After", "1");
+        answer_problem(rq, 503, "unserved", "work waits that no worker asks for: %s", buf_cstr(&names));
+        buf_release(&names);
+        return NEXT_ANSWER;
+    }
+    return answer_text(rq, 200, "{\"status\":\"ok\"}");
+}
+
 enum next service_ready(struct request *rq)
 {
-    if (!parameters_are_none(rq))
-        return NEXT_ANSWER;
+    static const char *const known[] = {"strict", NULL};
+    static const char *const words[] = {"0", "1", NULL};
+    struct faults faults = {0};
+    parameters_check(rq, known, NULL, &faults);
+    bool strict = parameters_word(rq, "strict", words, 0, &faults);
+    if (faults.total)
+        return answer_bad_query(rq, &faults);
     bool closing = atomic_load_explicit(&rq->context->closing, memory_order_relaxed);
     bool healthy = store_healthy(rq->context->store);
     if (!closing && healthy && !runner_is_short(rq->context->runner))
-        return answer_text(rq, 200, "{\"status\":\"ok\"}");
+        return answer_ready(rq, strict);
     answer_header(rq, "Retry-After", "1");
     if (closing)
         return answer_problem(rq, 503, "closing", "the server is stopping");

@@ -11,6 +11,7 @@
 #include "server/resources/resource.h"
 #include "server/resources/statistics.h"
 #include "server/resources/view.h"
+#include "workers/leases.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -137,18 +138,46 @@ static void add_service(struct buf *out, const struct service_view *view, int64_
     buf_addl(out, "}}");
 }
 
-/* While there are rates the answer differs every second. */
-static uint64_t salt(const struct service_view *view, const struct statistics_view *flow, int64_t now_ms)
-{
-    uint64_t salt = flow->submitted_rate > 0 || flow->finished_rate > 0 ? (uint64_t)now_ms / 1000 : 0;
-    salt = salt << 8 | (uint64_t)(view->paused | view->closing << 1 | view->healthy << 2);
-    return salt ^ (uint64_t)view->busy << 42 ^ (uint64_t)view->parked << 52;
-}
-
 struct figures {
     struct service_view service;
     struct statistics_view flow;
+    struct unserved *unserved;
+    int unserved_count;
 };
+
+static void figures_free(void *state)
+{
+    struct figures *figures = state;
+    free(figures->unserved);
+    free(figures);
+}
+
+static void add_unserved(struct buf *out, struct request *rq, const struct figures *figures)
+{
+    buf_addl(out, ",\"unserved\":[");
+    for (int i = 0; i < figures->unserved_count; i++) {
+        const struct unserved *unserved = &figures->unserved[i];
+        buf_adds(out, i ? ",{\"task\":" : "{\"task\":");
+        json_add_lossy(out, span_of(store_task_name(rq->context->store, unserved->task)));
+        buf_addl(out, ",\"last_asked_at\":");
+        view_time(out, unserved->last_asked_at);
+        buf_addc(out, '}');
+    }
+    buf_addc(out, ']');
+}
+
+/* While there are rates the answer differs every second. */
+static uint64_t salt(const struct figures *figures, int64_t now_ms)
+{
+    const struct service_view *view = &figures->service;
+    const struct statistics_view *flow = &figures->flow;
+    uint64_t salt = flow->submitted_rate > 0 || flow->finished_rate > 0 ? (uint64_t)now_ms / 1000 : 0;
+    salt = salt << 8 | (uint64_t)(view->paused | view->closing << 1 | view->healthy << 2);
+    salt ^= (uint64_t)view->busy << 42 ^ (uint64_t)view->parked << 52;
+    for (int i = 0; i < figures->unserved_count; i++)
+        salt = salt * 31 + (uint64_t)figures->unserved[i].task;
+    return salt;
+}
 
 /* On a reader thread: there may be many tasks. */
 static void show(struct request *rq)
@@ -158,6 +187,7 @@ static void show(struct request *rq)
     add_counts(&body, rq);
     add_flow(&body, &figures->flow);
     add_latency(&body, rq->context->runner);
+    add_unserved(&body, rq, figures);
     add_service(&body, &figures->service, rq->context->started_at);
     answer_json(rq, 200, &body);
 }
@@ -169,10 +199,11 @@ enum next stats_get(struct request *rq)
         return NEXT_ANSWER;
     struct figures *figures = xcalloc(1, sizeof *figures);
     rq->state = figures;
-    rq->release = free;
+    rq->release = figures_free;
     statistics_read(rq->context->statistics, now_ms, &figures->flow);
     figures->service = look_at(rq);
-    if (freshness_unchanged(rq, salt(&figures->service, &figures->flow, now_ms)))
+    figures->unserved = leases_unserved(rq->context->runner, &figures->unserved_count);
+    if (freshness_unchanged(rq, salt(figures, now_ms)))
         return NEXT_ANSWER;
     rq->work = show;
     return NEXT_WORK;

@@ -9,7 +9,7 @@
 #include "server/resources/await.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
-#include "server/resources/submission.h"
+#include "workers/submission.h"
 #include "server/resources/view.h"
 
 #include <stdlib.h>
@@ -154,7 +154,7 @@ enum next submit_one(struct request *rq)
     struct span key = request_key(rq);
     gate_key(key, &s->header_key); /* a copy: if the client leaves, its headers go before the commit */
     struct submission_context context = {
-        .config = rq->config,
+        .registry = rq->config->registry,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
         .key = key.p ? (struct span){buf_cstr(&s->header_key), s->header_key.len} : key,
         .now_ms = clock_now_ms(),

@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-errand_task_fn noop, started, doze;
+errand_task_fn noop, started, doze, tree;
 
 void noop(struct errand_call *call)
 {
@@ -27,4 +27,20 @@ void doze(struct errand_call *call)
 {
     while (!errand_cancelled(call))
         usleep(100000);
+}
+
+/* Two of its kind below it, which it waits for, down to depth 0. */
+void tree(struct errand_call *call)
+{
+    int64_t depth = 0;
+    char ids[2][ERRAND_ID_BYTES], text[96];
+    const char *waited[2] = {ids[0], ids[1]};
+    errand_arg_int64(call, "depth", &depth);
+    for (int i = 0; i < 2 && depth; i++) {
+        int length = snprintf(text, sizeof text, "{\"task\":\"tree\",\"args\":{\"depth\":%d}}", (int)depth - 1);
+        if (errand_submit(call, text, (size_t)length, ids[i]) != 0)
+            errand_fail(call, "not_submitted", errand_why(call));
+    }
+    if (depth && errand_wait(call, waited, 2, 0, -1) != 0)
+        errand_fail(call, "not_waited", errand_why(call));
 }

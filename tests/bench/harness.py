@@ -28,6 +28,8 @@ TASKS = """
   started: {kind: native, module: MODULE}
   doze: {kind: native, module: MODULE}
   true: {kind: command, run: [/bin/true]}
+  tree: {kind: native, module: MODULE}
+  far: {kind: remote}
 """
 PATIENCE = 120  # seconds, for what must come
 
@@ -181,7 +183,7 @@ class Errand(Process):
 
     def unfinished(self):
         counts = self.stats()["invocations"]
-        return counts["queued"] + counts["running"] + counts["scheduled"]
+        return counts["queued"] + counts["running"] + counts.get("waiting", 0) + counts["scheduled"]
 
     def drain(self):
         until = time.monotonic() + PATIENCE

@@ -168,6 +168,84 @@ def commands(report, quick):
                 "%d slots, the best of 2, 4 and 8; bare: %d threads" % (best[2], processors))
 
 
+# --- elsewhere, and children ---------------------------------------------------------------------------------------
+
+
+class Workers:
+    """So many workers elsewhere, each in a loop: one call reports the last turn and asks for the next."""
+
+    TOKEN = re.compile(rb'"token":"([^"]+)"')
+
+    def __init__(self, server, count):
+        self.turns = 0
+        self.connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+
+    def ask(self, i, token):
+        done = '[{"token":"%s","result":1}]' % token if token else "[]"
+        body = '{"worker":"w%d","max":1,"done":%s}' % (i, done)
+        self.connections[i].sendall(raw_request("POST", "/leases", body))
+
+    def rate(self, seconds):
+        selector = selectors.DefaultSelector()
+        began = time.perf_counter()
+        held = [b""] * len(self.connections)
+        for i, connection in enumerate(self.connections):
+            selector.register(connection, selectors.EVENT_READ, i)
+            self.ask(i, None)
+        while time.perf_counter() - began < seconds:
+            for key, _ in selector.select(1):
+                held[key.data] += key.fileobj.recv(1 << 16)
+                head, end, body = held[key.data].partition(b"\r\n\r\n")
+                length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+                if not end or len(body) < int(length.group(1)):
+                    continue
+                held[key.data] = b""
+                token = self.TOKEN.search(body)
+                if not token:
+                    raise Broken("no lease: " + body[:300].decode())
+                self.turns += 1
+                self.ask(key.data, token.group(1).decode())
+        rate = self.turns / (time.perf_counter() - began)
+        for connection in self.connections:
+            connection.close()
+        return rate
+
+
+def leases(report, quick):
+    seconds, backlog = (1, 20000) if quick else (2, 100000)
+    for count in (1, 8):
+        with Errand() as server:
+            server.ask("POST", "/tasks", '{"task":"far"}\n' * backlog, "application/x-ndjson")
+            answer = capture(server, raw_request("POST", "/leases", '{"worker":"first","max":1}'))
+            with Ceiling(answer) as bare:
+                figures, ceilings = in_turn(
+                    3, lambda: Workers(server, count).rate(seconds), lambda: Workers(bare, count).rate(seconds))
+        report.line("leases: report and ask, %d worker%s" % (count, "s" if count > 1 else ""), median(figures), "1/s",
+                    median(ceilings), None, "the client is this script, in one thread")
+
+
+def children(report, quick):
+    depth = 8 if quick else 10
+    count = 2 ** (depth + 1) - 1
+
+    def tree():
+        began = time.perf_counter()
+        server.ask("POST", "/tasks", '{"task":"tree","args":{"depth":%d}}' % depth)
+        server.drain()
+        return count / (time.perf_counter() - began)
+
+    def same_number():
+        began = time.perf_counter()
+        server.ask("POST", "/tasks", '{"task":"noop"}\n' * count, "application/x-ndjson")
+        server.drain()
+        return count / (time.perf_counter() - began)
+
+    with Errand(slots=8) as server:
+        figures, ceilings = in_turn(3, tree, same_number)
+    report.line("children, each submitted and waited for", median(figures), "1/s", median(ceilings), None,
+                "a tree of %d; the ceiling: as many no-ops in bulk" % count)
+
+
 # --- polling ----------------------------------------------------------------------------------------------------------
 
 
@@ -396,4 +474,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, leases, children, on_disk, memory, backlog, dashboards, binary]

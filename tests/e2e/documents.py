@@ -2,7 +2,8 @@
 """Every example of README.md and docs/*.md works: their ```sh blocks are run
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
-are placeholders; ```console blocks are for people and are not run."""
+are placeholders; ```c, ```yaml and ```bash blocks are files that those find beside
+them, all of one language in one file; ```console blocks are for people and are not run."""
 
 import glob
 import json
@@ -17,6 +18,7 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ERRAND = os.path.realpath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
 ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{13}\b")
 PATH = re.compile(r"/\S*/(?=errand\.yaml)")
+FILES = {"c": "greet.c", "yaml": "errand.yaml", "bash": "worker.sh"}
 TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -62,8 +64,8 @@ def run(document):
         failed += 1
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
-            if language in ("c", "yaml"):
-                with open(os.path.join(folder, {"c": "greet.c", "yaml": "errand.yaml"}[language]), "w") as file:
+            if language in FILES:
+                with open(os.path.join(folder, FILES[language]), "a") as file:
                     file.write(text)
         process, port = start(folder)
         last_id = "0" * 13

@@ -1,7 +1,8 @@
 /* Whatever JSON a client submits: it is refused with faults that say where, or
  * it is a submission within its limits that can be shown again. */
 #include "base/json.h"
-#include "server/resources/submission.h"
+#include "server/config/config.h"
+#include "workers/submission.h"
 #include "server/resources/view.h"
 
 #include <assert.h>
@@ -66,8 +67,11 @@ static void submit(struct span body, struct span header_key)
     struct buf scratch = {0}, key = {0};
     struct faults faults = {0};
     struct submission s;
-    struct submission_context context = {
-        .config = config(), .owner = SPAN(""), .key = header_key, .now_ms = now_ms, .scratch = &scratch};
+    struct submission_context context = {.registry = config()->registry,
+                                         .owner = SPAN(""),
+                                         .key = header_key,
+                                         .now_ms = now_ms,
+                                         .scratch = &scratch};
     if (submission_read(&context, body, &s, &key, &faults) == OK) {
         assert(faults.total == 0);
         expect_submission(&s);

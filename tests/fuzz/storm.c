@@ -254,7 +254,7 @@ static bool is_deep(struct span text)
 
 static void learn(const struct reply *r, struct span body)
 {
-    static const char prefix[] = "/invocations/", next[] = "\"next\":\"";
+    static const char prefix[] = "/invocations/", next[] = "\"next\":\"", token[] = "{\"token\":\"";
     struct known *known = &storm.maker.known;
     if (r->location.len > sizeof prefix - 1)
         known_add_id(known, (struct span){r->location.p + sizeof prefix - 1, r->location.len - sizeof prefix + 1});
@@ -263,6 +263,9 @@ static void learn(const struct reply *r, struct span body)
     const char *at = r->json && r->status == 200 ? memmem(body.p, body.len, next, sizeof next - 1) : NULL;
     if (at && at + sizeof next + 10 < body.p + body.len)
         known_add_cursor(known, (struct span){at + sizeof next - 1, 11});
+    at = r->json && r->status == 200 ? memmem(body.p, body.len, token, sizeof token - 1) : NULL;
+    if (at && at + sizeof token + 30 < body.p + body.len)
+        known_add_lease(known, (struct span){at + sizeof token - 1, 30});
 }
 
 static const char *judge(const struct link *link, const struct reply *r, struct span body, bool head)

@@ -20,17 +20,19 @@ bool chance_one_in(struct chance *chance, size_t n);
 
 enum { KNOWN_IDS = 256, KNOWN_TEXTS = 16, KNOWN_BYTES = 64 };
 
-/* What answers said, to be sent back: ids, cursors, tags. */
+/* What answers said, to be sent back: ids, cursors, tags, tokens of leases. */
 struct known {
     char ids[KNOWN_IDS][14];
     char cursors[KNOWN_TEXTS][KNOWN_BYTES];
     char tags[KNOWN_TEXTS][KNOWN_BYTES];
-    size_t id_count, cursor_count, tag_count; /* ever learnt; the rings keep the last ones */
+    char leases[KNOWN_TEXTS][KNOWN_BYTES];
+    size_t id_count, cursor_count, tag_count, lease_count; /* ever learnt; the rings keep the last ones */
 };
 
 void known_add_id(struct known *known, struct span id);
 void known_add_cursor(struct known *known, struct span cursor);
 void known_add_tag(struct known *known, struct span tag);
+void known_add_lease(struct known *known, struct span token);
 
 /* --- requests ------------------------------------------------------------------------ */
 

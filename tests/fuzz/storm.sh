@@ -59,6 +59,7 @@ tasks:
   flaky: {kind: native, module: $PWD/build/examples/tasks.so, max_retries: 3}
   nap: {kind: native, module: $PWD/build/examples/tasks.so, function: sleep_task, params: {seconds: number}, timeout: 50ms}
   full: {kind: native, module: $PWD/build/examples/tasks.so, function: noop, max_queued: 2}
+  far: {kind: remote, max_retries: 2, timeout: 2s}
   cat: {kind: command, run: [cat], timeout: 2s}
   say: {kind: command, run: [echo, "{text}"], params: {text: string}, timeout: 2s}
 END

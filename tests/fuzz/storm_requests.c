@@ -63,6 +63,11 @@ void known_add_tag(struct known *known, struct span tag)
     remember(known->tags, &known->tag_count, tag);
 }
 
+void known_add_lease(struct known *known, struct span token)
+{
+    remember(known->leases, &known->lease_count, token);
+}
+
 static const char *recall(struct chance *chance, char texts[KNOWN_TEXTS][KNOWN_BYTES], size_t count)
 {
     return count ? texts[chance_below(chance, count < KNOWN_TEXTS ? count : KNOWN_TEXTS)] : "AAAAAAAAAAA";
@@ -90,8 +95,8 @@ static const char *some_id(struct maker *m)
 
 /* --- values --------------------------------------------------------------------------- */
 
-static const char *const task_names[] = {"noop", "echo", "add",  "flaky", "cat",      "say",
-                                         "full", "nap",  "gone", "",      "\\u0061dd"};
+static const char *const task_names[] = {"noop", "echo", "add", "flaky",     "cat", "say", "full",
+                                         "nap",  "gone", "",    "\\u0061dd", "far", "far"};
 
 static const char *const numbers[] = {
     "0",
@@ -429,6 +434,86 @@ static void add_selection(struct maker *m, struct buf *out)
     buf_addc(out, '}');
 }
 
+/* --- workers ----------------------------------------------------------------------------- */
+
+static const char *some_lease(struct maker *m)
+{
+    static const char *const odd[] = {"x", "0BYZ2H9QW4G00-5c1e09a37b42d8f6", "0BYZ2H9QW4G00-0000000000000000",
+                                      "%00"};
+    return chance_one_in(&m->chance, 20) ? PICK(&m->chance, odd)
+                                         : recall(&m->chance, m->known.leases, m->known.lease_count);
+}
+
+static void add_error(struct maker *m, struct buf *out)
+{
+    static const char *const errors[] = {
+        "{\"type\":\"Oops\"}",
+        "{\"type\":\"Oops\",\"message\":\"\\u0000\",\"retry\":true}",
+        "{\"type\":\"\\u0041\",\"retry_after\":\"1ms\",\"types\":[\"A\",\"B\"]}",
+        "{\"type\":\"x\",\"stderr\":\"\\ud83d\\ude00\",\"exit_code\":-1,\"retry\":false}",
+        "{\"type\":\"\"}",
+        "{\"type\":7,\"types\":[7],\"retry\":0}",
+        "{}",
+        "null"};
+    buf_adds(out, PICK(&m->chance, errors));
+}
+
+static void add_lease_request(struct maker *m, struct buf *out)
+{
+    static const char *const workers[] = {
+        "\"a\"", "\"b\"",     "{\"name\":\"c\",\"pid\":7,\"host\":\"h\",\"version\":\"\\u0031\"}",
+        "\"\"",  "\"local\"", "{\"name\":\"x/y\"}",
+        "7"};
+    static const char *const more[] = {"",
+                                       "",
+                                       "",
+                                       ",\"tasks\":[\"far\",\"nosuch\"]",
+                                       ",\"tasks\":[]",
+                                       ",\"tasks\":[\"noop\"]",
+                                       ",\"max\":100",
+                                       ",\"max\":0",
+                                       ",\"max\":-1",
+                                       ",\"wait\":\"10ms\"",
+                                       ",\"wait\":\"61s\"",
+                                       ",\"lease\":\"1s\"",
+                                       ",\"lease\":\"2h\"",
+                                       ",\"suspend\":1"};
+    struct chance *c = &m->chance;
+    buf_addf(out, "{\"worker\":%s", workers[chance_below(c, chance_one_in(c, 10) ? COUNT(workers) : 3)]);
+    buf_adds(out, PICK(c, more));
+    if (chance_one_in(c, 3)) {
+        buf_addl(out, ",\"done\":[");
+        for (size_t i = 1 + chance_below(c, 3), n = i; i; i--) {
+            buf_addf(out, "%s{\"token\":\"%s\",", i == n ? "" : ",", some_lease(m));
+            if (chance_one_in(c, 2))
+                buf_addl(out, "\"error\":"), add_error(m, out);
+            else
+                buf_addf(out, "\"result\":%s", PICK(c, numbers));
+            buf_addc(out, '}');
+        }
+        buf_addc(out, ']');
+    }
+    buf_addc(out, '}');
+}
+
+static void add_turn_body(struct maker *m, struct buf *out)
+{
+    static const char *const bodies[] = {"{}",
+                                         "{\"progress\":0.5}",
+                                         "{\"progress\":{\"value\":1,\"note\":\"\\u0000\"}}",
+                                         "{\"progress\":1e999}",
+                                         "{\"result\":{\"a\":[1.10]}}",
+                                         "{\"result\":null}",
+                                         "[]"};
+    if (chance_one_in(&m->chance, 3)) {
+        buf_addl(out, "{\"error\":");
+        add_error(m, out);
+        buf_addc(out, '}');
+    } else {
+        buf_adds(out, PICK(&m->chance, bodies));
+    }
+}
+
 /* --- mutation ------------------------------------------------------------------------------ */
 
 static const char *const tokens[] = {
@@ -534,12 +619,12 @@ static void mutate(struct chance *c, struct buf *b, size_t start)
 
 /* --- targets ---------------------------------------------------------------------------------- */
 
-enum body { NO_BODY, SUBMISSION, PATCH, SELECTION };
+enum body { NO_BODY, SUBMISSION, PATCH, SELECTION, LEASE, TURN };
 
 static const struct target {
-    const char *method, *path; /* %s: an id; {}: a task */
+    const char *method, *path; /* %s: an id, or of a turn the token; {}: a task */
     enum body body;
-    bool admin, query, log;
+    bool admin, query, log, turn;
     int weight;
 } targets[] = {
     {"POST", "/tasks", SUBMISSION, .weight = 30},
@@ -567,7 +652,15 @@ static const struct target {
     {"POST", "/resume", .admin = true, .weight = 6},
     {"GET", "/shutdown", .weight = 1}, /* POST stops the server: no such request is made */
     {"PUT", "/schedules/x", .weight = 1},
-    {"POST", "/leases", .weight = 1},
+    {"POST", "/leases", LEASE, .weight = 8},
+    {"GET", "/leases/%s", .turn = true, .weight = 1},
+    {"POST", "/leases/%s/heartbeat", TURN, .turn = true, .weight = 3},
+    {"POST", "/leases/%s/complete", TURN, .turn = true, .weight = 3},
+    {"POST", "/leases/%s/fail", TURN, .turn = true, .weight = 3},
+    {"POST", "/leases/%s/log", TURN, .turn = true, .weight = 1},
+    {"GET", "/workers", .weight = 1},
+    {"POST", "/workers/a/quiet", .admin = true, .weight = 1},
+    {"POST", "/workers/a/active", .admin = true, .weight = 2},
     {"GET", "/", .weight = 1},
 };
 
@@ -670,7 +763,7 @@ static void add_target(struct maker *m, struct buf *out, const struct target *ta
     if (braces)
         buf_addf(out, "%.*s%s%s", (int)(braces - target->path), target->path, PICK(c, task_names), braces + 2);
     else
-        buf_addf(out, target->path, some_id(m));
+        buf_addf(out, target->path, target->turn ? some_lease(m) : some_id(m));
     if (target->log)
         add_log_query(m, out, waits);
     else if (target->query ? !chance_one_in(c, 4) : chance_one_in(c, 30))
@@ -851,6 +944,8 @@ static void make_body(struct maker *m, const struct target *target, bool lines)
         break;
     case PATCH: add_patch(m, &m->body); break;
     case SELECTION: add_selection(m, &m->body); break;
+    case LEASE: add_lease_request(m, &m->body); break;
+    case TURN: add_turn_body(m, &m->body); break;
     }
     if (m->body.len && chance_one_in(c, 5))
         mutate(c, &m->body, 0);

@@ -349,7 +349,7 @@ void check_counters(struct fixture *f)
         cr_assert_eq(
             askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
             "orphans in %s", satellites[i]);
-    static const char *const followed[] = {"attempts", "logs"};
+    static const char *const followed[] = {"attempts", "logs", "steps", "messages"};
     for (size_t i = 0; i < sizeof followed / sizeof *followed; i++)
         cr_assert_eq(askf(f,
                           "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "

@@ -51,6 +51,19 @@ static void ignore_attempt(void *context, const struct attempt_row *row)
     (void)row;
 }
 
+static void ignore_step(void *context, const struct step *step)
+{
+    (void)context;
+    (void)step;
+}
+
+static bool ignore_message(void *context, const struct message *message)
+{
+    (void)context;
+    (void)message;
+    return true;
+}
+
 static void list(struct fixture *f, struct filter filter)
 {
     for (int order = 0; order < 2; order++) {
@@ -65,6 +78,69 @@ static int one(void *context, int task)
     (void)context;
     (void)task;
     return 1;
+}
+
+/* A child that its parent waits for, and that a cancellation reaches. */
+static void wait_for_a_child(struct fixture *f)
+{
+    struct waited w;
+    struct submission child = plain(f);
+    struct op_resume resume;
+    started(&w, f, submit(f), 1);
+    child.parent = w.turn.id;
+    child.parent_lease = w.turn.lease;
+    child.step = SPAN("step");
+    submit_all(f, &child, 1);
+    struct op_wait op;
+    op_wait_init(&op, &w.turn);
+    op.ids = &child.id;
+    op.count = 1;
+    IS_OK(store_do(f->store, &op.turn.op));
+    IS_OK(alter(f, ALTER_CANCEL, w.turn.id));
+    upkeep(f, UPKEEP_FOLLOW_UP);
+    op_resume_init(&resume, &w.turn);
+    IS_OK(store_do(f->store, &resume.turn.op));
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+}
+
+/* Twice each: what is there already is another statement. */
+static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
+{
+    struct op_step step;
+    struct op_message_out out;
+    struct op_message_in in;
+    struct op_messages_read read;
+    for (int i = 0; i < 2; i++) {
+        op_step_init(&step, turn);
+        step.name = SPAN("a");
+        step.value = SPAN("1");
+        IS_OK(store_do(f->store, &step.turn.op));
+        buf_release(&step.kept);
+        op_message_out_init(&out, turn);
+        out.bodies = &SPAN("2");
+        out.count = 1;
+        IS_OK(store_do(f->store, &out.turn.op));
+        for (int keyed = 0; keyed < 2; keyed++) {
+            op_message_in_init(&in, turn->id);
+            in.body = SPAN("3");
+            in.key = keyed ? SPAN("k") : (struct span){NULL, 0};
+            IS_OK(store_do(f->store, &in.op));
+        }
+        op_messages_read_init(&read, turn);
+        read.up_to_seq = in.seq;
+        IS_OK(store_do(f->store, &read.turn.op));
+    }
+    struct buf value = {0};
+    IS_OK(reader_step(f->reader, turn->id, SPAN("a"), &value));
+    buf_release(&value);
+    IS_OK(reader_steps(f->reader, turn->id, ignore_step, NULL));
+    IS_OK(reader_inbox(f->reader, turn->id, ignore_message, NULL));
+    bool more;
+    for (unsigned i = 0; i < 4; i++) {
+        struct message_query query = {
+            .id = i & 1 ? turn->id : 0, .kinds = i & 2 ? 1u << MESSAGE_OUT : 0, .limit = 10};
+        IS_OK(reader_messages(f->reader, &query, ignore_message, NULL, &more));
+    }
 }
 
 /* Everything the store can do, once. */
@@ -83,6 +159,7 @@ static void do_everything(struct fixture *f)
     started(&w, f, s.id, 1);
     struct op_progress progress = progress_of(&w, 0.5, SPAN("half"));
     IS_OK(store_do(f->store, &progress.turn.op));
+    use_steps_and_messages(f, &w.turn);
     struct log_chunk chunk = {1, SPAN("x")};
     w.finish.log = &chunk;
     w.finish.log_count = 1;
@@ -137,6 +214,7 @@ static void do_everything(struct fixture *f)
     id = submit(f);
     started(&w, f, id, 1);
     IS_OK(alter(f, ALTER_CANCEL, id));
+    wait_for_a_child(f);
     int64_t casualty = submit(f);
     fixture_shut(f);
     fixture_open(f);
@@ -156,8 +234,11 @@ static const struct {
     {"UPDATE invocations SET status = 3", "INTEGER PRIMARY KEY"},
     {"UPDATE invocations SET status = ?3, finished_at", "INTEGER PRIMARY KEY"},
     {"UPDATE invocations SET status = ?3, attempt = ?4", "INTEGER PRIMARY KEY"},
-    {"priority = ?2 AND id > ?3 ORDER BY id", "invocations_ready (task=? AND priority=? AND id>?)"},
-    {"priority > ?2 ORDER BY priority, id", "invocations_ready (task=? AND priority>?)"},
+    {"priority = ?2 AND id > ?3 AND rank IS NULL ORDER BY id",
+     "invocations_ready (task=? AND priority=? AND id>?)"},
+    {"priority > ?2 AND rank IS NULL ORDER BY priority, id", "invocations_ready (task=? AND priority>?)"},
+    {"rank > ?3 AND rank IS NOT NULL ORDER BY rank", "invocations_ranked (task=? AND priority=? AND rank>?)"},
+    {"priority > ?2 AND rank IS NOT NULL ORDER BY priority, rank", "invocations_ranked (task=? AND priority>?)"},
     {"MIN(priority)", "invocations_ready (task=? AND priority>?)"},
     {"status = 1 AND run_at <= ?1", "invocations_due (run_at<?)"},
     {"SELECT run_at FROM invocations WHERE status = 1", "invocations_due"},
@@ -175,7 +256,11 @@ static const struct {
     {"i.task = ?3 AND i.id", "invocations_task (task=? AND id>? AND id<?)"},
     {"FROM labels l", "labels_1 (name=? AND value=? AND id>? AND id<?)"},
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
-    {"WHERE status = 3 AND status <> 2", "invocations_status (status=?)"},
+    {"SELECT waiter FROM waits WHERE target", "waits_target (target=?)"},
+    {"DELETE FROM waits WHERE waiter = ?1 AND", "(waiter=? AND target=?)"},
+    {"FROM children c JOIN", "children_step (parent=? AND step=?)"},
+    {"follows = 1 ORDER BY id", "children_follow (parent=?)"},
+    {"WHERE status IN (3, 4) AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?)"},
@@ -185,7 +270,24 @@ static const struct {
     {"INSERT INTO logs (id, seq, attempt, stream, data) SELECT ?1, ?2", "INTEGER PRIMARY KEY"},
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
     {"FROM details", "INTEGER PRIMARY KEY"},
-    {"seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"AND seq > ?2", "logs_1 (id=? AND seq>?)"},
+    {"MAX(number) FROM steps", "steps_number (id=?)"},
+    {"SELECT value FROM steps", "steps_1 (id=? AND name=?)"},
+    {"FROM steps WHERE id = ?1 ORDER BY number", "steps_number (id=?)"},
+    {"DELETE FROM steps", "steps_number (id=? AND number<?)"},
+    {"SELECT number FROM messages WHERE id", "messages_id (id=? AND kind=?)"},
+    {"SELECT number FROM messages WHERE seq", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"kind = 2 AND seq <= ?2 ORDER BY seq DESC", "messages_id (id=? AND kind=? AND seq<?)"},
+    {"key_digest FROM messages", "messages_key (id=? AND key_owner=? AND key=?)"},
+    {"AND seq > COALESCE", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"FROM messages WHERE seq > ?1 ORDER", "INTEGER PRIMARY KEY (rowid>?)"},
+    {"AND kind = ?3 ORDER BY seq", "messages_kind (kind=? AND seq>?)"},
+    {"AND kind = ?4 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"AND id = ?3 AND kind = 2 ORDER BY seq", "MERGE (UNION ALL)"},
+    {"AND id = ?3 AND kind = 2 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?)"},
+    {"DELETE FROM messages", "messages_id (id=? AND kind=? AND seq<?)"},
+    {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
 };
 enum { HOT = sizeof hot / sizeof *hot };
 
@@ -193,7 +295,8 @@ enum { HOT = sizeof hot / sizeof *hot };
 static bool may_be_scanned(const char *detail, const char *sql)
 {
     return strstr(detail, "SCAN tasks") || strstr(detail, "SCAN counters") || strstr(detail, "schema_version") ||
-           strstr(detail, "CONSTANT ROW") || strstr(sql, "MAX(id) FROM invocations") ||
+           strstr(detail, "SCAN follow_ups") || strstr(detail, "CONSTANT ROW") ||
+           strstr(sql, "MAX(id) FROM invocations") ||
            (strncmp(detail, "SCAN invocations USING", 22) == 0 && strstr(sql, "LIMIT 1"));
 }
 

@@ -67,6 +67,23 @@ STORE_TEST(two_servers_give_tasks_and_invocations_no_number_twice)
     close_server(second);
 }
 
+/* What one of them sends is never before what the other has committed. */
+STORE_TEST(two_servers_give_messages_one_order)
+{
+    int task, other;
+    struct store *second = second_server(f, &task, &other);
+    int64_t id = submit(f), last = 0;
+    for (int i = 0; i < 100; i++) {
+        struct op_message_in op;
+        op_message_in_init(&op, id);
+        op.body = SPAN("1");
+        IS_OK(store_do(i % 2 ? second : f->store, &op.op));
+        cr_assert_eq(op.seq, last + 1);
+        last = op.seq;
+    }
+    close_server(second);
+}
+
 STORE_TEST(what_another_server_started_is_not_started_again)
 {
     int task, other;

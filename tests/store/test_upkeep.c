@@ -169,19 +169,19 @@ STORE_TEST(a_file_that_gives_no_space_back_is_not_asked_for_ever)
     cr_expect_lt(steps, 5);
 }
 
-static struct op_refill refill(struct fixture *f, int priority, int64_t id, int limit)
+static struct op_refill refill(struct fixture *f, int priority, int64_t rank, int limit)
 {
     struct op_refill op;
     op_refill_init(&op);
     op.task = f->task;
     op.after_priority = priority;
-    op.after_id = id;
+    op.after_rank = rank;
     op.limit = limit;
     IS_OK(store_do(f->store, &op.op));
     return op;
 }
 
-STORE_TEST(refill_gives_lowest_priority_number_then_oldest)
+STORE_TEST(refill_gives_lowest_priority_number_then_what_is_waited_for_then_oldest)
 {
     enum { N = 60 };
     struct submission s[N];
@@ -192,13 +192,14 @@ STORE_TEST(refill_gives_lowest_priority_number_then_oldest)
     }
     s[5].task = f->other;
     submit_all(f, s, N);
+    exec_sql(f, "UPDATE invocations SET rank = -id WHERE args = '[1]'");
     int priority = -1, count = 0;
-    int64_t id = 0;
+    int64_t rank = 0;
     for (;;) {
-        struct op_refill op = refill(f, priority, id, 7);
+        struct op_refill op = refill(f, priority, rank, 7);
         for (int i = 0; i < op.count; i++) {
             const struct ready *r = &op.items[i];
-            cr_assert(r->priority > priority || (r->priority == priority && r->id > id));
+            cr_assert(r->priority > priority || (r->priority == priority && r->rank > rank));
             cr_assert_eq(r->task, f->task);
             int n = 0;
             while (s[n].id != r->id)
@@ -206,7 +207,8 @@ STORE_TEST(refill_gives_lowest_priority_number_then_oldest)
             cr_assert_eq(r->priority, s[n].priority);
             cr_assert(r->args.len == s[n].args.len && memcmp(r->args.p, s[n].args.p, r->args.len) == 0);
             priority = r->priority;
-            id = r->id;
+            cr_assert_eq(r->rank, span_is(r->args, "[1]") ? -r->id : r->id);
+            rank = r->rank;
             count++;
         }
         bool full = op.count == 7;

@@ -42,7 +42,7 @@ static void take_progress(struct attempt *attempt, double value, struct span not
     pthread_mutex_unlock(&run->lock);
 }
 
-static const struct attempt_sink sink = {take_log, take_progress};
+static const struct attempt_sink sink = {.log = take_log, .progress = take_progress};
 
 void run_init(struct run *run, const struct task *task, const char *args)
 {

@@ -86,6 +86,8 @@ Test(cgroup, all_threads_enter_and_leave)
     idle_end(&before);
     idle_end(&after);
     cgroup_leave(NULL);
+    free(path);
+    free(home);
 }
 
 Test(cgroup, a_service_of_systemd_has_one)

@@ -196,9 +196,10 @@ Test(kinds, every_fault_is_named_by_the_table)
     static const struct {
         const char *task, *faults;
     } rows[] = {
-        {"{}", ": `kind` is missing: how it runs: native, command or later\n"},
-        {"{answer: yes, cwd: /}", ": `kind` is missing: how it runs: native, command or later\n"},
-        {"{kind: latr, answer: yes}", "/kind: `latr` is not native, command or later; did you mean `later`?\n"},
+        {"{}", ": `kind` is missing: how it runs: native, command, remote or later\n"},
+        {"{answer: yes, cwd: /}", ": `kind` is missing: how it runs: native, command, remote or later\n"},
+        {"{kind: latr, answer: yes}",
+         "/kind: `latr` is not native, command, remote or later; did you mean `later`?\n"},
         {"{kind: later}", ": `answer` is missing: later: what it says\n"},
         {"{kind: later, answr: yes}", "/answr: unknown key `answr`; did you mean `answer`?\n"
                                       ": `answer` is missing: later: what it says\n"},
@@ -280,7 +281,7 @@ Test(kinds, its_keys_are_shown_with_the_others)
 {
     struct buf text = {0};
     registry_add_keys(&text, table, 0);
-    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command or later\n"));
+    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command, remote or later\n"));
     cr_expect(strstr(buf_cstr(&text), "# later: what it says\n"));
     buf_release(&text);
 }
@@ -289,7 +290,8 @@ Test(kinds, each_has_a_name_of_its_own_and_says_in_its_keys_help_whose_they_are)
 {
     for (int i = 0; table[i]; i++) {
         size_t n = strlen(table[i]->name);
-        cr_expect(table[i]->start && table[i]->keys && table[i]->definition_bytes > 0, "%s", table[i]->name);
+        cr_expect(!table[i]->start == table[i]->elsewhere && table[i]->keys && table[i]->definition_bytes > 0,
+                  "%s", table[i]->name);
         for (int k = 0; k < i; k++)
             cr_expect_str_neq(table[i]->name, table[k]->name);
         for (const struct key *key = table[i]->keys; key->name; key++) {

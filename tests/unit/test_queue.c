@@ -10,8 +10,8 @@ static struct queue queue;
 static void make_queue(void)
 {
     queue_init(&queue);
-    queue_task_set(&queue, &native, true, false);
-    queue_task_set(&queue, &command, false, false);
+    queue_task_set(&queue, &native, IN_PROCESS, false);
+    queue_task_set(&queue, &command, APART, false);
     for (int task = 1; task <= 2; task++)
         window_lane(&queue.window, task)->more = false;
 }
@@ -36,7 +36,8 @@ static struct change queued(enum status from, int64_t id, int attempt)
         .task = 1,
         .from = from,
         .to = STATUS_QUEUED,
-        .ready = {.id = id, .task = 1, .attempt = attempt, .lease = lease_of(attempt), .args = SPAN("")},
+        .ready =
+            {.id = id, .rank = id, .task = 1, .attempt = attempt, .lease = lease_of(attempt), .args = SPAN("")},
     };
 }
 
@@ -48,7 +49,7 @@ static void offer(enum status from, int64_t id, int attempt)
 
 static void withdraw(int64_t id)
 {
-    struct change change = {.id = id, .task = 1, .from = STATUS_QUEUED, .withdrawn = true};
+    struct change change = {.id = id, .task = 1, .from = STATUS_QUEUED, .withdrawn = true, .old_rank = id};
     queue_withdraw(&queue, &change);
 }
 
@@ -153,7 +154,7 @@ static void refill(struct ready *items, int count)
     struct lane *lane = window_lane(&queue.window, 1);
     lane->more = true;
     lane->limit_priority = -1;
-    lane->limit_id = 0;
+    lane->limit_rank = 0;
     struct op_refill op = {.task = 1, .after_priority = -1, .limit = count + 1, .items = items, .count = count};
     queue_refilled(&queue, &op, (struct window_now){0, 0});
 }
@@ -255,7 +256,7 @@ Test(queue, a_suspect_that_may_not_run_waits_like_any_other)
     queue_tasks_end(&queue);
     cr_expect_eq(queue.suspect_count, 0);
     cr_expect_eq(take(&grant), 0);
-    queue_task_set(&queue, &native, true, false);
+    queue_task_set(&queue, &native, IN_PROCESS, false);
     cr_expect_eq(take(&grant), 3);
     done(&grant);
     cr_assert(suspect(4));

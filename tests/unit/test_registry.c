@@ -203,11 +203,12 @@ Test(registry, every_fault_of_a_task_is_named)
         const char *task, *faults;
     } rows[] = {
         {"5", ": must be a mapping with at least a `kind`\n"},
-        {"{}", ": `kind` is missing: how it runs: native or command\n"},
-        {"{run: [cat]}", ": `kind` is missing: how it runs: native or command\n"},
-        {"{kind: process, workers: 4}", "/kind: `process` is not native or command\n"
+        {"{}", ": `kind` is missing: how it runs: native, command or remote\n"},
+        {"{run: [cat]}", ": `kind` is missing: how it runs: native, command or remote\n"},
+        {"{kind: process, workers: 4}", "/kind: `process` is not native, command or remote\n"
                                         "/workers: unknown key `workers`\n"},
-        {"{kind: commnad, run: [cat]}", "/kind: `commnad` is not native or command; did you mean `command`?\n"},
+        {"{kind: commnad, run: [cat]}",
+         "/kind: `commnad` is not native, command or remote; did you mean `command`?\n"},
         {"{kind: native}", ": `module` is missing: native: the shared object\n"},
         {"{kind: command}", ": `run` is missing: command: the program and its arguments\n"},
         {"{kind: native, module: tasks.so, run: [cat], cwd: /}",
@@ -352,9 +353,10 @@ Test(registry, beside_no_kind_or_a_wrong_one_only_what_a_key_says_itself_is_a_fa
     static const struct {
         const char *keys, *fault;
     } unclear[] = {
-        {"", "/tasks/t: `kind` is missing: how it runs: native or command\n"},
-        {"kind: nativ, ", "/tasks/t/kind: `nativ` is not native or command; did you mean `native`?\n"},
-        {"kind: Command, ", "/tasks/t/kind: `Command` is not native or command; did you mean `command`?\n"},
+        {"", "/tasks/t: `kind` is missing: how it runs: native, command or remote\n"},
+        {"kind: nativ, ", "/tasks/t/kind: `nativ` is not native, command or remote; did you mean `native`?\n"},
+        {"kind: Command, ",
+         "/tasks/t/kind: `Command` is not native, command or remote; did you mean `command`?\n"},
         {"kind: [native], ", "/tasks/t/kind: must be one value, not a list\n"},
         {"kind: ~, ", "/tasks/t/kind: has no value\n"},
     };

@@ -61,6 +61,27 @@ Test(routing, a_path_and_a_method_name_a_route)
     }
 }
 
+Test(routing, a_path_with_a_secret_in_it_is_shown_without)
+{
+    static const struct {
+        enum method method;
+        const char *path, *shown;
+    } rows[] = {
+        {METHOD_GET, "/leases/SECRET", "/leases/{token}"},
+        {METHOD_POST, "/leases/SECRET/complete", "/leases/{token}/complete"},
+        {METHOD_POST, "/leases/SECRET%zz/complete", "/leases/{token}/complete"},
+        {METHOD_PUT, "/leases/SECRET/complete", "/leases/"},
+        {METHOD_GET, "/leases/SECRET/nothing", "/leases/"},
+        {METHOD_GET, "/leases", "/leases"},
+        {METHOD_GET, "/tasks/a", "/tasks/a"},
+        {METHOD_GET, "/nosuch/a", "/nosuch/a"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ask(rows[i].method, rows[i].path);
+        cr_expect(span_is(routing_shown(server_routes, &asked), rows[i].shown), "%s", rows[i].path);
+    }
+}
+
 Test(routing, what_is_none_is_404_and_a_wrong_method_405_with_those_allowed)
 {
     static const struct {

@@ -9,7 +9,7 @@ Test(status, names_and_numbers_belong_together)
         cr_expect(status_parse(span_of(status_name(status_at(k))), &parsed), "%s", status_name(status_at(k)));
         cr_expect_eq(parsed, status_at(k));
     }
-    cr_expect_null(status_name((enum status)4));
+    cr_expect_null(status_name(STATUS_HELD));
     cr_expect_null(status_name((enum status)0));
 }
 
@@ -43,7 +43,9 @@ Test(status, nothing_runs_that_was_not_queued)
         {STATUS_SCHEDULED, STATUS_SUCCEEDED, false}, {STATUS_QUEUED, STATUS_SUCCEEDED, true},
         {STATUS_RUNNING, STATUS_QUEUED, true},       {STATUS_RUNNING, STATUS_SCHEDULED, true},
         {STATUS_RUNNING, STATUS_RUNNING, false},     {STATUS_SCHEDULED, STATUS_FAILED, true},
-        {(enum status)0, STATUS_QUEUED, false},      {(enum status)4, STATUS_QUEUED, false},
+        {STATUS_QUEUED, STATUS_WAITING, false},      {STATUS_RUNNING, STATUS_WAITING, true},
+        {STATUS_WAITING, STATUS_RUNNING, true},      {STATUS_WAITING, STATUS_QUEUED, true},
+        {(enum status)0, STATUS_QUEUED, false},      {STATUS_HELD, STATUS_QUEUED, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(status_may_become(rows[i].from, rows[i].to), rows[i].may, "row %zu", i);

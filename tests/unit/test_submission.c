@@ -1,5 +1,6 @@
 #include "base/clock.h"
-#include "server/resources/submission.h"
+#include "server/config/config.h"
+#include "workers/submission.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -24,8 +25,8 @@ static void make_context(void)
     config = config_parse(span_of(text), "/", &faults);
     cr_assert(config, "%s %s", faults.count ? faults.items[0].pointer : "",
               faults.count ? faults.items[0].detail : "");
-    context =
-        (struct submission_context){.config = config, .owner = SPAN(""), .now_ms = now_ms, .scratch = &scratch};
+    context = (struct submission_context){
+        .registry = config->registry, .owner = SPAN(""), .now_ms = now_ms, .scratch = &scratch};
 }
 
 static void free_context(void)

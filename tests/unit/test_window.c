@@ -11,7 +11,7 @@ static const struct window_now at_0 = {0, 0};
 
 static struct ready row(int task, int priority, int64_t id)
 {
-    return (struct ready){.task = task, .priority = priority, .id = id, .args = SPAN("")};
+    return (struct ready){.task = task, .priority = priority, .id = id, .rank = id, .args = SPAN("")};
 }
 
 static void offer(struct window *window, int task, int priority, int64_t id)
@@ -65,12 +65,32 @@ Test(window, what_is_paused_or_not_configured_holds_up_nobody)
     window_set(&window, gone, NULL, NULL, false);
     cr_expect_eq(take(&window), 3);
     cr_expect_eq(take(&window), 0);
-    cr_expect(window_is_drained(&window));
+    cr_expect(window_is_drained(&window, &consumer));
     window_set(&window, gone, &some_task, &consumer, false);
     window_set(&window, paused, &some_task, &consumer, false);
-    cr_expect_not(window_is_drained(&window));
+    cr_expect_not(window_is_drained(&window, &consumer));
     cr_expect_eq(take(&window), 1);
     cr_expect_eq(take(&window), 2);
+    window_release(&window);
+    consumer_release(&consumer);
+}
+
+Test(window, within_a_priority_the_rank_decides)
+{
+    static const struct {
+        int priority;
+        int64_t id, rank;
+    } rows[] = {{1, 5, 5}, {1, 9, -9}, {1, 7, -7}, {0, 11, 11}, {1, 12, INT64_MIN + 3}, {1, 4, 4}};
+    static const int64_t order[] = {11, 12, 9, 7, 4, 5};
+    struct window window = {0};
+    open_lane(&window, 1);
+    for (int i = 0; i < 6; i++) {
+        struct ready ready = row(1, rows[i].priority, rows[i].id);
+        ready.rank = rows[i].rank;
+        window_offer(&window, &ready, 0);
+    }
+    for (int i = 0; i < 6; i++)
+        cr_expect_eq(take(&window), order[i]);
     window_release(&window);
     consumer_release(&consumer);
 }
@@ -83,7 +103,7 @@ Test(window, a_lane_that_was_never_filled_leaves_everything_on_disk)
     window_set(&window, lane, &some_task, &consumer, false);
     offer(&window, 1, 0, 1);
     cr_expect_not(consumer_has_work(&consumer));
-    cr_expect_not(window_is_drained(&window));
+    cr_expect_not(window_is_drained(&window, &consumer));
     cr_expect(lane_is_low(&window, lane));
     window_release(&window);
     consumer_release(&consumer);
@@ -104,7 +124,7 @@ Test(window, a_refill_from_beyond_a_limit_that_a_trim_took_back_loses_nothing)
     first.items = &early;
     window_refilled(&window, &first, at_0, NULL, NULL);
     struct op_refill second = {
-        .task = 1, .after_priority = 5, .after_id = 1, .limit = 64, .count = 1, .items = &late};
+        .task = 1, .after_priority = 5, .after_rank = 1, .limit = 64, .count = 1, .items = &late};
 
     int burst = 2 * lane_room(&window);
     for (int i = 0; i < burst; i++)
@@ -179,7 +199,7 @@ static int below(struct model *m, int n)
 
 static bool key_before(const struct ready *a, const struct ready *b)
 {
-    return a->priority != b->priority ? a->priority < b->priority : a->id < b->id;
+    return a->priority != b->priority ? a->priority < b->priority : a->rank < b->rank;
 }
 
 static int compare(const void *a, const void *b)
@@ -203,7 +223,7 @@ static void ask_refill(struct model *m, int task)
     m->refills[task] = (struct op_refill){
         .task = task,
         .after_priority = lane->limit_priority,
-        .after_id = lane->limit_id,
+        .after_rank = lane->limit_rank,
         .limit = lane_room(&m->window),
     };
     lane->refilling = true;
@@ -214,7 +234,7 @@ static void end_refill(struct model *m, int task)
 {
     struct lane *lane = window_lane(&m->window, task);
     struct op_refill *refill = &m->refills[task];
-    struct ready after = {.priority = refill->after_priority, .id = refill->after_id};
+    struct ready after = {.priority = refill->after_priority, .rank = refill->after_rank};
     if (!lane->refilling)
         return;
     struct ready *found = malloc(sizeof *found * ROWS);
@@ -255,9 +275,10 @@ static void change_one(struct model *m, bool cancel)
     struct fact *fact = some_queued(m);
     if (!fact)
         return;
-    window_withdraw(&m->window, fact->ready.task, fact->ready.priority, fact->ready.id);
+    window_withdraw(&m->window, fact->ready.task, fact->ready.priority, fact->ready.rank, fact->ready.id);
     fact->queued = !cancel;
     fact->ready.priority = below(m, 4);
+    fact->ready.rank = below(m, 4) ? fact->ready.rank : -fact->ready.id; /* somebody waits for it */
     if (!cancel)
         window_offer(&m->window, &fact->ready, 0);
 }
@@ -334,7 +355,7 @@ static void check(struct model *m)
     for (int i = 0; i < m->count; i++) {
         const struct fact *fact = &m->facts[i];
         const struct lane *lane = window_lane(&m->window, fact->ready.task);
-        struct ready limit = {.priority = lane->limit_priority, .id = lane->limit_id};
+        struct ready limit = {.priority = lane->limit_priority, .rank = lane->limit_rank};
         bool within = !lane->more || !key_before(&limit, &fact->ready);
         bool expected = fact->queued && !fact->claiming && within;
         cr_assert_eq(fact->held, expected, "%d is %sthere", i + 1, expected ? "not " : "");
@@ -366,7 +387,7 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
             m.runs[task] = true;
             window_set(&m.window, window_lane(&m.window, task), &some_task, &consumer, false);
         }
-        for (int rounds = 0; !window_is_drained(&m.window); rounds++) {
+        for (int rounds = 0; !window_is_drained(&m.window, &consumer); rounds++) {
             cr_assert_lt(rounds, ROWS, "it does not drain");
             for (int n = 0; n < 500; n++)
                 take_one(&m);

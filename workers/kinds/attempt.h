@@ -43,12 +43,37 @@ struct log_pending {
 struct attempt;
 struct journal_record;
 
+/* What a wait came to. */
+enum waited { WAITED_MET, WAITED_TIMED_OUT, WAITED_STOPPED /* the body is to end */, WAITED_REFUSED };
+
+/* How another invocation stands. */
+struct child_view {
+    const char *status; /* "succeeded", ...; static */
+    bool final;
+    struct buf result, error; /* JSON; empty: none. The caller's to release */
+};
+
 /* Where logs and progress go while the attempt runs. The callee takes the
  * bytes out of `pending` (the caller resets it); progress is copied. May be
- * called on any thread, under the attempt's lock: no blocking. */
+ * called on any thread, under the attempt's lock: no blocking.
+ *
+ * The others are what a body asks of the service, on the thread that it runs on,
+ * one at a time; they block. NULL where there is no service (`errand run`). */
 struct attempt_sink {
     void (*log)(struct attempt *attempt, struct log_pending *pending);
     void (*progress)(struct attempt *attempt, double value, struct span note);
+
+    /* A child, made from a submission as JSON. False with the reason. */
+    bool (*submit)(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why);
+
+    /* Until all of them have ended, or one of them (`any`), or so many
+     * milliseconds are over (-1: as long as it takes). It holds no slot
+     * meanwhile, and its timeout stands still. Refused with the reason. */
+    enum waited (*wait)(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
+                        struct reason *why);
+
+    /* False: there is no such invocation, or it could not be read. */
+    bool (*look)(struct attempt *attempt, int64_t id, struct child_view *out);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before
@@ -67,9 +92,9 @@ struct attempt {
     int wake_fd;                   /* an eventfd, for a kind that minds the body on the caller's thread */
 
     /* the attempt's own; attempt_init() and attempt_start() set them */
-    int64_t deadline_us; /* clock_mono_us; 0: none */
-    atomic_int stop;     /* enum stop */
-    atomic_int child;    /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
+    _Atomic int64_t deadline_us; /* clock_mono_us; 0: none */
+    atomic_int stop;             /* enum stop */
+    atomic_int child; /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
     struct outcome *outcome;
     attempt_ended *ended;
     void *context;
@@ -134,6 +159,10 @@ bool attempt_should_stop(struct attempt *attempt);
 /* Appends to the log; cut at the limit with a notice that says so. Flushes to
  * the sink when 32 kB are pending or the oldest is 100 ms old. */
 void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes);
+
+/* The notice, in `text`. */
+enum { LOG_NOTICE_BYTES = 128 };
+struct span attempt_log_notice(int64_t limit, char *text, size_t size);
 
 /* Flushes what is pending if it is 100 ms old; returns the milliseconds until
  * the next call is due, -1 when nothing is pending. Minders call it. */

@@ -56,7 +56,7 @@ static bool has_sink(const struct attempt *attempt)
 }
 
 /* The limit in the largest unit that says it without a fraction. */
-static struct span limit_notice(int64_t limit, char *text, size_t size)
+struct span attempt_log_notice(int64_t limit, char *text, size_t size)
 {
     const char *unit = " bytes";
     if (limit > 0 && limit % (1024 * 1024) == 0) {
@@ -86,8 +86,8 @@ static void add_locked(struct attempt *attempt, enum stream stream, struct span 
     if (bytes.len)
         append_locked(attempt, stream, bytes);
     if (cut) {
-        char text[128];
-        append_locked(attempt, STREAM_STDERR, limit_notice(limit, text, sizeof(text)));
+        char text[LOG_NOTICE_BYTES];
+        append_locked(attempt, STREAM_STDERR, attempt_log_notice(limit, text, sizeof(text)));
     }
 }
 

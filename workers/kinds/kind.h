@@ -9,7 +9,8 @@
  *     attempt                 start() ... attempt_end(); stop() at any moment
  *     configuration replaced  release(), once nothing that holds it is left
  *
- * A function that a kind does not need is NULL; `keys` and start() it needs.
+ * A function that a kind does not need is NULL; `keys` and start() it needs, but for who runs
+ * elsewhere.
  *
  * An attempt, from start() to attempt_end():
  *
@@ -49,6 +50,10 @@ struct kind {
      * minds it: the dispatcher calls attempt_log_tick() while it is busy. What it
      * logs dies with it, so the turn journal has it until it is flushed. */
     bool in_process;
+
+    /* No body is started here: workers that ask for it run it (workers/leases.h).
+     * Then there is no start() and no stop(). */
+    bool elsewhere;
 
     /* stdout may become the result: whoever shows the log as it comes waits
      * for the end (outcome->drop_stdout) before showing that. */

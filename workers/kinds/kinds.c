@@ -1,9 +1,10 @@
 #include "workers/kinds/kinds.h"
 
 /* A line a kind. KIND(native) stands for `const struct kind native_kind`. */
-#define KINDS    \
-    KIND(native) \
-    KIND(command)
+#define KINDS     \
+    KIND(native)  \
+    KIND(command) \
+    KIND(remote)
 
 #define KIND(name) extern const struct kind name##_kind;
 KINDS

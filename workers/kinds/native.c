@@ -16,7 +16,7 @@
 
 #define IDENTIFIER_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 
-enum { NOTE_BYTES = 4096 /* more than is kept of one */, LINE_BYTES = 1024 };
+enum { NOTE_BYTES = 4096 /* more than is kept of one */, LINE_BYTES = 1024, WAIT_IDS = 1000 };
 
 static struct native_task *native_task(const struct task *task)
 {
@@ -74,6 +74,7 @@ struct native_call {
     bool answered;         /* a result or a failure was given */
     atomic_bool told_stop; /* errand_cancelled() said yes */
     char id[ID_TEXT_LEN + 1];
+    struct reason why;         /* of what was refused last */
     struct native_text *texts; /* that it was given, freed when it returns */
 };
 
@@ -254,6 +255,98 @@ static int host_cancelled(struct errand_call *call)
     return 1;
 }
 
+/* --- children ---------------------------------------------------------------- */
+
+static int refuse(struct native_call *native, const char *why)
+{
+    reason_set(&native->why, "%s", why);
+    return ERRAND_REFUSED;
+}
+
+static int host_submit(struct errand_call *call, const char *submission, size_t length, char *id)
+{
+    struct native_call *native = native_call(call);
+    const struct attempt_sink *sink = native->attempt->sink;
+    int64_t child;
+    if (!sink->submit)
+        return refuse(native, "there is no server to submit to");
+    if (!submission || !sink->submit(native->attempt, (struct span){submission, length}, &child, &native->why))
+        return submission ? ERRAND_REFUSED : refuse(native, "the submission is a null pointer");
+    id_format(child, id);
+    id[ID_TEXT_LEN] = '\0';
+    return 0;
+}
+
+/* Parses them, each once. How many there are; -1: one is no id. */
+static int read_ids(const char *const *texts, size_t count, int64_t *ids)
+{
+    int n = 0;
+    for (size_t i = 0; i < count; i++) {
+        int64_t id;
+        bool twice = false;
+        if (!texts[i] || !id_parse(span_of(texts[i]), &id))
+            return -1;
+        for (int k = 0; k < n; k++)
+            twice |= ids[k] == id;
+        if (!twice)
+            ids[n++] = id;
+    }
+    return n;
+}
+
+static int host_wait(struct errand_call *call, const char *const *texts, size_t count, int any, int64_t timeout_ms)
+{
+    struct native_call *native = native_call(call);
+    const struct attempt_sink *sink = native->attempt->sink;
+    int64_t ids[WAIT_IDS];
+    if (!sink->wait)
+        return refuse(native, "there is no server to wait with");
+    if (count > WAIT_IDS)
+        return refuse(native, "too many to wait for at once");
+    int n = read_ids(texts, count, ids);
+    if (n < 0)
+        return refuse(native, "one of them is no id");
+    if (!n)
+        return 0;
+    if (timeout_ms > DURATION_MAX_MS)
+        timeout_ms = DURATION_MAX_MS;
+    switch (sink->wait(native->attempt, ids, n, any != 0, timeout_ms, &native->why)) {
+    case WAITED_MET: return 0;
+    case WAITED_TIMED_OUT: return ERRAND_TIMED_OUT;
+    case WAITED_STOPPED:
+        atomic_store_explicit(&native->told_stop, true, memory_order_relaxed);
+        return refuse(native, "it is to stop");
+    case WAITED_REFUSED: break;
+    }
+    return ERRAND_REFUSED;
+}
+
+static int host_look(struct errand_call *call, const char *text, const char **status, const char **value,
+                     size_t *length)
+{
+    struct native_call *native = native_call(call);
+    const struct attempt_sink *sink = native->attempt->sink;
+    struct child_view view;
+    int64_t id;
+    if (!sink->look)
+        return refuse(native, "there is no server to ask");
+    if (!text || !id_parse(span_of(text), &id) || !sink->look(native->attempt, id, &view))
+        return refuse(native, "there is no such invocation");
+    struct buf *bytes = new_text(native);
+    buf_add_span(bytes, buf_span(view.error.len ? &view.error : &view.result));
+    if (!bytes->len)
+        buf_addl(bytes, "null");
+    buf_release(&view.result);
+    buf_release(&view.error);
+    *status = view.status;
+    return give_text(bytes, value, length);
+}
+
+static const char *host_why(struct errand_call *call)
+{
+    return native_call(call)->why.text;
+}
+
 static const struct errand_host host = {
     .size = sizeof(struct errand_host),
     .args = host_args,
@@ -266,6 +359,10 @@ static const struct errand_host host = {
     .log = host_log,
     .cancelled = host_cancelled,
     .arg = host_arg,
+    .submit = host_submit,
+    .wait = host_wait,
+    .look = host_look,
+    .why = host_why,
 };
 
 /* --- running ----------------------------------------------------------------- */

@@ -14,8 +14,8 @@ void queue_release(struct queue *queue)
         free(queue->suspects[i]);
     free(queue->suspects);
     window_release(&queue->window);
-    consumer_release(&queue->in_process);
-    consumer_release(&queue->apart);
+    for (int i = 0; i < PLACES; i++)
+        consumer_release(&queue->consumers[i]);
 }
 
 /* --- the tasks that may run ------------------------------------------------------- */
@@ -32,10 +32,9 @@ void queue_tasks_begin(struct queue *queue)
             window_set(&queue->window, queue->window.lanes[i], NULL, NULL, false);
 }
 
-void queue_task_set(struct queue *queue, const struct task *task, bool in_process, bool paused)
+void queue_task_set(struct queue *queue, const struct task *task, enum place place, bool paused)
 {
-    struct consumer *consumer = in_process ? &queue->in_process : &queue->apart;
-    window_set(&queue->window, lane_of(queue, task->id), task, consumer, paused);
+    window_set(&queue->window, lane_of(queue, task->id), task, &queue->consumers[place], paused);
 }
 
 static bool may_run(struct queue *queue, int task)
@@ -147,7 +146,7 @@ void queue_withdraw(struct queue *queue, const struct change *change)
         free(grant->anew);
         grant->anew = NULL;
     }
-    window_withdraw(&queue->window, change->task, change->old_priority, change->id);
+    window_withdraw(&queue->window, change->task, change->old_priority, change->old_rank, change->id);
     withdraw_suspect(queue, change->id);
 }
 
@@ -174,7 +173,7 @@ static bool may_be_taken(const struct queue *queue, const struct op_refill *refi
         const struct ready *ready = &grant->job->ready;
         if (ready->task == refill->task &&
             (grant->anew || grant->refused || ready->priority > refill->after_priority ||
-             (ready->priority == refill->after_priority && ready->id > refill->after_id)))
+             (ready->priority == refill->after_priority && ready->rank > refill->after_rank)))
             return true;
     }
     return queue->suspect_count > 0;
@@ -188,7 +187,7 @@ void queue_refilled(struct queue *queue, const struct op_refill *refill, struct 
 
 bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us)
 {
-    if (!may_run(queue, ready->task) || lane_of(queue, ready->task)->consumer != &queue->in_process)
+    if (!may_run(queue, ready->task) || lane_of(queue, ready->task)->consumer != &queue->consumers[IN_PROCESS])
         return false;
     queue->suspects = xrealloc(queue->suspects, (size_t)(queue->suspect_count + 1) * sizeof *queue->suspects);
     queue->suspects[queue->suspect_count++] = job_new(ready, now_us);
@@ -204,13 +203,18 @@ static bool suspect_is_next(const struct queue *queue)
 
 static bool in_process_may_start(const struct queue *queue)
 {
-    return !queue->suspect_count && !queue->suspect_runs && consumer_has_work(&queue->in_process);
+    return !queue->suspect_count && !queue->suspect_runs && consumer_has_work(&queue->consumers[IN_PROCESS]);
 }
 
 bool queue_has_work(const struct queue *queue)
 {
     return !queue->closed &&
-           (suspect_is_next(queue) || in_process_may_start(queue) || consumer_has_work(&queue->apart));
+           (suspect_is_next(queue) || in_process_may_start(queue) || consumer_has_work(&queue->consumers[APART]));
+}
+
+bool queue_has_work_elsewhere(const struct queue *queue)
+{
+    return !queue->closed && consumer_has_work(&queue->consumers[ELSEWHERE]);
 }
 
 static struct job *take_suspect(struct queue *queue)
@@ -222,12 +226,18 @@ static struct job *take_suspect(struct queue *queue)
 
 static struct job *take_from_lanes(struct queue *queue, bool *in_process)
 {
-    bool apart = consumer_has_work(&queue->apart);
-    *in_process = in_process_may_start(queue) &&
-                  (!apart || window_comes_first(&queue->window, &queue->in_process, &queue->apart));
-    if (!*in_process && !apart)
+    struct consumer *inside = &queue->consumers[IN_PROCESS], *apart = &queue->consumers[APART];
+    bool has_apart = consumer_has_work(apart);
+    *in_process = in_process_may_start(queue) && (!has_apart || window_comes_first(&queue->window, inside, apart));
+    if (!*in_process && !has_apart)
         return NULL;
-    return window_take(&queue->window, *in_process ? &queue->in_process : &queue->apart);
+    return window_take(&queue->window, *in_process ? inside : apart);
+}
+
+static struct turn turn_of(const struct job *job, int64_t lease)
+{
+    const struct ready *ready = &job->ready;
+    return (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
 }
 
 bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
@@ -236,11 +246,50 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
         return false;
     *grant = (struct grant){.suspect = suspect_is_next(queue), .in_process = true, .runs = true};
     grant->job = grant->suspect ? take_suspect(queue) : take_from_lanes(queue, &grant->in_process);
-    const struct ready *ready = &grant->job->ready;
-    grant->turn = (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
+    grant->turn = turn_of(grant->job, lease);
     queue->suspect_runs |= grant->suspect;
     queue->in_process_running += grant->in_process;
     return true;
+}
+
+bool queue_take_elsewhere(struct queue *queue, const int *tasks, int count, int64_t lease, struct grant *grant)
+{
+    struct consumer *elsewhere = &queue->consumers[ELSEWHERE];
+    if (queue->closed)
+        return false;
+    struct job *job =
+        tasks ? window_take_of(&queue->window, elsewhere, tasks, count) : window_take(&queue->window, elsewhere);
+    if (!job)
+        return false;
+    *grant = (struct grant){.job = job, .turn = turn_of(job, lease)};
+    return true;
+}
+
+void queue_put_back(struct queue *queue, struct grant *grant)
+{
+    if (!grant->anew)
+        window_offer(&queue->window, &grant->job->ready, grant->job->offered_us);
+    release(queue, grant, true);
+}
+
+void queue_pause_body(struct queue *queue, const struct grant *grant)
+{
+    queue->in_process_running -= grant->in_process;
+    if (grant->suspect)
+        queue->suspect_runs = false;
+}
+
+bool queue_may_resume(const struct queue *queue, const struct grant *grant)
+{
+    if (!grant->in_process)
+        return true;
+    return grant->suspect ? !queue->in_process_running : !queue->suspect_runs;
+}
+
+void queue_resume_body(struct queue *queue, const struct grant *grant)
+{
+    queue->in_process_running += grant->in_process;
+    queue->suspect_runs |= grant->suspect;
 }
 
 bool queue_left(struct queue *queue, struct grant *grant)
@@ -266,7 +315,7 @@ bool queue_wants_refill(struct queue *queue, int task, struct op_refill *refill)
         return false;
     refill->task = task;
     refill->after_priority = lane->limit_priority;
-    refill->after_id = lane->limit_id;
+    refill->after_rank = lane->limit_rank;
     refill->limit = lane_room(&queue->window);
     lane->refilling = true;
     return true;
@@ -279,5 +328,12 @@ void queue_refill_done(struct queue *queue, int task)
 
 bool queue_is_drained(const struct queue *queue)
 {
-    return !queue->suspect_count && window_is_drained(&queue->window);
+    return !queue->suspect_count && window_is_drained(&queue->window, &queue->consumers[IN_PROCESS]) &&
+           window_is_drained(&queue->window, &queue->consumers[APART]);
+}
+
+bool queue_waits_elsewhere(const struct queue *queue, int task)
+{
+    const struct lane *lane = task < queue->window.lane_count ? queue->window.lanes[task] : NULL;
+    return lane && lane->consumer == &queue->consumers[ELSEWHERE] && !lane->paused && lane->count;
 }

@@ -32,9 +32,12 @@ struct grant {
     struct job *anew; /* it came again into the queue meanwhile */
 };
 
+/* Where a task's bodies run, and so who takes its jobs. */
+enum place { IN_PROCESS, APART /* in children of this process */, ELSEWHERE, PLACES };
+
 struct queue {
     struct window window;
-    struct consumer in_process, apart; /* by where the bodies run */
+    struct consumer consumers[PLACES];
     struct grant *claiming;
     struct job **suspects;
     int suspect_count;
@@ -52,7 +55,7 @@ void queue_release(struct queue *queue);
 /* Begin: all lanes are nobody's. Then each configured task, with where its
  * bodies run; then end: suspects that may not run any more wait like any other. */
 void queue_tasks_begin(struct queue *queue);
-void queue_task_set(struct queue *queue, const struct task *task, bool in_process, bool paused);
+void queue_task_set(struct queue *queue, const struct task *task, enum place place, bool paused);
 void queue_tasks_end(struct queue *queue);
 void queue_task_pause(struct queue *queue, int task, bool paused);
 
@@ -71,11 +74,21 @@ bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_u
 
 /* --- giving out ------------------------------------------------------------------ */
 
+/* Is there any for this process and its children? */
 bool queue_has_work(const struct queue *queue);
+
+bool queue_has_work_elsewhere(const struct queue *queue);
 
 /* Gives out the job that comes first: fills the grant, with `lease` as the
  * turn's. False if there is none. */
 bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
+
+/* The same of what is run elsewhere: of these tasks, or of all (NULL). Nothing
+ * of it runs here: what is refused or given back comes back at once. */
+bool queue_take_elsewhere(struct queue *queue, const int *tasks, int count, int64_t lease, struct grant *grant);
+
+/* What was taken could not be claimed, for a fault: it is as if it had not been. */
+void queue_put_back(struct queue *queue, struct grant *grant);
 
 /* Its body starts, and its claim is on its way. */
 void queue_claiming(struct queue *queue, struct grant *grant);
@@ -84,6 +97,12 @@ void queue_claiming(struct queue *queue, struct grant *grant);
  * Nothing is done for one that is settled already. Where the body of a refused
  * claim runs in a process of its own, its invocation waits for that to end. */
 bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
+
+/* The body waits in place, and goes on again. It may while no suspect runs, if it
+ * runs in the process. */
+void queue_pause_body(struct queue *queue, const struct grant *grant);
+bool queue_may_resume(const struct queue *queue, const struct grant *grant);
+void queue_resume_body(struct queue *queue, const struct grant *grant);
 
 /* The body has ended, or was never started. True if a job came back. */
 bool queue_left(struct queue *queue, struct grant *grant);
@@ -96,5 +115,8 @@ bool queue_wants_refill(struct queue *queue, int task, struct op_refill *refill)
 void queue_refill_done(struct queue *queue, int task);
 bool queue_is_low(struct queue *queue, int task);
 
-/* Nothing in memory and nothing on disk that may run? */
+/* Nothing in memory and nothing on disk that this process or its children may run? */
 bool queue_is_drained(const struct queue *queue);
+
+/* Has a task that is run elsewhere something queued? */
+bool queue_waits_elsewhere(const struct queue *queue, int task);

@@ -10,14 +10,14 @@ enum {
     WINDOW_MAX = 16384, /* jobs of all lanes, roughly */
 };
 
-static bool before(int priority_a, int64_t id_a, int priority_b, int64_t id_b)
+static bool before(int priority_a, int64_t rank_a, int priority_b, int64_t rank_b)
 {
-    return priority_a != priority_b ? priority_a < priority_b : id_a < id_b;
+    return priority_a != priority_b ? priority_a < priority_b : rank_a < rank_b;
 }
 
 static bool entry_before(const struct entry *a, const struct entry *b)
 {
-    return before(a->priority, a->id, b->priority, b->id);
+    return before(a->priority, a->rank, b->priority, b->rank);
 }
 
 /* --- a lane's heap ------------------------------------------------------------- */
@@ -72,7 +72,7 @@ static void lane_trim(struct lane *lane, int room)
     lane->count = room;
     lane->more = true;
     lane->limit_priority = lane->heap[room - 1].priority;
-    lane->limit_id = lane->heap[room - 1].id;
+    lane->limit_rank = lane->heap[room - 1].rank;
 }
 
 /* --- the heap of lanes ------------------------------------------------------------ */
@@ -237,14 +237,14 @@ static void push(struct window *window, struct lane *lane, const struct ready *r
         lane->heap = xrealloc(lane->heap, (size_t)lane->cap * sizeof *lane->heap);
     }
     window->loaded += lane->count == 0;
-    lane->heap[lane->count] = (struct entry){ready->id, ready->priority, job_new(ready, offered_us)};
+    lane->heap[lane->count] = (struct entry){ready->id, ready->rank, ready->priority, job_new(ready, offered_us)};
     sift_up(lane, lane->count++);
 }
 
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us)
 {
     struct lane *lane = window_lane(window, ready->task);
-    if (lane->more && before(lane->limit_priority, lane->limit_id, ready->priority, ready->id))
+    if (lane->more && before(lane->limit_priority, lane->limit_rank, ready->priority, ready->rank))
         return;
     push(window, lane, ready, offered_us);
     int room = lane_room(window);
@@ -253,10 +253,10 @@ void window_offer(struct window *window, const struct ready *ready, int64_t offe
     reorder(window, lane);
 }
 
-void window_withdraw(struct window *window, int task, int priority, int64_t id)
+void window_withdraw(struct window *window, int task, int priority, int64_t rank, int64_t id)
 {
     struct lane *lane = window_lane(window, task);
-    if (lane->more && before(lane->limit_priority, lane->limit_id, priority, id))
+    if (lane->more && before(lane->limit_priority, lane->limit_rank, priority, rank))
         return;
     for (int i = 0; i < lane->count; i++) {
         if (lane->heap[i].id != id)
@@ -269,16 +269,30 @@ void window_withdraw(struct window *window, int task, int priority, int64_t id)
     }
 }
 
-struct job *window_take(struct window *window, struct consumer *consumer)
+static struct job *take_first(struct window *window, struct lane *lane)
 {
-    if (!consumer->order_count)
-        return NULL;
-    struct lane *lane = window->lanes[consumer->order[0]];
     struct job *job = lane->heap[0].job;
     heap_remove(lane, 0);
     window->loaded -= lane->count == 0;
     reorder(window, lane);
     return job;
+}
+
+struct job *window_take(struct window *window, struct consumer *consumer)
+{
+    return consumer->order_count ? take_first(window, window->lanes[consumer->order[0]]) : NULL;
+}
+
+struct job *window_take_of(struct window *window, struct consumer *consumer, const int *tasks, int count)
+{
+    struct lane *first = NULL;
+    for (int i = 0; i < count; i++) {
+        struct lane *lane = tasks[i] < window->lane_count ? window->lanes[tasks[i]] : NULL;
+        bool wanted = lane && lane->consumer == consumer && lane->place >= 0;
+        if (wanted && (!first || lane_before(window, lane->id, first->id)))
+            first = lane;
+    }
+    return first ? take_first(window, first) : NULL;
 }
 
 /* What was on disk has waited since it was submitted or due. What was started
@@ -293,7 +307,7 @@ void window_refilled(struct window *window, const struct op_refill *refill, stru
                      bool (*skip)(void *, const struct ready *), void *context)
 {
     struct lane *lane = window_lane(window, refill->task);
-    if (refill->after_priority != lane->limit_priority || refill->after_id != lane->limit_id)
+    if (refill->after_priority != lane->limit_priority || refill->after_rank != lane->limit_rank)
         return;
     for (int i = 0; i < refill->count; i++)
         if (!skip || !skip(context, &refill->items[i]))
@@ -301,16 +315,16 @@ void window_refilled(struct window *window, const struct op_refill *refill, stru
     lane->more = refill->count == refill->limit;
     if (lane->more) {
         lane->limit_priority = refill->items[refill->count - 1].priority;
-        lane->limit_id = refill->items[refill->count - 1].id;
+        lane->limit_rank = refill->items[refill->count - 1].rank;
     }
     reorder(window, lane);
 }
 
-bool window_is_drained(const struct window *window)
+bool window_is_drained(const struct window *window, const struct consumer *consumer)
 {
     for (int i = 0; i < window->lane_count; i++) {
         const struct lane *lane = window->lanes[i];
-        if (lane && lane->consumer && !lane->paused && (lane->count || lane->more || lane->refilling))
+        if (lane && lane->consumer == consumer && !lane->paused && (lane->count || lane->more || lane->refilling))
             return false;
     }
     return true;

@@ -1,12 +1,12 @@
 /* The window: the part of the ready queue that is held in memory.
  *
- * A lane a task, each a heap by (priority, id). A lane holds every queued
+ * A lane a task, each a heap by (priority, rank). A lane holds every queued
  * invocation up to its limit; what lies beyond the limit is on disk only and
  * comes by refills, so that a backlog of millions costs no memory. Lanes that
  * may run stand in their consumer's heap of lanes, by their first job.
  *
  * Invariant of a lane with `more`: each queued row with a key up to
- * (limit_priority, limit_id) is in the heap or was taken; none beyond is.
+ * (limit_priority, limit_rank) is in the heap or was taken; none beyond is.
  * Without `more` all queued rows are in the heap or were taken.
  *
  * Pure: no clock, no lock, no I/O. The owner's lock guards it. */
@@ -25,7 +25,7 @@ struct job {
 struct job *job_new(const struct ready *ready, int64_t offered_us);
 
 struct entry {
-    int64_t id;
+    int64_t id, rank;
     int priority;
     struct job *job;
 };
@@ -46,9 +46,10 @@ struct lane {
     int count, cap;
     bool more;
     int limit_priority;
-    int64_t limit_id;
+    int64_t limit_rank;
     bool refilling;
-    int place; /* in the consumer's heap of lanes; -1: not there */
+    int64_t asked_us; /* clock_mono_us when somebody elsewhere last asked for it; 0: never */
+    int place;        /* in the consumer's heap of lanes; -1: not there */
 };
 
 struct window {
@@ -70,7 +71,7 @@ void window_set(struct window *window, struct lane *lane, const struct task *tas
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us);
 
 /* It left the queue otherwise than by being taken. */
-void window_withdraw(struct window *window, int task, int priority, int64_t id);
+void window_withdraw(struct window *window, int task, int priority, int64_t rank, int64_t id);
 
 /* Is there a job that the consumer may run? */
 static inline bool consumer_has_work(const struct consumer *consumer)
@@ -78,10 +79,13 @@ static inline bool consumer_has_work(const struct consumer *consumer)
     return consumer->order_count > 0;
 }
 
-/* Takes the job that comes first: lowest priority number, then oldest, over
+/* Takes the job that comes first: lowest priority number, then lowest rank, over
  * all lanes of the consumer that may run. NULL if there is none. The caller
  * frees it. */
 struct job *window_take(struct window *window, struct consumer *consumer);
+
+/* The same over the lanes of these tasks, those that are not the consumer's left out. */
+struct job *window_take_of(struct window *window, struct consumer *consumer, const int *tasks, int count);
 
 /* Both have work: does the first job of `a` come before that of `b`? */
 bool window_comes_first(const struct window *window, const struct consumer *a, const struct consumer *b);
@@ -102,5 +106,5 @@ struct window_now {
 void window_refilled(struct window *window, const struct op_refill *refill, struct window_now now,
                      bool (*skip)(void *context, const struct ready *ready), void *context);
 
-/* Nothing in memory and nothing on disk that may run? */
-bool window_is_drained(const struct window *window);
+/* Nothing in memory and nothing on disk that the consumer may run? */
+bool window_is_drained(const struct window *window, const struct consumer *consumer);

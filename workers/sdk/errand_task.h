@@ -62,11 +62,18 @@ struct errand_host {
     void (*log)(struct errand_call *call, const char *format, va_list args);
     int (*cancelled)(struct errand_call *call);
     int (*arg)(struct errand_call *call, const char *name, enum errand_arg_type type, void *value, size_t *length);
+    int (*submit)(struct errand_call *call, const char *submission, size_t length, char *id);
+    int (*wait)(struct errand_call *call, const char *const *ids, size_t count, int any, int64_t timeout_ms);
+    int (*look)(struct errand_call *call, const char *id, const char **status, const char **value, size_t *length);
+    const char *(*why)(struct errand_call *call);
 };
 
 struct errand_call {
     const struct errand_host *host;
 };
+
+#define ERRAND_ID_BYTES 14 /* of an id as text, with its NUL */
+enum { ERRAND_TIMED_OUT = 1, ERRAND_REFUSED = -1 };
 
 /* The type of a task's function. */
 typedef void errand_task_fn(struct errand_call *call);
@@ -173,6 +180,48 @@ static inline void errand_fail_retry_after(struct errand_call *call, const char 
 static inline void errand_progress(struct errand_call *call, double value, const char *note)
 {
     call->host->progress(call, value, note);
+}
+
+/* Submit a child: a submission as POST /tasks takes it, in JSON; with "step": NAME
+ * it is found again, instead of made again, when this invocation runs another
+ * time. A cancellation of this one reaches it, unless "detached": true. Returns 0
+ * with its id once it is on disk, or ERRAND_REFUSED (errand_why() says why). */
+static inline int errand_submit(struct errand_call *call, const char *submission, size_t length,
+                                char id[ERRAND_ID_BYTES])
+{
+    if (call->host->size <= offsetof(struct errand_host, submit))
+        return ERRAND_REFUSED; /* an older server */
+    return call->host->submit(call, submission, length, id);
+}
+
+/* Wait until all of these have ended (or one of them: any is not 0), at most so
+ * many milliseconds (-1: as long as it takes). The body keeps its thread and
+ * gives its slot to others meanwhile, and its timeout stands still. Returns 0,
+ * ERRAND_TIMED_OUT, or ERRAND_REFUSED: one of them waits for this one, or is not
+ * there, or the body is to stop (then errand_cancelled() says so, too). */
+static inline int errand_wait(struct errand_call *call, const char *const *ids, size_t count, int any,
+                              int64_t timeout_ms)
+{
+    if (call->host->size <= offsetof(struct errand_host, wait))
+        return ERRAND_REFUSED;
+    return call->host->wait(call, ids, count, any, timeout_ms);
+}
+
+/* How an invocation stands: its status ("succeeded", ...), and its result, or
+ * its error if it failed, as JSON text with a NUL behind it ("null": it has
+ * none), valid until the body returns. `length` may be NULL. Returns 0 or ERRAND_REFUSED. */
+static inline int errand_look(struct errand_call *call, const char *id, const char **status, const char **value,
+                              size_t *length)
+{
+    if (call->host->size <= offsetof(struct errand_host, look))
+        return ERRAND_REFUSED;
+    return call->host->look(call, id, status, value, length);
+}
+
+/* Why the last of these three was refused. */
+static inline const char *errand_why(struct errand_call *call)
+{
+    return call->host->size <= offsetof(struct errand_host, why) ? "the server is older" : call->host->why(call);
 }
 
 /* Append to the invocation's log, as printf; nothing is added at the end. */

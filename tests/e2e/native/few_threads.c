@@ -28,7 +28,8 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*body)(
 {
     static atomic_int made;
     int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
-        (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT, "pthread_create");
+        (int (*)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))dlsym(RTLD_NEXT,
+                                                                                       "pthread_create");
     if (is_over(made)) {
         usleep(200000);
         return EAGAIN;

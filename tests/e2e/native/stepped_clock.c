@@ -30,8 +30,8 @@ static int settime(int fd, int flags, const struct itimerspec *at, struct itimer
 {
     static int (*real)(int, int, const struct itimerspec *, struct itimerspec *);
     if (!real)
-        real = (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT,
-                                                                                       "timerfd_settime");
+        real =
+            (int (*)(int, int, const struct itimerspec *, struct itimerspec *))dlsym(RTLD_NEXT, "timerfd_settime");
     return real(fd, flags, at, before);
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
-    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks;
+    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most;
 
 static int *volatile nowhere = (int *)8;
 
@@ -242,4 +243,84 @@ void forks(struct errand_call *call)
     }
     snprintf(text, sizeof(text), "%d", WEXITSTATUS(status));
     errand_result(call, text, strlen(text));
+}
+
+/* --- children ------------------------------------------------------------------ */
+
+static atomic_int bodies, most_bodies;
+
+static void enter(void)
+{
+    int now = atomic_fetch_add(&bodies, 1) + 1, most = atomic_load(&most_bodies);
+    while (now > most && !atomic_compare_exchange_weak(&most_bodies, &most, now)) {
+    }
+}
+
+static void leave(void)
+{
+    atomic_fetch_sub(&bodies, 1);
+}
+
+/* Submits `child` as the step "child" if there is one, and waits for it or for
+ * `on`, for at most `for` milliseconds. Its result is what that came to. */
+void waits(struct errand_call *call)
+{
+    const char *child = NULL, *on = NULL, *status = "", *value = "";
+    char id[ERRAND_ID_BYTES], text[4096];
+    int64_t timeout_ms = -1;
+    size_t length;
+    errand_arg_int64(call, "for", &timeout_ms);
+    errand_arg_text(call, "on", &on, NULL);
+    if (errand_arg_json(call, "child", &child, &length) == 0) {
+        if (errand_submit(call, child, length, id) != 0) {
+            errand_fail(call, "not_submitted", errand_why(call));
+            return;
+        }
+        on = id;
+        errand_log(call, "%s\n", id);
+    }
+    int waited = errand_wait(call, &on, 1, 0, timeout_ms);
+    if (waited == ERRAND_REFUSED) {
+        if (!errand_cancelled(call))
+            errand_fail_for_good(call, "refused", errand_why(call));
+    } else if (waited == ERRAND_TIMED_OUT) {
+        errand_result(call, "\"timed out\"", 11);
+    } else if (errand_look(call, on, &status, &value, NULL) == 0) {
+        int n = snprintf(text, sizeof(text), "{\"status\":\"%s\",\"value\":%s}", status, value);
+        errand_result(call, text, (size_t)n);
+    }
+}
+
+/* Two of its kind below it, down to depth 0; how many there are in all. */
+void tree(struct errand_call *call)
+{
+    int64_t depth = 0, sum = 1;
+    char ids[2][ERRAND_ID_BYTES], text[96];
+    const char *waited[2] = {ids[0], ids[1]}, *status, *value;
+    enter();
+    errand_arg_int64(call, "depth", &depth);
+    for (int i = 0; i < 2 && depth; i++) {
+        int n = snprintf(text, sizeof(text), "{\"task\":\"tree\",\"args\":{\"depth\":%d},\"step\":\"%d\"}",
+                         (int)depth - 1, i);
+        if (errand_submit(call, text, (size_t)n, ids[i]) != 0)
+            errand_fail(call, "not_submitted", errand_why(call));
+    }
+    leave();
+    int met = depth ? errand_wait(call, waited, 2, 0, -1) : 0;
+    enter();
+    for (int i = 0; i < 2 && depth && met == 0; i++)
+        if (errand_look(call, ids[i], &status, &value, NULL) == 0)
+            sum += atoll(value);
+    if (met == 0)
+        errand_result(call, text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)sum));
+    else if (!errand_cancelled(call))
+        errand_fail(call, "refused", errand_why(call));
+    leave();
+}
+
+/* How many of those were in their own code at once, at most. */
+void most(struct errand_call *call)
+{
+    char text[16];
+    errand_result(call, text, (size_t)snprintf(text, sizeof(text), "%d", atomic_load(&most_bodies)));
 }

@@ -1,4 +1,4 @@
-#include "server/http/deadlines.h"
+#include "base/deadlines.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "server/resources/submission.h"
+#include "workers/submission.h"
 
 #include "base/clock.h"
 #include "base/digest.h"
@@ -19,6 +19,8 @@ enum field {
     FIELD_RETENTION,
     FIELD_LABELS,
     FIELD_KEY,
+    FIELD_STEP, /* of a turn's alone, from here on */
+    FIELD_DETACHED,
     FIELD_COUNT,
 };
 
@@ -34,25 +36,27 @@ static const char *const names[FIELD_COUNT] = {
     [FIELD_RETENTION] = "retention",
     [FIELD_LABELS] = "labels",
     [FIELD_KEY] = "key",
+    [FIELD_STEP] = "step",
+    [FIELD_DETACHED] = "detached",
 };
 
 /* Sorts the members into the table; what is not in it is a fault. */
-static void sort_members(struct span body, struct span values[FIELD_COUNT], struct faults *faults)
+static void sort_members(struct span body, int fields, struct span values[FIELD_COUNT], struct faults *faults)
 {
     struct json_iter it = json_iter(body);
     struct span key, value;
     while (json_member(&it, &key, &value)) {
         int field = 0;
-        while (field < FIELD_COUNT && !json_key_is(key, names[field]))
+        while (field < fields && !json_key_is(key, names[field]))
             field++;
-        if (field < FIELD_COUNT) {
+        if (field < fields) {
             /* null stands for absent, but args may be null */
             if (field == FIELD_ARGS || json_type(value) != JSON_NULL)
                 values[field] = value;
             continue;
         }
         struct nearest near = nearest_to(key);
-        for (int i = 0; i < FIELD_COUNT; i++)
+        for (int i = 0; i < fields; i++)
             nearest_try(&near, names[i]);
         faults_add_member(faults, 0, "", key, "unknown field" NEAREST_FORMAT, NEAREST_ARGS(near));
     }
@@ -199,7 +203,7 @@ static const struct task *find_task(const struct submission_context *context, st
         return NULL;
     }
     struct span name = plain_text(context, value);
-    const struct registry *registry = context->config->registry;
+    const struct registry *registry = context->registry;
     const struct task *task = registry_find(registry, name);
     if (!task) {
         struct nearest near = nearest_to(name);
@@ -224,6 +228,31 @@ static void check_args(const struct submission_context *context, const struct ta
         return;
 }
 
+/* What it is to the turn that submits it. */
+static void read_child(const struct submission_context *context, const struct span values[FIELD_COUNT],
+                       struct submission *out, struct buf *scratch, struct faults *faults)
+{
+    struct span step = values[FIELD_STEP], detached = values[FIELD_DETACHED];
+    out->parent = context->parent;
+    out->parent_lease = context->parent_lease;
+    if (detached.p && json_type(detached) != JSON_TRUE && json_type(detached) != JSON_FALSE)
+        faults_add(faults, 0, "/detached", "must be true or false");
+    out->detached = detached.p && json_type(detached) == JSON_TRUE;
+    if (!step.p)
+        return;
+    if (out->key.p)
+        faults_add(faults, 0, "/step", "step and key exclude each other");
+    if (json_type(step) != JSON_STRING) {
+        faults_add(faults, 0, "/step", "must be a string");
+        return;
+    }
+    scratch->len = 0;
+    json_unescape(step, scratch);
+    out->step = buf_span(scratch);
+    if (!step_name_is_good(out->step))
+        faults_add(faults, 0, "/step", "a step's name has 1 to %d characters, and no NUL", STEP_NAME_MAX);
+}
+
 /* White space, the order of members and the key's place make no other body. */
 static void digest_body(const struct submission_context *context, struct span body, struct submission *out)
 {
@@ -231,6 +260,12 @@ static void digest_body(const struct submission_context *context, struct span bo
     json_add_canonical(context->scratch, body, names[FIELD_KEY]);
     sha256(buf_span(context->scratch), out->key_digest);
     sha256(body, out->key_digest_sent);
+}
+
+bool step_name_is_good(struct span name)
+{
+    return name.len > 0 && utf8_valid(name) && utf8_length(name) <= STEP_NAME_MAX &&
+           !memchr(name.p, '\0', name.len);
 }
 
 enum err submission_read(const struct submission_context *context, struct span body, struct submission *out,
@@ -243,7 +278,7 @@ enum err submission_read(const struct submission_context *context, struct span b
         faults_add(faults, 0, "", "a submission is an object: {\"task\": NAME, \"args\": ...}");
         return ERR_INVALID;
     }
-    sort_members(body, values, faults);
+    sort_members(body, context->parent ? FIELD_COUNT : FIELD_STEP, values, faults);
     const struct task *task = find_task(context, values[FIELD_TASK], faults);
     const struct task_options *options = task ? &task->options : &none;
     *out = (struct submission){
@@ -263,6 +298,7 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_times(context, values, options, out, faults);
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);
+    read_child(context, values, out, scratch_key, faults);
     if (task)
         check_args(context, task, values[FIELD_ARGS], faults);
     if (faults->total)
@@ -304,6 +340,8 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     case ERR_MISMATCH: return (struct refusal){422, "key-reused", "the key was used before with another body"};
     case ERR_LIMIT:
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
+    case ERR_CONFLICT:
+        return (struct refusal){409, "stale-lease", "the turn that submits it has ended, or lost its lease"};
     case ERR_UNAVAILABLE:
         return (struct refusal){503, "unavailable",
                                 "it is not known to be on disk; try again (an idempotency key makes that safe)"};

@@ -1,0 +1,622 @@
+/* One request in three steps, each of which may be empty: what was done is
+ * written; what there is to do is claimed, or waited for; what was given is read
+ * and shown.
+ *
+ * A turn that was given and not shown to its end goes back when the request ends,
+ * whatever ended it. The poll is the request's, until that ends before the ask is
+ * over: then it is over()'s. */
+#include "server/resources/leases.h"
+
+#include "base/clock.h"
+#include "server/http/answer.h"
+#include "server/http/http.h"
+#include "server/http/parameters.h"
+#include "server/resources/await.h"
+#include "server/resources/context.h"
+#include "server/resources/lease_token.h"
+#include "server/resources/lease_view.h"
+#include "server/resources/resource.h"
+#include "server/resources/turn.h"
+#include "server/resources/workers.h"
+#include "workers/leases.h"
+
+#include <stdlib.h>
+
+enum {
+    TASKS_MAX = 1000,
+    DONE_MAX = 100,
+    DONE_ON_LOOP = 16, /* so many rows are read on the HTTP thread */
+    TOKEN_MAX = 100,
+    FACT_MAX = 200, /* what a worker says of itself */
+    ANSWER_BYTES = 8 << 20,
+    CLAIM_MAX_MS = 10000, /* a claim is kept until the disk is well; who asked is told before */
+    LEASE_MIN_MS = 1000,
+    LEASE_MAX_MS = 3600 * 1000,
+};
+
+/* One report, of `done`. */
+struct done {
+    struct turn_end end; /* first: its readers fill it */
+    struct span token;
+    enum err err; /* of finding its turn */
+    struct turn_row row;
+    const char *refusal; /* NULL: it is written */
+    bool queued;
+};
+
+/* What became of a turn that was given. */
+enum fate { FATE_OPEN /* it goes back */, FATE_SHOWN, FATE_SETTLED /* it has ended or gone back */ };
+
+struct poll {
+    struct lease_ask ask;
+    struct runner *runner;
+    char worker[WORKER_NAME_MAX + 1];
+    int *tasks;
+
+    pthread_mutex_t lock; /* guards what follows */
+    struct request *rq;   /* whom over() wakes; NULL: it has ended */
+    bool over;
+};
+
+struct leasing {
+    struct request *rq;
+    struct poll *poll;
+    struct buf arena;
+
+    /* What is asked. */
+    struct span host, version;
+    int pid, max, task_count;
+    bool any_task;
+    int64_t wait_ms, lease_ms;
+    struct done *done;
+    int done_count;
+
+    atomic_int left; /* ops that are not back */
+    enum err err;    /* a fault */
+    bool asked;      /* over() was called, or will be */
+    bool left_ask;   /* leases_leave() was called */
+    enum fate fates[LEASES_AT_ONCE];
+    struct turn_end *misfits; /* of turns that cannot be run */
+    int misfit_count;
+    struct buf leases; /* the elements of the answer's `leases` */
+};
+
+static void poll_free(struct poll *poll)
+{
+    pthread_mutex_destroy(&poll->lock);
+    free(poll->tasks);
+    free(poll);
+}
+
+/* --- what is asked ----------------------------------------------------------------- */
+
+static bool has_control_character(struct span text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7F)
+            return true;
+    return false;
+}
+
+static void read_name(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct leasing *leasing = target;
+    struct span name;
+    if (!keys_json_text(in, at, value, 1, WORKER_NAME_MAX, &name))
+        return;
+    if (name.len > WORKER_NAME_MAX || has_control_character(name) || memchr(name.p, '/', name.len))
+        keys_fault(in, at, "must have 1 to %d bytes, no control characters and no slash", WORKER_NAME_MAX);
+    else if (span_is(name, WORKERS_LOCAL))
+        keys_fault(in, at, "is the name of this server's own slots; take another");
+    else
+        memcpy(leasing->poll->worker, name.p, name.len);
+}
+
+static const struct key worker_fields[] = {
+    {.name = "name", .type = KEY_OTHER, .read_json = read_name, .required = true},
+    {.name = "host", .type = KEY_SPAN, .offset = offsetof(struct leasing, host), .max = FACT_MAX},
+    {.name = "version", .type = KEY_SPAN, .offset = offsetof(struct leasing, version), .max = FACT_MAX},
+    {.name = "pid", .type = KEY_INT, .offset = offsetof(struct leasing, pid), .min = 1, .max = INT32_MAX},
+    {0},
+};
+
+static void read_worker(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    if (json_type(value) == JSON_OBJECT)
+        keys_read_json(in, at, value, worker_fields, target);
+    else
+        read_name(in, at, value, target);
+}
+
+/* A worker may be ahead of the configuration: what is not there is no fault. */
+static void read_task(const struct keys_json *in, const struct keys_place *at, struct span value,
+                      struct leasing *leasing)
+{
+    struct span name;
+    if (!keys_json_text(in, at, value, 1, TASK_NAME_MAX, &name))
+        return;
+    const struct task *task = registry_find(leasing->rq->config->registry, name);
+    if (task && !task->kind->elsewhere)
+        keys_fault(in, at, "the task is of the kind %s, which this server runs itself", task->kind->name);
+    else if (task)
+        leasing->poll->tasks[leasing->task_count++] = task->id;
+}
+
+static void read_tasks(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct leasing *leasing = target;
+    struct keys_place place = {at, {NULL, 0}, 0};
+    struct span item;
+    if (json_type(value) != JSON_ARRAY) {
+        keys_fault(in, at, "must be an array of names of tasks");
+        return;
+    }
+    struct json_iter it = json_iter(value);
+    leasing->any_task = false;
+    leasing->poll->tasks = xcalloc(TASKS_MAX, sizeof *leasing->poll->tasks);
+    for (; json_element(&it, &item); place.index++)
+        if (place.index < TASKS_MAX)
+            read_task(in, &place, item, leasing);
+    if (place.index > TASKS_MAX)
+        keys_fault(in, at, "has %d names, the limit is %d", place.index, TASKS_MAX);
+}
+
+enum { DONE_RESULT = 1 << 0, DONE_ERROR = 1 << 1 };
+
+static const struct key done_fields[] = {
+    {.name = "result", .type = KEY_OTHER, .read_json = turn_end_read_result},
+    {.name = "error", .type = KEY_OTHER, .read_json = turn_end_read_error},
+    {.name = "token",
+     .type = KEY_SPAN,
+     .offset = offsetof(struct done, token),
+     .max = TOKEN_MAX,
+     .required = true},
+    {0},
+};
+
+static bool came_before(const struct leasing *leasing, const struct done *done)
+{
+    for (const struct done *d = leasing->done; d < done; d++)
+        if (d->token.len == done->token.len && memcmp(d->token.p, done->token.p, done->token.len) == 0)
+            return true;
+    return false;
+}
+
+static void read_report(const struct keys_json *in, const struct keys_place *at, struct span value,
+                        struct leasing *leasing)
+{
+    struct done *done = &leasing->done[leasing->done_count++];
+    int before = in->faults->total;
+    done->token = SPAN("");
+    uint64_t given = keys_read_json(in, at, value, done_fields, done);
+    if (in->faults->total > before)
+        return;
+    if ((given & DONE_RESULT) && (given & DONE_ERROR))
+        keys_fault(in, at, "result and error exclude each other");
+    else if (!(given & (DONE_RESULT | DONE_ERROR)))
+        keys_fault(in, at, "needs result or error");
+    else if (came_before(leasing, done))
+        keys_fault(in, at, "is the second report of its turn");
+}
+
+static void read_done(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct leasing *leasing = target;
+    struct keys_place place = {at, {NULL, 0}, 0};
+    struct span item;
+    if (json_type(value) != JSON_ARRAY) {
+        keys_fault(in, at, "must be an array of reports");
+        return;
+    }
+    struct json_iter it = json_iter(value);
+    while (json_element(&it, &item))
+        place.index++;
+    if (place.index > DONE_MAX) {
+        keys_fault(in, at, "has %d reports, the limit is %d", place.index, DONE_MAX);
+        return;
+    }
+    leasing->done = xcalloc((size_t)place.index + 1, sizeof *leasing->done);
+    it = json_iter(value);
+    for (place.index = 0; json_element(&it, &item); place.index++)
+        read_report(in, &place, item, leasing);
+}
+
+static const struct key leasing_fields[] = {
+    {.name = "worker", .type = KEY_OTHER, .read_json = read_worker, .required = true},
+    {.name = "tasks", .type = KEY_OTHER, .read_json = read_tasks},
+    {.name = "max", .type = KEY_INT, .offset = offsetof(struct leasing, max), .max = LEASES_AT_ONCE},
+    {.name = "wait", .type = KEY_DURATION, .offset = offsetof(struct leasing, wait_ms), .max = AWAIT_MAX_MS},
+    {.name = "lease",
+     .type = KEY_DURATION,
+     .offset = offsetof(struct leasing, lease_ms),
+     .min = LEASE_MIN_MS,
+     .max = LEASE_MAX_MS},
+    {.name = "done", .type = KEY_OTHER, .read_json = read_done},
+    {0},
+};
+
+static bool read_body(struct request *rq, struct leasing *leasing)
+{
+    struct faults faults = {0};
+    if (!parameters_are_none(rq))
+        return false;
+    keys_read_json(&(struct keys_json){&faults, &leasing->arena}, NULL, buf_span(&rq->body), leasing_fields,
+                   leasing);
+    if (!faults.total)
+        return true;
+    answer_bad_body(rq, &faults);
+    return false;
+}
+
+/* --- the answer ---------------------------------------------------------------------- */
+
+static void add_refused(struct buf *body, const struct leasing *leasing)
+{
+    bool first = true;
+    for (int i = 0; i < leasing->done_count; i++) {
+        const struct done *done = &leasing->done[i];
+        if (!done->refusal)
+            continue;
+        buf_adds(body, first ? "{\"token\":" : ",{\"token\":");
+        json_add_string(body, done->token);
+        buf_addl(body, ",\"detail\":");
+        json_add_string(body, span_of(done->refusal));
+        buf_addc(body, '}');
+        first = false;
+    }
+}
+
+static void add_cancelled(struct buf *body, const struct turn *turns, int count)
+{
+    for (int i = 0; i < count; i++) {
+        buf_adds(body, i ? ",\"" : "\"");
+        lease_token_add(body, &turns[i]);
+        buf_addc(body, '"');
+    }
+}
+
+/* The state is read last: what changes after that is news for the next poll. */
+static enum next answer(struct request *rq)
+{
+    const struct leasing *leasing = rq->state;
+    struct runner *runner = rq->context->runner;
+    struct turn cancelled[LEASES_AT_ONCE];
+    int count = leases_cancelled(runner, leasing->poll->worker, cancelled, LEASES_AT_ONCE);
+    struct buf body = {0};
+    buf_reserve(&body, leasing->leases.len + 200);
+    buf_addl(&body, "{\"leases\":[");
+    buf_add_span(&body, buf_span(&leasing->leases));
+    buf_addl(&body, "],\"refused\":[");
+    add_refused(&body, leasing);
+    buf_addf(&body, "],\"state\":\"%s\",\"cancel\":[",
+             workers_state_name(workers_state(runner, leasing->poll->worker)));
+    add_cancelled(&body, cancelled, count);
+    buf_addl(&body, "]}");
+    return answer_json(rq, 200, &body);
+}
+
+/* --- what was given -------------------------------------------------------------------- */
+
+static void one_is_back(struct op *op)
+{
+    struct request *rq = op->owner;
+    struct leasing *leasing = rq->state;
+    if (atomic_fetch_sub(&leasing->left, 1) == 1)
+        request_wake_later(rq);
+}
+
+/* Returns what is to be awaited, or what `then` says if there is nothing. */
+static enum next await_ops(struct request *rq, struct op *const *ops, int count,
+                           enum next (*then)(struct request *rq))
+{
+    struct leasing *leasing = rq->state;
+    rq->resume = then;
+    if (!count)
+        return then(rq);
+    atomic_store(&leasing->left, count);
+    for (int i = 0; i < count; i++) {
+        ops[i]->owner = rq;
+        ops[i]->done = one_is_back;
+        request_queue(rq, ops[i]);
+    }
+    return NEXT_COMMIT;
+}
+
+/* Its arguments fit no more: it ends before it begins. */
+static void note_misfit(struct leasing *leasing, const struct turn_row *row, const struct reason *why)
+{
+    if (!leasing->misfits)
+        leasing->misfits = xcalloc(LEASES_AT_ONCE, sizeof *leasing->misfits);
+    struct turn_end *end = &leasing->misfits[leasing->misfit_count++];
+    end->failed = true;
+    end->type = SPAN("bad_args");
+    end->message = span_of(why->text);
+    end->again = AGAIN_NEVER;
+    end->retry_after_ms = -1;
+    turn_decide(leasing->rq, end, row);
+    end->message = (struct span){NULL, 0};
+}
+
+static enum err add_one(struct leasing *leasing, const struct turn *turn, enum fate *fate)
+{
+    struct turn_row row;
+    struct reason why;
+    struct buf *out = &leasing->leases;
+    size_t start = out->len;
+    enum err err = reader_turn(leasing->rq->reader, turn->id, turn->lease, &row);
+    if (err == OK && start)
+        buf_addc(out, ',');
+    if (err == OK)
+        err = lease_view_add(out, leasing->rq, &row, &why);
+    if (err == ERR_INVALID)
+        note_misfit(leasing, &row, &why);
+    if (err != OK)
+        out->len = start;
+    if (err == ERR_LIMIT || err_is_fault(err))
+        return err;
+    *fate = err == OK ? FATE_SHOWN : FATE_SETTLED; /* a turn that is gone by now needs no end */
+    return OK;
+}
+
+/* An answer has a size: what has no room in it stays open. */
+static enum err add_leases(struct leasing *leasing)
+{
+    const struct lease_ask *ask = &leasing->poll->ask;
+    enum err err = OK;
+    for (int i = 0; i < ask->given_count && err == OK && leasing->leases.len < ANSWER_BYTES; i++)
+        err = add_one(leasing, &ask->given[i], &leasing->fates[i]);
+    return err;
+}
+
+static void add_leases_at_length(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    leasing->err = add_leases(leasing);
+}
+
+/* What is open goes back, and what was shown if nobody has seen it. */
+static void give_back(struct leasing *leasing, bool seen)
+{
+    struct turn back[LEASES_AT_ONCE];
+    const struct lease_ask *ask = &leasing->poll->ask;
+    int count = 0;
+    for (int i = 0; i < ask->given_count; i++) {
+        if (leasing->fates[i] == FATE_SETTLED || (leasing->fates[i] == FATE_SHOWN && seen))
+            continue;
+        back[count++] = ask->given[i];
+        leasing->fates[i] = FATE_SETTLED;
+    }
+    if (count)
+        leases_return(leasing->poll->runner, back, count);
+}
+
+static enum next leases_added(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    struct op *ops[LEASES_AT_ONCE];
+    if (leasing->err != OK)
+        return answer_fault(rq, leasing->err);
+    bool seen = !request_has_left(rq);
+    if (!seen)
+        leasing->leases.len = 0;
+    give_back(leasing, seen);
+    for (int i = 0; i < leasing->misfit_count; i++)
+        ops[i] = &leasing->misfits[i].finish.turn.op;
+    return await_ops(rq, ops, leasing->misfit_count, answer);
+}
+
+/* The ask is over. */
+static enum next show_given(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    int count = leasing->poll->ask.given_count;
+    if (!count && !store_healthy(rq->context->store))
+        return answer_unavailable(rq);
+    if (!count || rq->left)
+        return answer(rq);
+    rq->work = add_leases_at_length;
+    rq->resume = leases_added;
+    if (count > 1)
+        return NEXT_WORK;
+    leasing->err = add_leases(leasing);
+    return leasing->err == ERR_LIMIT ? NEXT_WORK : leases_added(rq);
+}
+
+/* --- asking ------------------------------------------------------------------------------ */
+
+static void over(struct lease_ask *ask)
+{
+    struct poll *poll = ask->owner;
+    pthread_mutex_lock(&poll->lock);
+    struct request *rq = poll->rq;
+    struct http *http = rq ? rq->http : NULL;
+    poll->over = true;
+    if (rq)
+        request_wake_later(rq);
+    pthread_mutex_unlock(&poll->lock);
+    if (http) {
+        http_flush(http); /* the poll is the request's, which may have ended by now */
+        return;
+    }
+    leases_return(poll->runner, ask->given, ask->given_count);
+    poll_free(poll);
+}
+
+static bool is_over(struct poll *poll)
+{
+    pthread_mutex_lock(&poll->lock);
+    bool is = poll->over;
+    pthread_mutex_unlock(&poll->lock);
+    return is;
+}
+
+/* True: over() was not called, and will not be. */
+static bool leave_ask(struct leasing *leasing)
+{
+    leasing->left_ask = true;
+    leasing->asked = !leases_leave(leasing->poll->runner, &leasing->poll->ask);
+    return !leasing->asked;
+}
+
+/* It was woken, perhaps by several at once. */
+static enum next asked(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    bool ends = rq->timed_out || rq->closing || rq->left;
+    if (is_over(leasing->poll) || (ends && !leasing->left_ask && leave_ask(leasing)))
+        return show_given(rq);
+    if (leasing->left_ask)
+        rq->deadline_us = 0; /* over() comes at once */
+    return NEXT_PARK;
+}
+
+static enum next begin_ask(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    struct lease_ask *ask = &leasing->poll->ask;
+    bool waits = leasing->wait_ms > 0 && !rq->closing;
+    if (!leasing->max)
+        return answer(rq);
+    ask->worker = leasing->poll->worker;
+    ask->tasks = leasing->any_task ? NULL : leasing->poll->tasks;
+    ask->task_count = leasing->task_count;
+    ask->max = leasing->max;
+    ask->lease_ms = leasing->lease_ms;
+    ask->over = over;
+    ask->owner = leasing->poll;
+    leasing->poll->rq = rq;
+    rq->resume = asked;
+    rq->deadline_us = clock_mono_us() + (waits ? leasing->wait_ms : CLAIM_MAX_MS) * 1000;
+    leasing->asked = leases_ask(rq->context->runner, ask, waits);
+    return leasing->asked ? NEXT_PARK : answer(rq);
+}
+
+/* --- what was done -------------------------------------------------------------------------- */
+
+static enum next reported(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    for (int i = 0; i < leasing->done_count; i++) {
+        struct done *done = &leasing->done[i];
+        enum err err = done->queued ? done->end.finish.turn.op.err : OK;
+        if (err_is_fault(err))
+            return answer_fault(rq, err);
+        if (err != OK)
+            done->refusal = "the lease is nobody's any more: it ran out while this was on its way";
+    }
+    return begin_ask(rq);
+}
+
+/* NULL if the report is to be written, or was; else why it is refused. */
+static const char *refuse(struct request *rq, struct done *done)
+{
+    if (done->err != OK)
+        return "the lease is nobody's any more, or there never was one";
+    if (status_in_turn(done->row.status) && !done->row.elsewhere)
+        return "the turn is run by the server itself";
+    turn_decide(rq, &done->end, &done->row);
+    if (!status_in_turn(done->row.status) && !turn_end_is(&done->end, done->row.status))
+        return "the turn has ended otherwise";
+    return NULL;
+}
+
+static enum next report(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    struct op *ops[DONE_MAX];
+    int count = 0;
+    if (leasing->err != OK)
+        return answer_fault(rq, leasing->err);
+    for (int i = 0; i < leasing->done_count; i++) {
+        struct done *done = &leasing->done[i];
+        done->refusal = refuse(rq, done);
+        done->queued = !done->refusal && status_in_turn(done->row.status);
+        if (done->queued)
+            ops[count++] = &done->end.finish.turn.op;
+    }
+    return await_ops(rq, ops, count, reported);
+}
+
+static void find_turns(struct request *rq)
+{
+    struct leasing *leasing = rq->state;
+    for (int i = 0; i < leasing->done_count; i++) {
+        struct done *done = &leasing->done[i];
+        int64_t id, lease;
+        done->err = ERR_NOT_FOUND;
+        if (lease_token_parse(done->token, &id, &lease))
+            done->err = reader_turn(rq->reader, id, lease, &done->row);
+        done->row.worker = (struct span){NULL, 0}; /* the reader's, and soon gone */
+        if (err_is_fault(done->err))
+            leasing->err = done->err;
+    }
+}
+
+static enum next begin_reports(struct request *rq)
+{
+    const struct leasing *leasing = rq->state;
+    rq->work = find_turns;
+    rq->resume = report;
+    if (leasing->done_count > DONE_ON_LOOP)
+        return NEXT_WORK;
+    find_turns(rq);
+    return report(rq);
+}
+
+/* --- the handler ------------------------------------------------------------------------------ */
+
+/* Whose over() is still to come leaves the poll to that. */
+static void end_poll(struct leasing *leasing)
+{
+    struct poll *poll = leasing->poll;
+    bool comes = leasing->asked && (leasing->left_ask || !leave_ask(leasing));
+    pthread_mutex_lock(&poll->lock);
+    comes = comes && !poll->over;
+    if (comes)
+        poll->rq = NULL;
+    pthread_mutex_unlock(&poll->lock);
+    if (comes)
+        return;
+    const struct request *rq = leasing->rq;
+    give_back(leasing, rq->answer.status == 200 && !rq->gone);
+    poll_free(poll);
+}
+
+static void leasing_free(void *state)
+{
+    struct leasing *leasing = state;
+    end_poll(leasing);
+    for (int i = 0; i < leasing->done_count; i++)
+        turn_end_release(&leasing->done[i].end);
+    for (int i = 0; i < leasing->misfit_count; i++)
+        turn_end_release(&leasing->misfits[i]);
+    buf_release(&leasing->leases);
+    buf_release(&leasing->arena);
+    free(leasing->done);
+    free(leasing->misfits);
+    free(leasing);
+}
+
+static struct leasing *leasing_new(struct request *rq)
+{
+    struct leasing *leasing = xcalloc(1, sizeof *leasing);
+    leasing->rq = rq;
+    leasing->poll = xcalloc(1, sizeof *leasing->poll);
+    leasing->poll->runner = rq->context->runner;
+    pthread_mutex_init(&leasing->poll->lock, NULL);
+    leasing->any_task = true;
+    leasing->max = 1;
+    leasing->lease_ms = 30000;
+    return leasing;
+}
+
+enum next leases_post(struct request *rq)
+{
+    struct leasing *leasing = leasing_new(rq);
+    rq->state = leasing;
+    rq->release = leasing_free;
+    if (!read_body(rq, leasing) || (leasing->max && leasing->wait_ms && !await_may_park(rq)))
+        return NEXT_ANSWER;
+    workers_seen(rq->context->runner, leasing->poll->worker, leasing->host, leasing->version, leasing->pid);
+    return leasing->done_count ? begin_reports(rq) : begin_ask(rq);
+}

@@ -1,0 +1,22 @@
+/* /leases/{token}: a turn's own address. Whoever has the token may do what the
+ * turn may, and needs no other permission.
+ *
+ * POST heartbeat, complete, fail, log; GET shows the lease. */
+#pragma once
+
+#include "server/http/request.h"
+#include "server/resources/turn_end.h"
+
+/* Their routes' permits, before the body: the turn is under way; or, for those
+ * that end it, it was and may have ended. False with 409 answered. */
+bool turn_is_under_way(struct request *rq);
+bool turn_may_end(struct request *rq);
+
+handler_fn turn_get;
+handler_fn turn_heartbeat;
+handler_fn turn_complete;
+handler_fn turn_fail;
+handler_fn turn_log;
+
+/* Decides what a reported end means; a failure of a turn under way is logged. */
+void turn_decide(struct request *rq, struct turn_end *end, const struct turn_row *row);

@@ -1,0 +1,17 @@
+/* Invocations that a turn submits: its children. One that was submitted as a step
+ * is found again by that name, by every later turn of its parent. A cancellation
+ * reaches them, but for those that are detached. */
+#pragma once
+
+#include "store/follow_up.h"
+#include "store/submit.h"
+
+/* Before a submission with a parent is made: s->replayed if the step is there.
+ * ERR_CONFLICT: the parent's lease was lost, or its turn has ended. */
+MUST_USE enum err children_find(struct tx *tx, struct submission *s);
+
+/* After it was made. */
+MUST_USE enum err children_note(struct tx *tx, const struct submission *s);
+
+/* Cancels the children of one that is cancelled, as many as there is room for. */
+MUST_USE enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left);

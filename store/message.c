@@ -1,0 +1,293 @@
+#include "store/message.h"
+
+#include "store/reader.h"
+#include "store/transition.h"
+
+/* --- numbers ----------------------------------------------------------------------- */
+
+/* The mark is a row that whoever takes numbers writes: so two servers take them
+ * one after the other, each until its commit, and what was removed gives none
+ * back. (SQLite would use the number of the highest row again; a sequence of
+ * PostgreSQL would follow the order of asking, not of commits.) */
+static enum err take_seqs(struct tx *tx, int count, int64_t *first)
+{
+    int64_t last;
+    enum err err = DB_NUMBER(
+        tx->db, &last, 0,
+        "INSERT INTO meta (name, value) VALUES ('last_message', CAST($1 AS TEXT)) ON CONFLICT (name) "
+        "DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + CAST(excluded.value AS BIGINT) AS TEXT) "
+        "RETURNING CAST(value AS BIGINT)",
+        v_int(count));
+    *first = last - count + 1;
+    return err;
+}
+
+/* How many of a kind the invocation has: the last one's number says it, and
+ * none goes but with all of them. */
+static enum err count_of(struct tx *tx, int64_t id, enum message_kind kind, int64_t *count)
+{
+    return DB_NUMBER(tx->db, count, 0,
+                     "SELECT number FROM messages WHERE id = $1 AND kind = $2 ORDER BY seq DESC LIMIT 1",
+                     v_int(id), v_int(kind));
+}
+
+static void note_messages(struct change *change, int64_t first, int64_t last)
+{
+    change->message = true;
+    change->first_seq = first;
+    change->last_seq = last;
+}
+
+static bool several_statements(const struct op *base)
+{
+    (void)base;
+    return true;
+}
+
+/* --- out ---------------------------------------------------------------------------- */
+
+static enum err insert_out(struct tx *tx, const struct turn *turn, int64_t seq, int64_t number, struct span body)
+{
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "INSERT INTO messages (seq, id, kind, number, at, body) "
+                   "SELECT $3, $1, " SQL_MESSAGE_OUT ", $4, $5, $6 "
+                   "WHERE EXISTS (SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ")",
+                   v_int(turn->id), v_int(turn->lease), v_int(seq), v_int(number), v_int(tx->now), v_text(body));
+    return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
+static enum err apply_out(struct tx *tx, struct op *base)
+{
+    struct op_message_out *op = (struct op_message_out *)base;
+    const struct turn *turn = &op->turn.turn;
+    int64_t sent;
+    enum err err = turn_under_way(tx, turn);
+    if (err == OK)
+        err = count_of(tx, turn->id, MESSAGE_OUT, &sent);
+    if (err == OK && op->count > OUTBOX_MAX - sent)
+        return ERR_LIMIT;
+    if (err == OK)
+        err = take_seqs(tx, op->count, &op->first_seq);
+    for (int i = 0; i < op->count && err == OK; i++)
+        err = insert_out(tx, turn, op->first_seq + i, sent + i + 1, op->bodies[i]);
+    if (err == OK && !sent)
+        err = transition_flag(tx, turn->id, FLAG_MESSAGES);
+    if (err == OK)
+        note_messages(tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING), op->first_seq,
+                      op->first_seq + op->count - 1);
+    return err;
+}
+
+void op_message_out_init(struct op_message_out *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "message_out", .apply = apply_out, .several = several_statements, .turn = TURN_GOES_ON};
+    *op = (struct op_message_out){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+/* --- in ----------------------------------------------------------------------------- */
+
+struct receiver {
+    int task;
+    enum status status;
+    int64_t read; /* up to this one; 0: none */
+};
+
+static enum err read_receiver(struct tx *tx, int64_t id, struct receiver *out)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT task, status, inbox_read FROM invocations WHERE id = $1", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), db_int(stmt, 2)};
+    db_reset(stmt);
+    return err;
+}
+
+/* ERR_NOT_FOUND: its key, if it has one, is new. */
+static enum err replay(struct tx *tx, struct op_message_in *op)
+{
+    if (!op->key.p)
+        return ERR_NOT_FOUND;
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db,
+        "SELECT seq, key_digest FROM messages WHERE id = $1 AND key_owner = $2 AND key = $3 AND key IS NOT NULL",
+        v_int(op->id), v_text(key_owner(op->key_owner)), v_text(op->key));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
+        struct span digest = db_span(stmt, 1);
+        op->seq = db_int(stmt, 0);
+        op->replayed = true;
+        if (digest.len != sizeof op->key_digest || memcmp(digest.p, op->key_digest, digest.len) != 0)
+            err = ERR_MISMATCH;
+    }
+    db_reset(stmt);
+    return err;
+}
+
+/* *received counts those that were read, too. */
+static enum err check_room(struct tx *tx, int64_t id, int64_t read, int64_t *received)
+{
+    int64_t taken = 0;
+    enum err err = count_of(tx, id, MESSAGE_IN, received);
+    if (err == OK && read)
+        err = DB_NUMBER(tx->db, &taken, 0, "SELECT number FROM messages WHERE seq = $1", v_int(read));
+    return err == OK && *received - taken >= UNREAD_MAX ? ERR_LIMIT : err;
+}
+
+static enum err insert_in(struct tx *tx, const struct op_message_in *op, int64_t number)
+{
+    static const struct span none = {NULL, 0};
+    struct span digest = {(const char *)op->key_digest, sizeof op->key_digest};
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "INSERT INTO messages (seq, id, kind, number, at, body, key_owner, key, key_digest) "
+        "SELECT $2, $1, " SQL_MESSAGE_IN ", $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT 1 FROM "
+        "invocations WHERE id = $1 AND status NOT IN (" SQL_FINALS ")) "
+        "ON CONFLICT (id, key_owner, key) WHERE key IS NOT NULL DO NOTHING",
+        v_int(op->id), v_int(op->seq), v_int(number), v_int(tx->now), v_text(op->body),
+        v_text(op->key.p ? key_owner(op->key_owner) : none), v_text(op->key), v_blob(op->key.p ? digest : none));
+    return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
+static enum err apply_in(struct tx *tx, struct op *base)
+{
+    struct op_message_in *op = (struct op_message_in *)base;
+    struct receiver to;
+    int64_t received;
+    op->replayed = false;
+    op->status = 0;
+    enum err err = read_receiver(tx, op->id, &to);
+    if (err != OK)
+        return err;
+    op->status = to.status;
+    err = replay(tx, op);
+    if (err != ERR_NOT_FOUND)
+        return err;
+    if (status_is_final(to.status))
+        return ERR_CONFLICT;
+    err = check_room(tx, op->id, to.read, &received);
+    if (err == OK)
+        err = take_seqs(tx, 1, &op->seq);
+    if (err == OK)
+        err = insert_in(tx, op, received + 1);
+    if (err == OK && !received)
+        err = transition_flag(tx, op->id, FLAG_MESSAGES);
+    if (err == OK)
+        note_messages(tx_change(tx, op->id, to.task, to.status, to.status), op->seq, op->seq);
+    return err;
+}
+
+void op_message_in_init(struct op_message_in *op, int64_t id)
+{
+    static const struct op_class class = {.name = "message_in", .apply = apply_in, .several = several_statements};
+    *op = (struct op_message_in){.id = id};
+    op_init(&op->op, &class);
+}
+
+/* --- read --------------------------------------------------------------------------- */
+
+/* A mark in the row, which a turn's writes touch anyway, instead of one in each
+ * message, which would write its body again. It stands at a message that is
+ * there: what comes later is not read, whatever was said. */
+static enum err apply_read(struct tx *tx, struct op *base)
+{
+    struct op_messages_read *op = (struct op_messages_read *)base;
+    const struct turn *turn = &op->turn.turn;
+    int64_t last;
+    enum err err = DB_NUMBER(tx->db, &last, 0,
+                             "SELECT seq FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2 "
+                             "ORDER BY seq DESC LIMIT 1",
+                             v_int(turn->id), v_int(op->up_to_seq));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db,
+                         "UPDATE invocations SET inbox_read = $3 WHERE " SQL_UNDER_WAY
+                         " AND COALESCE(inbox_read, 0) < $3",
+                         v_int(turn->id), v_int(turn->lease), v_int(last));
+    if (err == OK && db_changes(tx->db) == 0) /* read before, or lost? */
+        return turn_under_way(tx, turn);
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
+void op_messages_read_init(struct op_messages_read *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "messages_read", .apply = apply_read, .turn = TURN_GOES_ON};
+    *op = (struct op_messages_read){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+/* --- reading ------------------------------------------------------------------------ */
+
+static struct message message_read(struct db_stmt *stmt)
+{
+    return (struct message){.seq = db_int(stmt, 0),
+                            .id = db_int(stmt, 1),
+                            .kind = (enum message_kind)db_int(stmt, 2),
+                            .at = db_int(stmt, 3),
+                            .body = db_span(stmt, 4)};
+}
+
+/* One row more than the page has says that there is a next one. Both kinds of
+ * one invocation are two ranges of the index, merged. */
+static struct db_stmt *choose(struct reader *reader, const struct message_query *query)
+{
+#define MESSAGES "SELECT seq, id, kind, at, body FROM messages WHERE seq > $1 "
+#define PAGE "ORDER BY seq LIMIT $2"
+    struct db_value after = v_int(query->after_seq), limit = v_int((int64_t)query->limit + 1);
+    unsigned both = 1u << MESSAGE_OUT | 1u << MESSAGE_IN, kinds = query->kinds ? query->kinds & both : both;
+    int kind = kinds & 1u << MESSAGE_IN ? MESSAGE_IN : MESSAGE_OUT;
+    if (kinds == both)
+        return query->id ? DB_QUERY(reader->db,
+                                    MESSAGES "AND id = $3 AND kind = " SQL_MESSAGE_OUT " UNION ALL " MESSAGES
+                                             "AND id = $3 AND kind = " SQL_MESSAGE_IN " " PAGE,
+                                    after, limit, v_int(query->id))
+                         : DB_QUERY(reader->db, MESSAGES PAGE, after, limit);
+    return query->id ? DB_QUERY(reader->db, MESSAGES "AND id = $3 AND kind = $4 " PAGE, after, limit,
+                                v_int(query->id), v_int(kind))
+                     : DB_QUERY(reader->db, MESSAGES "AND kind = $3 " PAGE, after, limit, v_int(kind));
+}
+
+enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row, void *context,
+                         bool *more)
+{
+    struct db_stmt *stmt = choose(reader, query);
+    if (!stmt)
+        return ERR_DB;
+    bool found, wanted = true;
+    int count = 0;
+    enum err err = OK;
+    while (wanted && (err = db_step(stmt, &found)) == OK && found) {
+        struct message message = message_read(stmt);
+        wanted = count++ < query->limit && row(context, &message);
+    }
+    *more = !wanted;
+    db_reset(stmt);
+    return err;
+}
+
+enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db,
+                 "SELECT seq, id, kind, at, body FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " "
+                 "AND seq > COALESCE((SELECT inbox_read FROM invocations WHERE id = $1), 0) ORDER BY seq",
+                 v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    bool found, wanted = true;
+    enum err err = OK;
+    while (wanted && (err = db_step(stmt, &found)) == OK && found) {
+        struct message message = message_read(stmt);
+        wanted = row(context, &message);
+    }
+    db_reset(stmt);
+    return err;
+}

@@ -1,0 +1,91 @@
+/* Messages: JSON that a running invocation sends out (its outbox), or that
+ * someone sends it (its inbox). They live as long as their invocation.
+ *
+ * Their numbers (seq) grow in commit order over the whole database: who has
+ * read up to one has missed none before it. None comes twice, whatever was
+ * removed and however often the server was started. */
+#pragma once
+
+#include "store/status.h"
+#include "store/turn.h"
+
+struct reader;
+
+/* On disk: they never change. */
+#define MESSAGE_NUMBER_OUT 1
+#define MESSAGE_NUMBER_IN 2
+#define SQL_MESSAGE_OUT SQL_NUMBER(MESSAGE_NUMBER_OUT)
+#define SQL_MESSAGE_IN SQL_NUMBER(MESSAGE_NUMBER_IN)
+enum message_kind {
+    MESSAGE_OUT = MESSAGE_NUMBER_OUT, /* a turn sent it */
+    MESSAGE_IN = MESSAGE_NUMBER_IN,   /* it was sent to the invocation */
+};
+
+enum {
+    OUTBOX_MAX = 10000, /* messages that one invocation sends, over all its turns */
+    UNREAD_MAX = 1000,  /* that wait in one inbox */
+};
+
+/* A turn sends some, in this order: all or none. Nothing says whose they are
+ * but their lease, so those that are applied twice are there twice.
+ * ERR_CONFLICT: the lease was lost, or the turn has ended; ERR_LIMIT: there
+ * would be more than OUTBOX_MAX. */
+struct op_message_out {
+    struct turn_op turn;
+    const struct span *bodies; /* JSON, verbatim; 1 or more */
+    int count;
+    int64_t first_seq; /* out; the others follow it without a gap */
+};
+void op_message_out_init(struct op_message_out *op, const struct turn *turn);
+
+/* Someone sends one. The key is the sender's own, and one inbox's: it stands for
+ * its message also when the invocation is final or the inbox is full.
+ * ERR_NOT_FOUND; ERR_CONFLICT: it is final, as `status` says; ERR_MISMATCH: the
+ * key came before with another body; ERR_LIMIT: UNREAD_MAX wait to be read. */
+struct op_message_in {
+    struct op op;
+    int64_t id;
+    struct span body;           /* JSON, verbatim */
+    struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
+    uint8_t key_digest[32];     /* of the body */
+    /* out */
+    int64_t seq;
+    bool replayed;      /* the key was there: seq is the first one's */
+    enum status status; /* of the invocation; 0: there is none */
+};
+void op_message_in_init(struct op_message_in *op, int64_t id);
+
+/* What the turn was given of the inbox is read, up to that one: no later turn
+ * gets it. ERR_CONFLICT: the lease was lost, or the turn has ended. */
+struct op_messages_read {
+    struct turn_op turn;
+    int64_t up_to_seq;
+};
+void op_messages_read_init(struct op_messages_read *op, const struct turn *turn);
+
+struct message {
+    int64_t seq;
+    int64_t id; /* of the invocation */
+    enum message_kind kind;
+    int64_t at;
+    struct span body;
+};
+
+/* Return false to stop: the message is not counted as given. Spans live until
+ * it returns. */
+typedef bool (*message_fn)(void *context, const struct message *message);
+
+struct message_query {
+    int64_t id;        /* of an invocation; 0: of all */
+    unsigned kinds;    /* bits 1 << enum message_kind; 0: both */
+    int64_t after_seq; /* 0: from the first */
+    int limit;
+};
+
+/* In the order of seq, all by index. *more: there are others after those that
+ * were given. */
+MUST_USE enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row,
+                                  void *context, bool *more);
+
+/* What of an inbox no turn has read yet. */
+MUST_USE enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context);

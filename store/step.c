@@ -1,0 +1,103 @@
+#include "store/step.h"
+
+#include "store/reader.h"
+#include "store/transition.h"
+
+/* --- recording --------------------------------------------------------------------- */
+
+/* The name is there, or the turn is not. */
+static enum err recorded_before(struct tx *tx, struct op_step *op)
+{
+    const struct turn *turn = &op->turn.turn;
+    struct db_stmt *stmt = DB_QUERY(tx->db,
+                                    "SELECT value FROM steps WHERE id = $1 AND name = $3 "
+                                    "AND EXISTS (SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ")",
+                                    v_int(turn->id), v_int(turn->lease), v_text(op->name));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
+        op->found = true;
+        buf_add_span(&op->kept, db_span(stmt, 0));
+    }
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND ? ERR_CONFLICT : err;
+}
+
+/* The numbers have no gaps, so the last one says how many there are: the index
+ * that puts them in order has it at its end, and no counter needs a row of its
+ * own. (One in details would go with each retry.) */
+static enum err apply_step(struct tx *tx, struct op *base)
+{
+    struct op_step *op = (struct op_step *)base;
+    const struct turn *turn = &op->turn.turn;
+    int64_t number;
+    op->found = false;
+    op->kept.len = 0;
+    enum err err =
+        DB_NUMBER(tx->db, &number, 0,
+                  "INSERT INTO steps (id, name, number, value, at) "
+                  "SELECT $1, $3, COALESCE((SELECT MAX(number) FROM steps WHERE id = $1), 0) + 1, $4, $5 "
+                  "WHERE EXISTS (SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ") "
+                  "ON CONFLICT (id, name) DO NOTHING RETURNING number",
+                  v_int(turn->id), v_int(turn->lease), v_text(op->name), v_text(op->value), v_int(tx->now));
+    if (err == OK && !number)
+        return recorded_before(tx, op);
+    if (err == OK && number > STEPS_MAX)
+        return ERR_LIMIT;
+    if (err == OK && number == 1)
+        err = transition_flag(tx, turn->id, FLAG_STEPS);
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
+static bool several_step(const struct op *base)
+{
+    (void)base;
+    return true;
+}
+
+void op_step_init(struct op_step *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "step", .apply = apply_step, .several = several_step, .turn = TURN_GOES_ON};
+    *op = (struct op_step){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+/* The flag stays: a row that has it may have none. */
+enum err steps_forget(struct tx *tx, int64_t id)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM steps WHERE id = $1", v_int(id));
+}
+
+/* --- reading ------------------------------------------------------------------------ */
+
+enum err reader_steps(struct reader *reader, int64_t id, void (*row)(void *context, const struct step *step),
+                      void *context)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT name, value, at FROM steps WHERE id = $1 ORDER BY number", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    bool more;
+    enum err err;
+    while ((err = db_step(stmt, &more)) == OK && more)
+        row(context, &(struct step){db_span(stmt, 0), db_span(stmt, 1), db_int(stmt, 2)});
+    db_reset(stmt);
+    return err;
+}
+
+enum err reader_step(struct reader *reader, int64_t id, struct span name, struct buf *value)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT value FROM steps WHERE id = $1 AND name = $2", v_int(id), v_text(name));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        buf_add_span(value, db_span(stmt, 0));
+    db_reset(stmt);
+    return err;
+}

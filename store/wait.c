@@ -1,0 +1,260 @@
+#include "store/wait.h"
+
+#include "store/follow_up.h"
+#include "store/internal.h"
+#include "store/transition.h"
+
+#include <stdlib.h>
+
+#include <stdlib.h>
+
+enum { CYCLE_SEARCH_MAX = 10000 };
+
+/* --- who waits for whom ------------------------------------------------------------- */
+
+/* Ids, each once, in the order in which they came. */
+struct ids {
+    int64_t *items;
+    int count, cap;
+};
+
+static void ids_add(struct ids *ids, int64_t id)
+{
+    for (int i = 0; i < ids->count; i++)
+        if (ids->items[i] == id)
+            return;
+    if (ids->count == ids->cap) {
+        ids->cap = ids->cap ? ids->cap * 2 : 16;
+        ids->items = xrealloc(ids->items, (size_t)ids->cap * sizeof *ids->items);
+    }
+    ids->items[ids->count++] = id;
+}
+
+static enum err add_waiters(struct tx *tx, int64_t target, struct ids *ids)
+{
+    struct db_stmt *stmt = DB_QUERY(tx->db, "SELECT waiter FROM waits WHERE target = $1", v_int(target));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err;
+    while ((err = db_step(stmt, &row)) == OK && row && ids->count < CYCLE_SEARCH_MAX)
+        ids_add(ids, db_int(stmt, 0));
+    db_reset(stmt);
+    return err;
+}
+
+/* Upwards through those who wait for the waiter: is one of its targets there?
+ * More of them than can be looked at are no circle. */
+static enum err check_cycle(struct tx *tx, struct op_wait *op)
+{
+    struct ids above = {0};
+    enum err err = OK;
+    ids_add(&above, op->turn.turn.id);
+    for (int i = 0; i < above.count && err == OK; i++) {
+        for (int k = 0; k < op->count && err == OK; k++)
+            if (op->ids[k] == above.items[i]) {
+                op->bad = op->ids[k];
+                err = ERR_INVALID;
+            }
+        if (err == OK)
+            err = add_waiters(tx, above.items[i], &above);
+    }
+    free(above.items);
+    return err;
+}
+
+/* --- waiting ------------------------------------------------------------------------- */
+
+struct waited_for {
+    int task, priority;
+    int64_t rank;
+    enum status status;
+};
+
+static enum err read_target(struct tx *tx, int64_t id, struct waited_for *out)
+{
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db, "SELECT task, status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        *out = (struct waited_for){.task = (int)db_int(stmt, 0),
+                                   .status = (enum status)db_int(stmt, 1),
+                                   .priority = (int)db_int(stmt, 2),
+                                   .rank = db_int(stmt, 3)};
+    db_reset(stmt);
+    return err;
+}
+
+/* ERR_CONFLICT: it is not the turn's, or not running. */
+static enum err read_waiter(struct tx *tx, const struct turn *turn, int64_t *priority)
+{
+    enum err err = DB_NUMBER(tx->db, priority, -1,
+                             "SELECT priority FROM invocations WHERE id = $1 AND lease = $2 "
+                             "AND status = " SQL_RUNNING,
+                             v_int(turn->id), v_int(turn->lease));
+    return err == OK && *priority < 0 ? ERR_CONFLICT : err;
+}
+
+/* The row is queued: it goes ahead, and whoever hears of changes gets it anew. */
+static enum err move_ahead(struct tx *tx, int64_t id, const struct waited_for *target, int64_t priority)
+{
+    return transition_move_due(tx, &(struct move_due){.id = id,
+                                                      .from = STATUS_QUEUED,
+                                                      .to = STATUS_QUEUED,
+                                                      .ahead = true,
+                                                      .old_priority = target->priority,
+                                                      .old_rank = target->rank,
+                                                      .priority = (int)priority});
+}
+
+static enum err wait_for_one(struct tx *tx, const struct op_wait *op, int64_t id, const struct waited_for *target,
+                             int64_t priority)
+{
+    if (target->priority < priority)
+        priority = target->priority;
+    enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target) VALUES ($1, $2)",
+                              v_int(op->turn.turn.id), v_int(id));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db,
+                         "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " "
+                         "WHERE id = $1 AND follow & " SQL_FOLLOW_WAITED " = 0",
+                         v_int(id));
+    bool ahead = target->rank < 0 && target->priority <= priority;
+    return err == OK && target->status == STATUS_QUEUED && !ahead ? move_ahead(tx, id, target, priority) : err;
+}
+
+/* Registers those that have not ended; how many there are in *left. */
+static enum err register_waits(struct tx *tx, struct op_wait *op, int64_t priority, int *left)
+{
+    enum err err = OK;
+    *left = 0;
+    for (int i = 0; i < op->count && err == OK; i++) {
+        struct waited_for target;
+        err = read_target(tx, op->ids[i], &target);
+        if (err == ERR_NOT_FOUND)
+            op->bad = op->ids[i];
+        if (err != OK || status_is_final(target.status))
+            continue;
+        ++*left;
+        err = wait_for_one(tx, op, op->ids[i], &target, priority);
+    }
+    return err;
+}
+
+/* How many have ended, and are they all there? */
+static enum err count_ended(struct tx *tx, struct op_wait *op, int *ended)
+{
+    enum err err = OK;
+    *ended = 0;
+    for (int i = 0; i < op->count && err == OK; i++) {
+        struct waited_for target;
+        err = read_target(tx, op->ids[i], &target);
+        if (err == OK)
+            *ended += status_is_final(target.status);
+        else
+            op->bad = op->ids[i];
+    }
+    return err;
+}
+
+static enum err apply_wait(struct tx *tx, struct op *base)
+{
+    struct op_wait *op = (struct op_wait *)base;
+    int64_t priority;
+    int ended, left;
+    enum err err = read_waiter(tx, &op->turn.turn, &priority);
+    if (err == OK)
+        err = count_ended(tx, op, &ended);
+    if (err != OK)
+        return err;
+    op->met = op->any ? ended > 0 : ended == op->count;
+    if (op->met)
+        return OK;
+    err = check_cycle(tx, op);
+    if (err == OK)
+        err = register_waits(tx, op, priority, &left);
+    if (err != OK)
+        return err;
+    return transition_move_wait(
+        tx, &(struct move_wait){
+                .turn = &op->turn.turn, .from = STATUS_RUNNING, .to = STATUS_WAITING, .left = op->any ? 1 : left});
+}
+
+static bool always_several(const struct op *base)
+{
+    (void)base;
+    return true;
+}
+
+void op_wait_init(struct op_wait *op, const struct turn *turn)
+{
+    static const struct op_class class = {
+        .name = "wait", .apply = apply_wait, .several = always_several, .turn = TURN_GOES_ON};
+    *op = (struct op_wait){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+/* --- going on ---------------------------------------------------------------------------- */
+
+static enum err apply_resume(struct tx *tx, struct op *base)
+{
+    struct op_resume *op = (struct op_resume *)base;
+    return transition_move_wait(
+        tx, &(struct move_wait){.turn = &op->turn.turn, .from = STATUS_WAITING, .to = STATUS_RUNNING});
+}
+
+void op_resume_init(struct op_resume *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "resume",
+                                          .apply = apply_resume,
+                                          .several = always_several,
+                                          .turn = TURN_GOES_ON,
+                                          .keep = true,
+                                          .patient = true};
+    *op = (struct op_resume){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+/* --- waking -------------------------------------------------------------------------------- */
+
+/* One of what it waits for has ended. */
+static enum err wake_one(struct tx *tx, int64_t waiter, int64_t target)
+{
+    enum err err =
+        DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1 AND target = $2", v_int(waiter), v_int(target));
+    if (err != OK)
+        return err;
+    struct db_stmt *stmt = DB_QUERY(tx->db,
+                                    "UPDATE invocations SET waits_left = waits_left - 1 WHERE id = $1 "
+                                    "AND status = " SQL_WAITING " AND waits_left > 0 RETURNING waits_left, task",
+                                    v_int(waiter));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    err = db_step(stmt, &row);
+    bool woken = err == OK && row && db_int(stmt, 0) == 0;
+    int task = woken ? (int)db_int(stmt, 1) : 0;
+    db_reset(stmt);
+    if (woken)
+        tx_change(tx, waiter, task, STATUS_WAITING, STATUS_WAITING)->woken = true;
+    return err;
+}
+
+enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left)
+{
+    enum err err = OK;
+    *left = false;
+    while (err == OK) {
+        int64_t waiter;
+        err = DB_NUMBER(tx->db, &waiter, 0, "SELECT waiter FROM waits WHERE target = $1 LIMIT 1", v_int(target));
+        if (err != OK || !waiter)
+            break;
+        *left = room->rows-- <= 0;
+        if (*left)
+            break;
+        err = wake_one(tx, waiter, target);
+    }
+    return err;
+}

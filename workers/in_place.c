@@ -1,0 +1,249 @@
+/* What a body asks of the service while it runs: children, and waiting for them.
+ *
+ * A body that waits stays on its thread and gives its slot back; another thread
+ * takes that. It is woken by the commit that ended what it waits for, takes a
+ * slot before anything new starts, and says so on disk. */
+#include "base/clock.h"
+#include "base/json.h"
+#include "workers/runner_internal.h"
+#include "workers/submission.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+#include <utlist.h>
+
+/* --- children ---------------------------------------------------------------------- */
+
+static bool refuse(struct reason *why, const struct faults *faults)
+{
+    const struct fault *first = faults->items;
+    reason_set(why, "%s%s%s", *first->pointer ? first->pointer : "", *first->pointer ? ": " : "", first->detail);
+    return false;
+}
+
+static bool make_child(struct run *run, struct submission *s, struct reason *why)
+{
+    struct op_submit op;
+    if (!submission_has_task(s)) {
+        reason_set(why, "%s", submission_refusal(s, OK).detail);
+        return false;
+    }
+    op_submit_init(&op, s, 1);
+    enum err err = store_do(run->runner->store, &op.op);
+    if (err == OK && s->err == OK)
+        return true;
+    reason_set(why, "%s", submission_refusal(s, err).detail);
+    return false;
+}
+
+bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why)
+{
+    struct run *run = run_of(attempt);
+    struct buf scratch = {0}, texts = {0};
+    struct faults faults = {0};
+    struct json_fault fault;
+    struct submission s;
+    struct submission_context context = {
+        .registry = run->registry,
+        .owner = SPAN(""),
+        .parent = run->grant.turn.id,
+        .parent_lease = run->grant.turn.lease,
+        .now_ms = clock_now_ms(),
+        .scratch = &scratch,
+    };
+    bool made = false;
+    if (json_check(submission.p, submission.len, JSON_DEPTH_MAX, &fault) != OK)
+        reason_set(why, "not valid JSON: %s, at byte %zu", fault.detail, fault.offset);
+    else if (submission_read(&context, submission, &s, &texts, &faults) != OK)
+        refuse(why, &faults);
+    else
+        made = make_child(run, &s, why);
+    if (made)
+        *id = s.id;
+    faults_release(&faults);
+    buf_release(&scratch);
+    buf_release(&texts);
+    return made;
+}
+
+bool in_place_look(struct attempt *attempt, int64_t id, struct child_view *out)
+{
+    struct run *run = run_of(attempt);
+    struct invocation row;
+    *out = (struct child_view){0};
+    if (!run->thread->reader && reader_open(run->runner->store, &run->thread->reader, NULL) != OK)
+        return false;
+    if (reader_get(run->thread->reader, id, VIEW_FULL, &row) != OK)
+        return false;
+    out->status = status_name(row.status);
+    out->final = status_is_final(row.status);
+    buf_add_span(&out->result, row.result);
+    buf_add_span(&out->error, row.error);
+    return true;
+}
+
+/* --- slots ---------------------------------------------------------------------------- */
+
+void in_place_notify_locked(struct run *run)
+{
+    if (run->waits)
+        pthread_cond_signal(&run->resumes);
+}
+
+void in_place_freed_locked(struct runner *runner)
+{
+    struct run *run;
+    if (!runner->resuming)
+        return;
+    DL_FOREACH (runner->runs, run)
+        in_place_notify_locked(run);
+}
+
+static bool has_slot(const struct runner *runner, const struct run *run)
+{
+    return runner->slots_free - runner->slots_held > 0 && queue_may_resume(&runner->queue, &run->grant);
+}
+
+static void give_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    run->waits = true;
+    runner->waiting++;
+    run_leave_slot_locked(run);
+    queue_pause_body(&runner->queue, &run->grant);
+    in_place_freed_locked(runner);
+    in_place_closing_locked(runner);
+    threads_replace_locked(runner);
+}
+
+static void take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    runner->resuming++;
+    while (!has_slot(runner, run))
+        pthread_cond_wait(&run->resumes, &runner->lock);
+    runner->resuming--;
+    runner->waiting--;
+    run->waits = false;
+    run_take_slot_locked(run);
+    queue_resume_body(&runner->queue, &run->grant);
+}
+
+/* --- waiting --------------------------------------------------------------------------- */
+
+static bool is_stopped(const struct run *run)
+{
+    return atomic_load(&run->attempt.stop) != STOP_NONE;
+}
+
+/* True: woken. */
+static bool sleep_locked(struct run *run, int64_t until_us)
+{
+    struct runner *runner = run->runner;
+    struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
+    int code = 0;
+    while (!run->woken && !is_stopped(run) && code != ETIMEDOUT)
+        code = until_us == INT64_MAX ? pthread_cond_wait(&run->resumes, &runner->lock)
+                                     : pthread_cond_timedwait(&run->resumes, &runner->lock, &until);
+    return run->woken;
+}
+
+/* On disk it waits: the thread sleeps until it is to go on. */
+static enum waited sleep_in_place(struct run *run, int64_t timeout_ms)
+{
+    struct runner *runner = run->runner;
+    int64_t began_us = clock_mono_us();
+    int64_t until_us = timeout_ms < 0 ? INT64_MAX : began_us + timeout_ms * 1000;
+    pthread_mutex_lock(&runner->lock);
+    give_slot_locked(run);
+    bool woken = sleep_locked(run, until_us);
+    bool stopped = !woken && is_stopped(run);
+    take_slot_locked(run);
+    pthread_mutex_unlock(&runner->lock);
+    if (run->attempt.deadline_us)
+        run->attempt.deadline_us += clock_mono_us() - began_us;
+    return woken ? WAITED_MET : stopped ? WAITED_STOPPED : WAITED_TIMED_OUT;
+}
+
+static enum waited refused(const struct op_wait *op, struct reason *why)
+{
+    char id[ID_TEXT_LEN + 1] = "";
+    id_format(op->bad, id);
+    switch (op->turn.op.err) {
+    case ERR_NOT_FOUND: reason_set(why, "there is no invocation %s", id); break;
+    case ERR_INVALID: reason_set(why, "%s waits for this one: neither would ever go on", id); break;
+    case ERR_CONFLICT: return WAITED_STOPPED;
+    default: reason_set(why, "the wait could not be written (see the log)");
+    }
+    return WAITED_REFUSED;
+}
+
+static void resumed(struct op *op)
+{
+    struct run *run = op->owner;
+    if (op->err == ERR_CONFLICT) /* the lease is another's */
+        attempt_stop(&run->attempt, STOP_CANCEL);
+}
+
+/* Not waited for: the turn's next words come after it, its end is accepted while
+ * it waits, too. So the last one is always back when there is a next. */
+static void resume(struct run *run)
+{
+    op_resume_init(&run->resume, &run->grant.turn);
+    run->resume.turn.op.owner = run;
+    run->resume.turn.op.done = resumed;
+    store_queue(run->runner->store, &run->resume.turn.op);
+}
+
+enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
+                          struct reason *why)
+{
+    struct run *run = run_of(attempt);
+    struct op_wait op;
+    op_wait_init(&op, &run->grant.turn);
+    op.ids = ids;
+    op.count = count;
+    op.any = any;
+    pthread_mutex_lock(&run->runner->lock);
+    run->woken = false;
+    pthread_mutex_unlock(&run->runner->lock);
+    if (store_do(run->runner->store, &op.turn.op) != OK)
+        return refused(&op, why);
+    if (op.met)
+        return WAITED_MET;
+    enum waited waited = sleep_in_place(run, timeout_ms);
+    resume(run);
+    return waited;
+}
+
+/* --- closing --------------------------------------------------------------------------- */
+
+/* What waits in place holds up nobody, when nothing comes any more that could
+ * end its wait: nothing runs, nothing is on its way to disk, and with `cancel`
+ * nothing starts, with `join` nothing is queued. */
+static bool nothing_comes_locked(struct runner *runner)
+{
+    struct run *run;
+    if (runner->unfinished != runner->waiting)
+        return false;
+    DL_FOREACH (runner->runs, run)
+        if (run->woken)
+            return false;
+    return runner->policy != CLOSE_JOIN || runner->paused || queue_is_drained(&runner->queue);
+}
+
+void in_place_closing_locked(struct runner *runner)
+{
+    struct run *run;
+    if (!runner->closing || !runner->waiting || !nothing_comes_locked(runner))
+        return;
+    if (runner->policy == CLOSE_JOIN) { /* all else is done: what is stopped now must not start again */
+        runner->policy = CLOSE_CANCEL;
+        runner_gate_locked(runner);
+    }
+    DL_FOREACH (runner->runs, run) {
+        attempt_stop(&run->attempt, STOP_KILL);
+        in_place_notify_locked(run);
+    }
+}

@@ -1,0 +1,43 @@
+/* Inside leases.c and roster.c: what is given out, who asks. All of it under
+ * the runner's lock. */
+#pragma once
+
+#include "workers/leases.h"
+#include "workers/runner_internal.h"
+
+#define uthash_malloc(size) xmalloc(size)
+#include <uthash.h>
+
+/* A turn that is run elsewhere. */
+struct lease {
+    struct deadline deadline; /* not in the heap while its end is on its way */
+    struct turn turn;         /* found by turn.id */
+    struct roster_entry *holder;
+    int64_t lease_until; /* as it stands in the row */
+    int64_t until_us;    /* it is to be renewed by then */
+    int64_t ends_us;     /* the timeout of its turn; 0: none */
+    bool pays;           /* if it is lost: it was handed over, or renewed, by this server */
+    bool cancelled;
+    int failures, max_retries;
+    int64_t retention_ms;
+    UT_hash_handle hh;
+};
+
+struct roster_entry {
+    char *name, *host, *version;
+    int64_t pid;
+    enum worker_state state;
+    int64_t started_at, last_seen_at, last_seen_us;
+    int asked;     /* for how many, last */
+    int held;      /* leases */
+    int cancelled; /* of those */
+    int view;      /* its place in the list that is being made */
+    bool news;     /* of them, or of its state, that it was not told */
+    UT_hash_handle hh;
+};
+
+/* The entry of that name, made if need be; it is seen now. */
+struct roster_entry *roster_entry_locked(struct runner *runner, const char *name);
+struct roster_entry *roster_find_locked(struct runner *runner, const char *name); /* NULL: there is none */
+void roster_seen_locked(struct roster_entry *entry);
+void roster_release(struct runner *runner);
