@@ -445,10 +445,7 @@ static void log_end(struct runner *runner, const struct turn *turn, const char *
 {
     char id[ID_TEXT_LEN + 1] = "";
     int left_out;
-    pthread_mutex_lock(&runner->lock);
-    bool may = failures_may_log(&runner->failures, turn->task, clock_mono_us(), &left_out);
-    pthread_mutex_unlock(&runner->lock);
-    if (!may)
+    if (!runner_may_log(runner, turn->task, &left_out))
         return;
     id_format(turn->id, id);
     log_warn(what, LOG_STR("task", store_task_name(runner->store, turn->task)), LOG_STR("id", id),

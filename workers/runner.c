@@ -65,6 +65,14 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     return leases_take_change_locked(runner, change);
 }
 
+bool runner_may_log(struct runner *runner, int task, int *left_out)
+{
+    pthread_mutex_lock(&runner->lock);
+    bool may = failures_may_log(&runner->failures, task, clock_mono_us(), left_out);
+    pthread_mutex_unlock(&runner->lock);
+    return may;
+}
+
 /* Failed without a turn: not started by the time it was to. */
 static bool has_expired(const struct change *change)
 {
@@ -75,10 +83,7 @@ static void log_expired(struct runner *runner, const struct change *change)
 {
     char id[ID_TEXT_LEN + 1] = "";
     int left_out;
-    pthread_mutex_lock(&runner->lock);
-    bool may = failures_may_log(&runner->failures, change->task, clock_mono_us(), &left_out);
-    pthread_mutex_unlock(&runner->lock);
-    if (!may)
+    if (!runner_may_log(runner, change->task, &left_out))
         return;
     id_format(change->id, id);
     log_warn("an invocation expired", LOG_STR("task", store_task_name(runner->store, change->task)),
@@ -431,10 +436,7 @@ void runner_log_failure(struct runner *runner, const struct op_finish *finish)
     char id[ID_TEXT_LEN + 1] = "";
     struct buf message = {0};
     int left_out;
-    pthread_mutex_lock(&runner->lock);
-    bool may = failures_may_log(&runner->failures, turn->task, clock_mono_us(), &left_out);
-    pthread_mutex_unlock(&runner->lock);
-    if (!may)
+    if (!runner_may_log(runner, turn->task, &left_out))
         return;
     id_format(turn->id, id);
     struct span text = json_get(finish->error, "message");

@@ -166,6 +166,9 @@ void runner_look_locked(struct runner *runner, int task);
 /* Fills a request if the lane wants one: to be queued without the lock. NULL: it does not. */
 struct op_refill *runner_refill_locked(struct runner *runner, int task);
 
+/* May one more line tell of a failure of that task (failures.h)? Without the lock. */
+bool runner_may_log(struct runner *runner, int task, int *left_out);
+
 /* How many bodies may start now. */
 static inline int runner_room_locked(const struct runner *runner)
 {
