@@ -79,8 +79,8 @@ static struct connection *victim_of(const struct share *share)
 struct connection *shares_victim(const struct shares *shares)
 {
     const struct share *share, *next, *most = NULL;
-    HASH_ITER(hh, shares->by_address, share, next)
-    if (!most || share->count > most->count)
-        most = share;
+    HASH_ITER (hh, shares->by_address, share, next)
+        if (!most || share->count > most->count)
+            most = share;
     return most ? victim_of(most) : NULL;
 }
