@@ -32,6 +32,12 @@ static inline bool span_is(struct span s, const char *text)
     return s.p && s.len == n && memcmp(s.p, text, n) == 0;
 }
 
+/* The same bytes? Absent and empty ones are equal. */
+static inline bool span_equal(struct span a, struct span b)
+{
+    return a.len == b.len && (!a.len || memcmp(a.p, b.p, a.len) == 0);
+}
+
 /* A NUL-terminated copy, the caller's to free(). NULL for an absent span. */
 char *span_dup(struct span s);
 

@@ -1,6 +1,7 @@
 /* What a client asks of invocations that are there: cancel, retry, patch,
  * delete. Every write is conditional on the status that was read in the same
  * transaction. */
+#include "store/children.h"
 #include "store/internal.h"
 #include "store/transition.h"
 
@@ -113,6 +114,10 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
 
 static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
+    bool held = false;
+    enum err err = row->flags & FLAG_CHILD ? children_is_held(tx, id, &held) : OK;
+    if (err != OK || held)
+        return err == OK ? ERR_CONFLICT : err;
     return transition_remove(tx, id, row->task, row->status, &a->room);
 }
 

@@ -7,8 +7,9 @@ static enum err check_parent(struct tx *tx, const struct submission *s)
 {
     int64_t there;
     enum err err = DB_NUMBER(tx->db, &there, 0,
-                             "SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN,
-                             v_int(s->parent), v_int(s->parent_lease));
+                             "SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN " "
+                             "AND (cancel_requested_at IS NULL OR $3)",
+                             v_int(s->parent), v_int(s->parent_lease), v_int(s->detached));
     return err == OK && !there ? ERR_CONFLICT : err;
 }
 
@@ -54,11 +55,28 @@ enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *r
         *left = room->rows-- <= 0;
         if (*left)
             break;
-        err = DB_EXECUTE(tx->db, "UPDATE children SET follows = 0 WHERE id = $1", v_int(child));
+        err = DB_EXECUTE(tx->db, "UPDATE children SET follows = 2 WHERE id = $1", v_int(child));
         if (err == OK)
             err = alter_cancel_one(tx, child);
         if (err == ERR_NOT_FOUND)
             err = OK;
     }
+    return err;
+}
+
+enum err children_follow_again(struct tx *tx, int64_t child)
+{
+    return DB_EXECUTE(tx->db, "UPDATE children SET follows = 1 WHERE id = $1 AND follows = 2", v_int(child));
+}
+
+enum err children_is_held(struct tx *tx, int64_t child, bool *held)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(tx->db, &found, 0,
+                             "SELECT 1 FROM children c JOIN invocations p ON p.id = c.parent WHERE c.id = $1 "
+                             "AND c.step IS NOT NULL AND p.status NOT IN (" SQL_SUCCEEDED ", " SQL_FAILED
+                             ", " SQL_CANCELLED ")",
+                             v_int(child));
+    *held = found != 0;
     return err;
 }

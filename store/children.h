@@ -7,7 +7,8 @@
 #include "store/submit.h"
 
 /* Before a submission with a parent is made: s->replayed if the step is there.
- * ERR_CONFLICT: the parent's lease was lost, or its turn has ended. */
+ * ERR_CONFLICT: the parent's lease was lost, its turn has ended, or it is cancelled
+ * and the child would not be detached. */
 MUST_USE enum err children_find(struct tx *tx, struct submission *s);
 
 /* After it was made. */
@@ -15,3 +16,9 @@ MUST_USE enum err children_note(struct tx *tx, const struct submission *s);
 
 /* Cancels the children of one that is cancelled, as many as there is room for. */
 MUST_USE enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left);
+
+/* One is retried: a cancellation of its parent reaches it again. */
+MUST_USE enum err children_follow_again(struct tx *tx, int64_t child);
+
+/* Is it a step of one that is not final yet? Then it stays. */
+MUST_USE enum err children_is_held(struct tx *tx, int64_t child, bool *held);

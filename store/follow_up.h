@@ -37,6 +37,10 @@ MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 /* wait.c. Of a final one: ends the waits for it. */
 MUST_USE enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);
 
+/* wait.c. Of one that is retried: who waits for it and is not woken yet waits for
+ * it anew. */
+MUST_USE enum err wait_again(struct tx *tx, int64_t target);
+
 /* Removes attempts, output, steps and messages of an invocation as far as there
  * is room, those that its flags do not know of left aside; *left says whether
  * some remain. */

@@ -1,5 +1,6 @@
 #include "store/followers.h"
 
+#include "store/children.h"
 #include "store/transition.h"
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
@@ -71,6 +72,13 @@ static enum err wake_waiters(struct tx *tx, struct transition *t)
     return err;
 }
 
+/* A client's retry takes an end back. */
+static enum err take_end_back(struct tx *tx, struct transition *t)
+{
+    enum err err = wait_again(tx, t->id);
+    return err == OK ? children_follow_again(tx, t->id) : err;
+}
+
 static enum err forget_waits(struct tx *tx, struct transition *t)
 {
     return DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1", v_int(t->id));
@@ -109,6 +117,7 @@ static const struct follower {
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
+    {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},
 };

@@ -322,6 +322,42 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
     return err == OK ? followers_after(tx, &t) : err;
 }
 
+static enum err has_result(struct tx *tx, const struct op_finish *finish, struct span result, bool outside,
+                           bool *has)
+{
+    int64_t found = 0;
+    enum err err = OK;
+    if (outside)
+        err = DB_NUMBER(tx->db, &found, 0, "SELECT 1 FROM payloads WHERE id = $1 AND kind = $2 AND data = $3",
+                        v_int(finish->turn.turn.id), v_int(PAYLOAD_RESULT), v_text(finish->result));
+    *has = outside ? found : span_equal(result, finish->result);
+    return err;
+}
+
+/* The turn has ended under this very lease: was this its end, written before, or
+ * did another word come first? ERR_CONFLICT. */
+static enum err ended_so(struct tx *tx, const struct op_finish *finish, enum status status)
+{
+    bool succeeds = finish->next == FINISH_FINAL && finish->status == STATUS_SUCCEEDED;
+    bool fails = finish->next == FINISH_RETRY || (finish->next == FINISH_FINAL && finish->status == STATUS_FAILED);
+    if (succeeds != (status == STATUS_SUCCEEDED))
+        return ERR_CONFLICT;
+    if (!succeeds && (!fails || status == STATUS_CANCELLED))
+        return OK;
+    struct db_stmt *stmt = DB_QUERY(tx->db, "SELECT result, error, flags FROM invocations WHERE id = $1",
+                                    v_int(finish->turn.turn.id));
+    if (!stmt)
+        return ERR_DB;
+    bool same = false;
+    enum err err = db_step_found(stmt);
+    if (err == OK && succeeds)
+        err = has_result(tx, finish, db_span(stmt, 0), db_int(stmt, 2) & FLAG_RESULT_OUTSIDE, &same);
+    else if (err == OK)
+        same = span_equal(db_span(stmt, 1), finish->error);
+    db_reset(stmt);
+    return err == OK && !same ? ERR_CONFLICT : err;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     bool final = finish->next == FINISH_FINAL;
@@ -334,9 +370,8 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
         return err;
     if (row.lease != finish->turn.turn.lease)
         return ERR_CONFLICT;
-    if (!status_in_turn(row.status)) /* it was written before, or another word was faster */
-        return (final && finish->status == STATUS_SUCCEEDED) == (row.status == STATUS_SUCCEEDED) ? OK
-                                                                                                 : ERR_CONFLICT;
+    if (!status_in_turn(row.status))
+        return ended_so(tx, finish, row.status);
     struct op_finish as = *finish;
     if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
         as.next = FINISH_FINAL;

@@ -1,12 +1,13 @@
 /* Upkeep in small steps: promoting what is due, expiring, pruning, refilling
  * the dispatcher's window. Each step is bounded, so that it delays no client's
  * commit noticeably; `more` asks for the next. */
+#include "store/children.h"
 #include "store/internal.h"
 #include "store/transition.h"
 
 #include <stdlib.h>
 
-enum { STEP_ROWS = 500, PRUNE_ROWS = 200 };
+enum { STEP_ROWS = 500, PRUNE_ROWS = 200, HELD_MS = 60000 };
 
 /* The rows that an index says are due. */
 struct due {
@@ -15,8 +16,9 @@ struct due {
     enum status status;
     int priority;
     int64_t retention_ms, rank;
+    unsigned flags;
 };
-#define DUE_COLUMNS "id, task, status, priority, retention_ms, COALESCE(rank, id)"
+#define DUE_COLUMNS "id, task, status, priority, retention_ms, COALESCE(rank, id), flags"
 
 static enum err collect(struct tx *tx, const char *sql, int64_t now, int limit, struct due *due, int *count)
 {
@@ -27,8 +29,9 @@ static enum err collect(struct tx *tx, const char *sql, int64_t now, int limit, 
     enum err err;
     *count = 0;
     while ((err = db_step(stmt, &row)) == OK && row)
-        due[(*count)++] = (struct due){db_int(stmt, 0),      (int)db_int(stmt, 1), (enum status)db_int(stmt, 2),
-                                       (int)db_int(stmt, 3), db_int(stmt, 4),      db_int(stmt, 5)};
+        due[(*count)++] =
+            (struct due){db_int(stmt, 0), (int)db_int(stmt, 1), (enum status)db_int(stmt, 2), (int)db_int(stmt, 3),
+                         db_int(stmt, 4), db_int(stmt, 5),      (unsigned)db_int(stmt, 6)};
     db_reset(stmt);
     return err;
 }
@@ -103,6 +106,19 @@ static enum err count_over(struct tx *tx, int64_t *over)
     return err;
 }
 
+/* A step's child stays while its parent may ask for it: it is looked at later. */
+static enum err prune_one(struct tx *tx, const struct due *due, struct follow_up_room *room)
+{
+    bool held = false;
+    enum err err = due->flags & FLAG_CHILD ? children_is_held(tx, due->id, &held) : OK;
+    if (err != OK)
+        return err;
+    if (held)
+        return DB_EXECUTE(tx->db, "UPDATE invocations SET prune_at = $2 WHERE id = $1", v_int(due->id),
+                          v_int(tx->now + HELD_MS));
+    return transition_remove(tx, due->id, due->task, due->status, room);
+}
+
 static enum err prune(struct tx *tx, struct op_upkeep *op)
 {
     static const char by_age[] = "SELECT " DUE_COLUMNS " FROM invocations WHERE prune_at IS NOT NULL "
@@ -117,7 +133,7 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
     if (err == OK && count == 0 && over > 0)
         err = collect(tx, by_age, INT64_MAX, over < PRUNE_ROWS ? (int)over : PRUNE_ROWS, due, &count);
     while (pruned < count && err == OK && room.rows > 0 && room.bytes > 0) {
-        err = transition_remove(tx, due[pruned].id, due[pruned].task, due[pruned].status, &room);
+        err = prune_one(tx, &due[pruned], &room);
         pruned++;
     }
     bool whole = pruned == count && count < PRUNE_ROWS;

@@ -6,8 +6,6 @@
 
 #include <stdlib.h>
 
-#include <stdlib.h>
-
 enum { CYCLE_SEARCH_MAX = 10000 };
 
 /* --- who waits for whom ------------------------------------------------------------- */
@@ -32,7 +30,8 @@ static void ids_add(struct ids *ids, int64_t id)
 
 static enum err add_waiters(struct tx *tx, int64_t target, struct ids *ids)
 {
-    struct db_stmt *stmt = DB_QUERY(tx->db, "SELECT waiter FROM waits WHERE target = $1", v_int(target));
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT waiter FROM waits WHERE target = $1 AND timed = 0", v_int(target));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -109,20 +108,30 @@ static enum err move_ahead(struct tx *tx, int64_t id, const struct waited_for *t
                                                       .priority = (int)priority});
 }
 
+/* It is not queued: it will go ahead when it is. */
+static enum err come_ahead(struct tx *tx, int64_t id, const struct waited_for *target, int64_t priority)
+{
+    return DB_EXECUTE(tx->db, "UPDATE invocations SET priority = $3, rank = -id WHERE id = $1 AND status = $2",
+                      v_int(id), v_int(target->status), v_int(priority));
+}
+
 static enum err wait_for_one(struct tx *tx, const struct op_wait *op, int64_t id, const struct waited_for *target,
                              int64_t priority)
 {
     if (target->priority < priority)
         priority = target->priority;
-    enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target) VALUES ($1, $2)",
-                              v_int(op->turn.turn.id), v_int(id));
+    enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target, ended, timed) VALUES ($1, $2, 0, $3)",
+                              v_int(op->turn.turn.id), v_int(id), v_int(op->timed));
     if (err == OK)
         err = DB_EXECUTE(tx->db,
                          "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " "
                          "WHERE id = $1 AND follow & " SQL_FOLLOW_WAITED " = 0",
                          v_int(id));
     bool ahead = target->rank < 0 && target->priority <= priority;
-    return err == OK && target->status == STATUS_QUEUED && !ahead ? move_ahead(tx, id, target, priority) : err;
+    if (err != OK || ahead)
+        return err;
+    return target->status == STATUS_QUEUED ? move_ahead(tx, id, target, priority)
+                                           : come_ahead(tx, id, target, priority);
 }
 
 /* Registers those that have not ended; how many there are in *left. */
@@ -172,7 +181,7 @@ static enum err apply_wait(struct tx *tx, struct op *base)
     op->met = op->any ? ended > 0 : ended == op->count;
     if (op->met)
         return OK;
-    err = check_cycle(tx, op);
+    err = op->timed ? OK : check_cycle(tx, op);
     if (err == OK)
         err = register_waits(tx, op, priority, &left);
     if (err != OK)
@@ -222,8 +231,8 @@ void op_resume_init(struct op_resume *op, const struct turn *turn)
 /* One of what it waits for has ended. */
 static enum err wake_one(struct tx *tx, int64_t waiter, int64_t target)
 {
-    enum err err =
-        DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1 AND target = $2", v_int(waiter), v_int(target));
+    enum err err = DB_EXECUTE(tx->db, "UPDATE waits SET ended = 1 WHERE waiter = $1 AND target = $2",
+                              v_int(waiter), v_int(target));
     if (err != OK)
         return err;
     struct db_stmt *stmt = DB_QUERY(tx->db,
@@ -248,7 +257,8 @@ enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, b
     *left = false;
     while (err == OK) {
         int64_t waiter;
-        err = DB_NUMBER(tx->db, &waiter, 0, "SELECT waiter FROM waits WHERE target = $1 LIMIT 1", v_int(target));
+        err = DB_NUMBER(tx->db, &waiter, 0, "SELECT waiter FROM waits WHERE target = $1 AND ended = 0 LIMIT 1",
+                        v_int(target));
         if (err != OK || !waiter)
             break;
         *left = room->rows-- <= 0;
@@ -256,5 +266,22 @@ enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, b
             break;
         err = wake_one(tx, waiter, target);
     }
+    return err;
+}
+
+/* Who was woken already stays so. */
+enum err wait_again(struct tx *tx, int64_t target)
+{
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "UPDATE invocations SET waits_left = waits_left + 1 WHERE status = " SQL_WAITING
+                   " AND waits_left > 0 AND id IN (SELECT waiter FROM waits WHERE target = $1 AND ended = 1)",
+                   v_int(target));
+    if (err != OK || db_changes(tx->db) == 0)
+        return err;
+    err = DB_EXECUTE(tx->db, "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " WHERE id = $1",
+                     v_int(target));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "UPDATE waits SET ended = 0 WHERE target = $1 AND ended = 1", v_int(target));
     return err;
 }

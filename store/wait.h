@@ -20,6 +20,7 @@ struct op_wait {
     const int64_t *ids; /* no one twice */
     int count;
     bool any;    /* one of them is enough; else all */
+    bool timed;  /* it is given up after a time: it closes no circle */
     bool met;    /* out: enough have ended: the turn does not wait */
     int64_t bad; /* out: the id that was refused */
 };

@@ -67,20 +67,21 @@ bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *i
     return made;
 }
 
-bool in_place_look(struct attempt *attempt, int64_t id, struct child_view *out)
+enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *out)
 {
     struct run *run = run_of(attempt);
     struct invocation row;
     *out = (struct child_view){0};
-    if (!run->thread->reader && reader_open(run->runner->store, &run->thread->reader, NULL) != OK)
-        return false;
-    if (reader_get(run->thread->reader, id, VIEW_FULL, &row) != OK)
-        return false;
+    enum err err = run->thread->reader ? OK : reader_open(run->runner->store, &run->thread->reader, NULL);
+    if (err == OK)
+        err = reader_get(run->thread->reader, id, VIEW_FULL, &row);
+    if (err != OK)
+        return err;
     out->status = status_name(row.status);
     out->final = status_is_final(row.status);
     buf_add_span(&out->result, row.result);
     buf_add_span(&out->error, row.error);
-    return true;
+    return OK;
 }
 
 /* --- slots ---------------------------------------------------------------------------- */
@@ -91,18 +92,17 @@ void in_place_notify_locked(struct run *run)
         pthread_cond_signal(&run->resumes);
 }
 
+/* The first that is to go on; it wakes the next, if there is a slot for that too. */
 void in_place_freed_locked(struct runner *runner)
 {
-    struct run *run;
-    if (!runner->resuming)
-        return;
-    DL_FOREACH (runner->runs, run)
-        in_place_notify_locked(run);
+    if (runner->resumes)
+        pthread_cond_signal(&runner->resumes->resumes);
 }
 
+/* A shortage is none of its business: its body runs already. */
 static bool has_slot(const struct runner *runner, const struct run *run)
 {
-    return runner->slots_free - runner->slots_held > 0 && queue_may_resume(&runner->queue, &run->grant);
+    return runner->slots_free > 0 && queue_may_resume(&runner->queue, &run->grant);
 }
 
 static void give_slot_locked(struct run *run)
@@ -121,13 +121,18 @@ static void take_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     runner->resuming++;
+    DL_APPEND2(runner->resumes, run, resumes_prev, resumes_next);
+    queue_wants_resume(&runner->queue, &run->grant, true);
     while (!has_slot(runner, run))
         pthread_cond_wait(&run->resumes, &runner->lock);
+    queue_wants_resume(&runner->queue, &run->grant, false);
+    DL_DELETE2(runner->resumes, run, resumes_prev, resumes_next);
     runner->resuming--;
     runner->waiting--;
     run->waits = false;
     run_take_slot_locked(run);
     queue_resume_body(&runner->queue, &run->grant);
+    in_place_freed_locked(runner);
 }
 
 /* --- waiting --------------------------------------------------------------------------- */
@@ -205,6 +210,9 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
     op.ids = ids;
     op.count = count;
     op.any = any;
+    op.timed = timeout_ms >= 0;
+    if (attempt_should_stop(attempt))
+        return WAITED_STOPPED;
     pthread_mutex_lock(&run->runner->lock);
     run->woken = false;
     pthread_mutex_unlock(&run->runner->lock);

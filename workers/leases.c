@@ -68,6 +68,13 @@ static void forget_locked(struct runner *runner, struct lease *lease)
     free(lease);
 }
 
+static void cancel_locked(struct lease *lease)
+{
+    lease->cancelled = true;
+    lease->holder->cancelled++;
+    lease->holder->news = true;
+}
+
 static struct lease *add_locked(struct runner *runner, const struct turn *turn, const char *worker)
 {
     struct lease *lease = find_locked(runner, turn->id, 0);
@@ -81,6 +88,19 @@ static struct lease *add_locked(struct runner *runner, const struct turn *turn, 
     return lease;
 }
 
+static bool has_news(struct runner *runner, const char *worker)
+{
+    const struct roster_entry *entry = roster_find_locked(runner, worker);
+    return entry && entry->news;
+}
+
+/* Who is quiet may wait, and is given nothing. */
+static bool is_active_locked(struct runner *runner, const struct lease_ask *ask)
+{
+    const struct roster_entry *entry = roster_find_locked(runner, ask->worker);
+    return !entry || entry->state == WORKER_ACTIVE;
+}
+
 /* --- giving out --------------------------------------------------------------------------- */
 
 /* A claim on its way to disk. */
@@ -88,8 +108,10 @@ struct lending {
     struct grant grant;
     struct op_claim claim;
     struct runner *runner;
-    struct lease_ask *ask;       /* NULL: it has left */
-    struct lending *prev, *next; /* in ask->lendings */
+    struct lease_ask *ask;               /* NULL: it has left */
+    struct lending *prev, *next;         /* in ask->lendings */
+    struct lending *all_prev, *all_next; /* in runner->lendings */
+    bool cancelled;                      /* in the very batch of the claim */
     int64_t lease_ms;
     char worker[WORKER_NAME_MAX + 1];
 };
@@ -115,6 +137,7 @@ static struct lending *lend_locked(struct runner *runner, struct lease_ask *ask,
     lending->claim.turn.op.done = lent;
     queue_claiming(&runner->queue, &lending->grant);
     DL_APPEND(ask->lendings, lending);
+    DL_APPEND2(runner->lendings, lending, all_prev, all_next);
     histogram_add(&runner->wait, clock_mono_us() - grant->job->offered_us);
     runner->unfinished++;
     return lending;
@@ -143,13 +166,6 @@ static bool give_locked(struct runner *runner, struct lease_ask *ask, struct ops
         count++;
     }
     return count > 0;
-}
-
-/* Who is quiet may wait, and is given nothing. */
-static bool is_active_locked(struct runner *runner, const struct lease_ask *ask)
-{
-    const struct roster_entry *entry = roster_find_locked(runner, ask->worker);
-    return !entry || entry->state == WORKER_ACTIVE;
 }
 
 struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count)
@@ -212,6 +228,8 @@ static void hold_locked(const struct lending *lending)
     lease->until_us = now_us + lending->lease_ms * 1000;
     lease->ends_us = ready->timeout_ms ? now_us + ready->timeout_ms * 1000 : 0;
     lease->pays = true;
+    if (lending->cancelled)
+        cancel_locked(lease);
     lease->failures = ready->failures;
     lease->max_retries = ready->max_retries;
     lease->retention_ms = ready->retention_ms;
@@ -228,10 +246,11 @@ static struct lease_ask *settle_ask_locked(struct lending *lending, struct ops *
         ask->given[ask->given_count++] = lending->grant.turn;
     if (ask->lendings)
         return NULL;
-    bool again = !ask->given_count && lending->claim.turn.op.err == ERR_CONFLICT && ask->waits && !runner->closing;
+    bool again = !ask->given_count && lending->claim.turn.op.err == ERR_CONFLICT && ask->waits &&
+                 !runner->closing && !has_news(runner, ask->worker);
     if (!again)
         return end_locked(runner, ask);
-    if (!give_locked(runner, ask, more))
+    if (!is_active_locked(runner, ask) || !give_locked(runner, ask, more))
         wait_locked(runner, ask);
     return NULL;
 }
@@ -248,6 +267,7 @@ static void lent(struct op *op)
         queue_put_back(&runner->queue, &lending->grant);
     else
         came_back = queue_settle(&runner->queue, &lending->grant, op->err);
+    DL_DELETE2(runner->lendings, lending, all_prev, all_next);
     if (op->err == OK)
         hold_locked(lending);
     if (lending->ask)
@@ -306,12 +326,6 @@ bool leases_leave(struct runner *runner, struct lease_ask *ask)
     }
     pthread_mutex_unlock(&runner->lock);
     return left;
-}
-
-static bool has_news(struct runner *runner, const char *worker)
-{
-    const struct roster_entry *entry = roster_find_locked(runner, worker);
-    return entry && entry->news;
 }
 
 void leases_end_asks(struct runner *runner, bool all)
@@ -382,17 +396,24 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
 
 /* --- what the store reports ------------------------------------------------------------------------ */
 
+static void note_cancel_of_claimed(struct runner *runner, int64_t id)
+{
+    struct lending *lending;
+    DL_FOREACH2(runner->lendings, lending, all_next)
+    lending->cancelled |= lending->grant.turn.id == id;
+}
+
 bool leases_take_change_locked(struct runner *runner, const struct change *change)
 {
+    if (change->cancel)
+        note_cancel_of_claimed(runner, change->id);
     struct lease *lease = runner->leases ? find_locked(runner, change->id, 0) : NULL;
     if (!lease || !status_in_turn(change->from))
         return false;
     if (!status_in_turn(change->to)) {
         forget_locked(runner, lease);
     } else if (change->cancel && !lease->cancelled) {
-        lease->cancelled = true;
-        lease->holder->cancelled++;
-        lease->holder->news = true;
+        cancel_locked(lease);
         return true;
     }
     return false;
@@ -497,6 +518,13 @@ void leases_expire(struct runner *runner)
 
 /* --- those that the last server gave out ---------------------------------------------------------- */
 
+/* Whatever the clock says by now: not more than all of it. */
+static int64_t left_of_timeout(const struct turn_row *row)
+{
+    int64_t left_ms = row->started_at + row->timeout_ms - clock_now_ms();
+    return left_ms < row->timeout_ms ? left_ms : row->timeout_ms;
+}
+
 /* They begin anew, and cost nothing if their holder is gone. */
 static void load_one(void *context, const struct turn_row *row)
 {
@@ -509,7 +537,7 @@ static void load_one(void *context, const struct turn_row *row)
     lease->lease_until = row->lease_until;
     lease->until_us = now_us + lease_ms * 1000;
     if (row->timeout_ms)
-        lease->ends_us = now_us + (row->started_at + row->timeout_ms - clock_now_ms()) * 1000;
+        lease->ends_us = now_us + left_of_timeout(row) * 1000;
     lease->cancelled = row->cancelled;
     lease->holder->cancelled += row->cancelled;
     lease->holder->news |= row->cancelled;

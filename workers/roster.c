@@ -46,7 +46,7 @@ static void forget_locked(struct runner *runner)
     bool many = HASH_COUNT(runner->roster) >= ROSTER_MAX;
     HASH_ITER (hh, runner->roster, entry, next) {
         bool old = many || (now_us - entry->last_seen_us) / 1000000 > FORGET_AFTER_S;
-        if (!old || entry->held || waits_locked(runner, entry->name))
+        if (!old || entry->held || (many && entry->state != WORKER_ACTIVE) || waits_locked(runner, entry->name))
             continue;
         HASH_DELETE(hh, runner->roster, entry);
         free_entry(entry);

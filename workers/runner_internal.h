@@ -58,17 +58,18 @@ struct run {
     struct buf progress_note;
 
     /* Guarded by the runner's lock: */
-    struct run *prev, *next;     /* in runner->runs, while the body runs */
-    struct op_resume resume;     /* the last one */
-    bool waits, woken;           /* in place: what it waits for is there */
-    pthread_cond_t resumes;      /* woken, stopped, or a slot is free */
-    bool ended;                  /* the body has, and `finish` is filled */
-    atomic_bool finish_queued;   /* and with the committer */
-    bool claim_faulted;          /* the claim met a fault: nothing is known of the turn on disk */
-    int faults;                  /* that its reports met, one after the other */
-    struct log_write *held_logs; /* that were refused because of that */
-    int64_t rewrite_us;          /* when it is tried again, on the monotonic clock */
-    struct run *rewrite_next;    /* in runner->rewrites */
+    struct run *prev, *next;                 /* in runner->runs, while the body runs */
+    struct op_resume resume;                 /* the last one */
+    bool waits, woken;                       /* in place: what it waits for is there */
+    pthread_cond_t resumes;                  /* woken, stopped, or a slot is free */
+    struct run *resumes_prev, *resumes_next; /* in runner->resumes */
+    bool ended;                              /* the body has, and `finish` is filled */
+    atomic_bool finish_queued;               /* and with the committer */
+    bool claim_faulted;                      /* the claim met a fault: nothing is known of the turn on disk */
+    int faults;                              /* that its reports met, one after the other */
+    struct log_write *held_logs;             /* that were refused because of that */
+    int64_t rewrite_us;                      /* when it is tried again, on the monotonic clock */
+    struct run *rewrite_next;                /* in runner->rewrites */
 };
 
 /* A permit to run one body. */
@@ -120,9 +121,10 @@ struct runner {
     struct slot *slots;
     int *free_slots; /* the last was freed last */
     int slot_count, slots_free;
-    int slots_held; /* of the free ones, those that a shortage takes away (shortage.c) */
-    int waiting;    /* bodies that wait in place: threads without a slot */
-    int resuming;   /* of those, the ones that are to go on and want a slot before anything new starts */
+    int slots_held;      /* of the free ones, those that a shortage takes away (shortage.c) */
+    int waiting;         /* bodies that wait in place: threads without a slot */
+    struct run *resumes; /* those that are to go on, the first first */
+    int resuming;        /* of those, the ones that are to go on and want a slot before anything new starts */
     int64_t shortage_us,
         shortage_delay_us;        /* when it was met last, and how long it is waited for; 0: there is none */
     struct run *runs;             /* whose bodies run */
@@ -149,6 +151,7 @@ struct runner {
     struct lease *leases; /* out, by their invocation (a hash) */
     struct deadlines lease_deadlines;
     struct lease_ask *asks;      /* that wait, the first first */
+    struct lending *lendings;    /* claims for asks, on their way to disk */
     struct roster_entry *roster; /* who asks, by name (a hash) */
     int64_t asked_all_us;        /* when somebody last asked for any task; 0: never */
 };
@@ -228,7 +231,7 @@ void run_leave_slot_locked(struct run *run);
 bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why);
 enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
                           struct reason *why);
-bool in_place_look(struct attempt *attempt, int64_t id, struct child_view *out);
+enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *out);
 
 /* A slot is free: whoever is to go on takes it. */
 void in_place_freed_locked(struct runner *runner);

@@ -41,6 +41,7 @@ void shortage_try(struct runner *runner)
         runner->slots_held = 0;
         dispatcher_set_locked(runner, TIMER_SHORTAGE, now_us + runner->shortage_delay_us);
     }
+    in_place_freed_locked(runner);
     threads_wake_locked(runner);
     pthread_mutex_unlock(&runner->lock);
     if (over)

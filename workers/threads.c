@@ -36,11 +36,18 @@ void threads_wake_locked(struct runner *runner)
 
 /* --- a thread ------------------------------------------------------------------- */
 
-static void thread_free(struct thread *thread)
+static void leave_descriptors(struct thread *thread)
 {
     if (thread->wake_fd >= 0)
         close(thread->wake_fd);
     reader_close(thread->reader);
+    thread->wake_fd = -1;
+    thread->reader = NULL;
+}
+
+static void thread_free(struct thread *thread)
+{
+    leave_descriptors(thread);
     pthread_cond_destroy(&thread->wake);
     free(thread);
 }
@@ -116,6 +123,7 @@ static void *thread_main(void *arg)
     DL_APPEND(runner->ended_threads, thread);
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
+    leave_descriptors(thread); /* whoever joins it may come late */
     return NULL;
 }
 

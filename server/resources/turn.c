@@ -304,8 +304,6 @@ static enum next end_turn(struct request *rq, const struct key *fields)
     if (!read_body(rq, fields))
         return NEXT_ANSWER;
     turn_decide(rq, end, &turning->row);
-    if (!status_in_turn(turning->row.status)) /* a report that comes again */
-        return turn_end_is(end, turning->row.status) ? answer_empty(rq, 204) : answer_stale(rq);
     end->finish.turn.op.owner = rq;
     end->finish.turn.op.done = resource_wake;
     rq->resume = ended;

@@ -184,11 +184,6 @@ void turn_end_decide(struct turn_end *end, const struct turn_row *row, const str
     verdict_on_failure(finish, task, &failure, now_ms, random);
 }
 
-bool turn_end_is(const struct turn_end *end, enum status status)
-{
-    return !status_in_turn(status) && (end->finish.status == STATUS_SUCCEEDED) == (status == STATUS_SUCCEEDED);
-}
-
 void turn_end_release(struct turn_end *end)
 {
     buf_release(&end->error_type);

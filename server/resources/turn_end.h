@@ -37,7 +37,4 @@ void turn_end_read_error(const struct keys_json *in, const struct keys_place *at
 void turn_end_decide(struct turn_end *end, const struct turn_row *row, const struct task *task,
                      int64_t result_bytes, int64_t now_ms, double random);
 
-/* It was decided: is that what the turn, which has ended, ended as? */
-bool turn_end_is(const struct turn_end *end, enum status status);
-
 void turn_end_release(struct turn_end *end);

@@ -10,16 +10,20 @@ CREATE INDEX invocations_ranked ON invocations (task, priority, rank) WHERE rank
 -- Of one that waits, how many of those that it waits for are still to end.
 ALTER TABLE invocations ADD COLUMN waits_left INTEGER;
 
--- Who waits for whom. Gone when either ends, or the wait does.
+-- Who waits for whom; gone with the wait. ended: the target has, and waits_left
+-- knows it. timed: the wait ends by itself.
 CREATE TABLE waits (
     waiter INTEGER NOT NULL,
     target INTEGER NOT NULL,
+    ended  INTEGER NOT NULL,
+    timed  INTEGER NOT NULL,
     PRIMARY KEY (waiter, target)
 );
-CREATE INDEX waits_target ON waits (target, waiter);
+CREATE INDEX waits_target ON waits (target, ended, waiter);
 
 -- Who was submitted by whose turn, and as which step of it: a later turn finds
--- it again by that name. follows: a cancellation of the parent reaches it still.
+-- it again by that name. follows: a cancellation of the parent
+-- reaches it (1), has reached it (2), or does not: it is detached (0).
 CREATE TABLE children (
     id      INTEGER PRIMARY KEY,
     parent  INTEGER NOT NULL,

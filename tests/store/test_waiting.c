@@ -51,7 +51,7 @@ static int woken(struct fixture *f, int64_t id)
 
 static int64_t waits(struct fixture *f)
 {
-    return ask(f, "SELECT COUNT(*) FROM waits");
+    return ask(f, "SELECT COUNT(*) FROM waits WHERE ended = 0");
 }
 
 /* --- waiting ------------------------------------------------------------------------- */
@@ -220,6 +220,55 @@ STORE_TEST(a_retry_keeps_its_waiters)
     cr_expect_eq(woken(f, waiter), 1);
 }
 
+/* One that is not queued yet goes ahead when it is. */
+STORE_TEST(what_is_waited_for_before_it_is_due_goes_ahead_when_it_is)
+{
+    struct waited w;
+    struct submission late = plain(f);
+    late.run_at = clock_now_ms() + 5;
+    late.priority = 4;
+    submit_all(f, &late, 1);
+    started(&w, f, submit(f), 1);
+    wait_for(f, &w.turn, false, &late.id, 1, OK);
+    while (status_of(f, late.id) == STATUS_SCHEDULED)
+        upkeep(f, UPKEEP_PROMOTE);
+    cr_expect_eq(row_of(f, late.id).priority, 1);
+    cr_expect_eq(askf(f, "SELECT rank FROM invocations WHERE id = %lld", (long long)late.id), -late.id);
+}
+
+STORE_TEST(one_that_is_retried_counts_as_unfinished_until_the_waiter_is_woken)
+{
+    struct waited w, again;
+    int64_t ids[] = {submit(f), submit(f)}, waiter = submit(f);
+    started(&w, f, waiter, 1);
+    wait_for(f, &w.turn, false, ids, 2, OK);
+    fail_for_good(f, ids[0]);
+    IS_OK(alter(f, ALTER_RETRY, ids[0]));
+    succeed(f, ids[1]);
+    cr_expect_eq(woken(f, waiter), 0);
+    started(&again, f, ids[0], 2);
+    IS_OK(end(&again, f, FINISH_FINAL, STATUS_FAILED));
+    cr_expect_eq(woken(f, waiter), 1);
+    IS_OK(alter(f, ALTER_RETRY, ids[0]));
+    cr_expect_eq(ask(f, "SELECT SUM(waits_left) FROM invocations"), 0, "who is woken stays so");
+    check_counters(f);
+}
+
+STORE_TEST(a_wait_that_time_ends_closes_no_circle)
+{
+    struct waited w[2];
+    int64_t ids[2];
+    struct op_wait op;
+    for (int i = 0; i < 2; i++)
+        started(&w[i], f, ids[i] = submit(f), 1);
+    op_wait_init(&op, &w[0].turn);
+    op.ids = &ids[1];
+    op.count = 1;
+    op.timed = true;
+    IS_OK(store_do(f->store, &op.turn.op));
+    cr_expect_not(wait_for(f, &w[1].turn, false, &ids[0], 1, OK).met);
+}
+
 /* More than one transaction may touch: the rest follows in steps. */
 STORE_TEST(a_thousand_waiters_are_woken_in_steps)
 {
@@ -283,4 +332,43 @@ STORE_TEST(a_cancellation_reaches_the_children_and_theirs_but_not_the_detached)
     cr_expect_eq(status_of(f, s.id), STATUS_QUEUED);
     cr_expect_eq(status_of(f, other), STATUS_QUEUED);
     check_counters(f);
+}
+
+STORE_TEST(a_step_stays_while_its_parent_may_ask_for_it)
+{
+    struct waited w;
+    int64_t parent = submit(f);
+    started(&w, f, parent, 1);
+    int64_t step = submit_child(f, &w.turn, "one", OK), plain_child = submit_child(f, &w.turn, NULL, OK);
+    succeed(f, step);
+    succeed(f, plain_child);
+    cr_expect_eq(alter(f, ALTER_DELETE, step), ERR_CONFLICT);
+    exec_sql(f, "UPDATE invocations SET prune_at = 1 WHERE prune_at IS NOT NULL");
+    upkeep(f, UPKEEP_PRUNE);
+    cr_expect_eq(status_of(f, step), STATUS_SUCCEEDED);
+    cr_expect_eq(askf(f, "SELECT COUNT(*) FROM invocations WHERE id = %lld", (long long)plain_child), 0);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    IS_OK(alter(f, ALTER_DELETE, step));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM children"), 0);
+    check_counters(f);
+}
+
+STORE_TEST(a_cancelled_one_makes_no_more_children_and_a_second_cancellation_reaches_them_again)
+{
+    struct waited w;
+    int64_t parent = submit(f);
+    started(&w, f, parent, 1);
+    int64_t child = submit_child(f, &w.turn, "one", OK);
+    for (int i = 0; i < 2; i++) {
+        IS_OK(alter(f, ALTER_CANCEL, parent));
+        submit_child(f, &w.turn, "late", ERR_CONFLICT);
+        upkeep(f, UPKEEP_FOLLOW_UP);
+        cr_expect_eq(status_of(f, child), STATUS_CANCELLED, "%d", i);
+        set_error(&w, "{\"type\":\"stopped\"}", "stopped");
+        IS_OK(end(&w, f, FINISH_FINAL, STATUS_FAILED));
+        cr_expect_eq(status_of(f, parent), STATUS_CANCELLED);
+        IS_OK(alter(f, ALTER_RETRY, child));
+        IS_OK(alter(f, ALTER_RETRY, parent));
+        started(&w, f, parent, i + 2);
+    }
 }

@@ -80,7 +80,6 @@ Test(turn_end, a_result_over_the_limit_is_a_failure_like_others)
     cr_expect_eq(finish->status, STATUS_FAILED);
     cr_expect(span_is(finish->error_type, "bad_result"));
     cr_expect_null(finish->result.p);
-    cr_expect(turn_end_is(&end, STATUS_FAILED));
 }
 
 Test(turn_end, an_error_is_written_as_it_was_said)
@@ -170,19 +169,4 @@ Test(turn_end, all_faults_are_named)
     cr_expect_eq(faults.total, (int)(sizeof pointers / sizeof *pointers));
     for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)
         cr_expect_str_eq(faults.items[i].pointer, pointers[i]);
-}
-
-Test(turn_end, a_report_that_comes_again_says_the_same)
-{
-    decide("{'result': 1}");
-    cr_expect(turn_end_is(&end, STATUS_SUCCEEDED));
-    cr_expect_not(turn_end_is(&end, STATUS_FAILED));
-    cr_expect_not(turn_end_is(&end, STATUS_QUEUED));
-    cr_expect_not(turn_end_is(&end, STATUS_RUNNING));
-    decide("{'error': {'type': 'x'}}");
-    cr_expect(turn_end_is(&end, STATUS_FAILED));
-    cr_expect(turn_end_is(&end, STATUS_SCHEDULED)); /* it waits for its retry */
-    cr_expect(turn_end_is(&end, STATUS_CANCELLED));
-    cr_expect_not(turn_end_is(&end, STATUS_SUCCEEDED));
-    cr_expect_not(turn_end_is(&end, STATUS_RUNNING));
 }

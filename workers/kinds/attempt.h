@@ -72,8 +72,8 @@ struct attempt_sink {
     enum waited (*wait)(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
                         struct reason *why);
 
-    /* False: there is no such invocation, or it could not be read. */
-    bool (*look)(struct attempt *attempt, int64_t id, struct child_view *out);
+    /* ERR_NOT_FOUND, or a fault. */
+    enum err (*look)(struct attempt *attempt, int64_t id, struct child_view *out);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before

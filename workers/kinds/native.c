@@ -330,8 +330,11 @@ static int host_look(struct errand_call *call, const char *text, const char **st
     int64_t id;
     if (!sink->look)
         return refuse(native, "there is no server to ask");
-    if (!text || !id_parse(span_of(text), &id) || !sink->look(native->attempt, id, &view))
-        return refuse(native, "there is no such invocation");
+    if (!text || !id_parse(span_of(text), &id))
+        return refuse(native, "it is no id");
+    enum err err = sink->look(native->attempt, id, &view);
+    if (err != OK)
+        return refuse(native, err == ERR_NOT_FOUND ? "there is no such invocation" : "it could not be read now");
     struct buf *bytes = new_text(native);
     buf_add_span(bytes, buf_span(view.error.len ? &view.error : &view.result));
     if (!bytes->len)

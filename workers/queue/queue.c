@@ -203,7 +203,8 @@ static bool suspect_is_next(const struct queue *queue)
 
 static bool in_process_may_start(const struct queue *queue)
 {
-    return !queue->suspect_count && !queue->suspect_runs && consumer_has_work(&queue->consumers[IN_PROCESS]);
+    return !queue->suspect_count && !queue->suspect_runs && !queue->suspect_resumes &&
+           consumer_has_work(&queue->consumers[IN_PROCESS]);
 }
 
 bool queue_has_work(const struct queue *queue)
@@ -284,6 +285,12 @@ bool queue_may_resume(const struct queue *queue, const struct grant *grant)
     if (!grant->in_process)
         return true;
     return grant->suspect ? !queue->in_process_running : !queue->suspect_runs;
+}
+
+void queue_wants_resume(struct queue *queue, const struct grant *grant, bool wants)
+{
+    if (grant->suspect)
+        queue->suspect_resumes = wants;
 }
 
 void queue_resume_body(struct queue *queue, const struct grant *grant)

@@ -41,7 +41,7 @@ struct queue {
     struct grant *claiming;
     struct job **suspects;
     int suspect_count;
-    bool suspect_runs;
+    bool suspect_runs, suspect_resumes; /* one does; one is to go on */
     int in_process_running;
     int64_t refilled_us; /* clock_mono_us of the refill that is being taken */
     bool closed;         /* nothing starts: paused, closing, or commits fail */
@@ -102,6 +102,8 @@ bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
  * runs in the process. */
 void queue_pause_body(struct queue *queue, const struct grant *grant);
 bool queue_may_resume(const struct queue *queue, const struct grant *grant);
+void queue_wants_resume(struct queue *queue, const struct grant *grant,
+                        bool wants); /* a suspect: nothing new starts beside it */
 void queue_resume_body(struct queue *queue, const struct grant *grant);
 
 /* The body has ended, or was never started. True if a job came back. */
