@@ -41,14 +41,14 @@ LIBRARY := $(B)/liberrand.a
 MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
 
 # TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
-TESTS = unit store e2e scripts fuzz crash slow
+TESTS = unit store e2e scripts fuzz crash slow leases
 NATIVE := $(wildcard tests/unit/tasks_for_tests.c tests/e2e/native/*.c)
 TEST_MODULES := $(patsubst %.c,build/tests/%.so,$(notdir $(NATIVE)))
 PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
-  $(if $(filter e2e scripts crash slow,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
+  $(if $(filter e2e scripts crash slow leases,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
 FORMATTED := $(wildcard $(foreach d,$(ROOMS) examples tools tests tests/*,$d/*.[ch]))
 
 Q = $(if $(V),,@)
@@ -145,7 +145,7 @@ run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.
 deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
-test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow", FILTER=PATTERN, N=25 of crash and slow
+test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow leases", FILTER=PATTERN, N=25 of crash and slow
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs
 	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
