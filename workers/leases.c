@@ -225,7 +225,8 @@ static void hold_locked(const struct lending *lending)
     struct lease *lease = add_locked(runner, &lending->grant.turn, lending->worker);
     int64_t now_us = clock_mono_us();
     lease->lease_until = lending->claim.lease_until;
-    lease->until_us = now_us + lending->lease_ms * 1000;
+    lease->lease_ms = lending->lease_ms;
+    lease->until_us = now_us + lease->lease_ms * 1000;
     lease->ends_us = ready->timeout_ms ? now_us + ready->timeout_ms * 1000 : 0;
     lease->pays = true;
     if (lending->cancelled)
@@ -371,12 +372,23 @@ void leases_renewed(struct runner *runner, const struct turn *turn, int64_t leas
     struct lease *lease = find_locked(runner, turn->id, turn->lease);
     if (lease) {
         lease->lease_until = lease_until;
+        lease->lease_ms = lease_ms;
         lease->until_us = clock_mono_us() + lease_ms * 1000;
         lease->pays = true;
         roster_seen_locked(lease->holder);
         watch_locked(runner, lease, due_us(lease));
     }
     pthread_mutex_unlock(&runner->lock);
+}
+
+void leases_begin_anew_locked(struct runner *runner)
+{
+    struct lease *lease, *next;
+    int64_t now_us = clock_mono_us();
+    HASH_ITER (hh, runner->leases, lease, next) {
+        lease->until_us = now_us + lease->lease_ms * 1000;
+        watch_locked(runner, lease, due_us(lease));
+    }
 }
 
 int leases_cancelled(struct runner *runner, const char *worker, struct turn *turns, int max)
@@ -498,6 +510,11 @@ void leases_expire(struct runner *runner)
     int64_t now_us = clock_mono_us();
     struct deadline *first;
     pthread_mutex_lock(&runner->lock);
+    if (!runner->healthy) { /* nor could anybody renew: all begin anew when commits work */
+        dispatcher_set_locked(runner, TIMER_LEASES, now_us + FAILED_AGAIN_MS * 1000);
+        pthread_mutex_unlock(&runner->lock);
+        return;
+    }
     while ((first = deadlines_first(&runner->lease_deadlines)) && first->at_us <= now_us) {
         struct lease *lease = (struct lease *)first;
         struct lease_end *end = xcalloc(1, sizeof *end);
@@ -531,11 +548,12 @@ static void load_one(void *context, const struct turn_row *row)
     struct runner *runner = context;
     char worker[WORKER_NAME_MAX + 1];
     snprintf(worker, sizeof worker, "%.*s", (int)row->worker.len, row->worker.p ? row->worker.p : "");
-    int64_t now_us = clock_mono_us(), lease_ms = row->lease_ms ? row->lease_ms : LEASE_DEFAULT_MS;
+    int64_t now_us = clock_mono_us();
     pthread_mutex_lock(&runner->lock);
     struct lease *lease = add_locked(runner, &row->turn, worker);
     lease->lease_until = row->lease_until;
-    lease->until_us = now_us + lease_ms * 1000;
+    lease->lease_ms = row->lease_ms ? row->lease_ms : LEASE_DEFAULT_MS;
+    lease->until_us = now_us + lease->lease_ms * 1000;
     if (row->timeout_ms)
         lease->ends_us = now_us + left_of_timeout(row) * 1000;
     lease->cancelled = row->cancelled;
@@ -569,11 +587,13 @@ void leases_release(struct runner *runner)
 
 /* --- looking in -------------------------------------------------------------------------------------- */
 
-static bool is_asked_locked(const struct runner *runner, int task)
+static bool is_asked_locked(struct runner *runner, int task)
 {
     const struct lease_ask *ask;
     DL_FOREACH (runner->asks, ask) {
         bool wanted = !ask->tasks;
+        if (!is_active_locked(runner, ask))
+            continue;
         for (int i = 0; i < ask->task_count && !wanted; i++)
             wanted = ask->tasks[i] == task;
         if (wanted)

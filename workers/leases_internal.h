@@ -14,6 +14,7 @@ struct lease {
     struct turn turn;         /* found by turn.id */
     struct roster_entry *holder;
     int64_t lease_until; /* as it stands in the row */
+    int64_t lease_ms;    /* its length */
     int64_t until_us;    /* it is to be renewed by then */
     int64_t ends_us;     /* the timeout of its turn; 0: none */
     bool pays;           /* if it is lost: it was handed over, or renewed, by this server */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { ROSTER_MAX = 10000, FORGET_AFTER_S = 3600 };
+enum { ROSTER_MAX = 10000, FORGET_AFTER_S = 3600, SWEEP_US = 60 * 1000000, SWEEP_MANY_US = 1000000 };
 
 struct roster_entry *roster_find_locked(struct runner *runner, const char *name)
 {
@@ -44,6 +44,9 @@ static void forget_locked(struct runner *runner)
     struct roster_entry *entry, *next;
     int64_t now_us = clock_mono_us();
     bool many = HASH_COUNT(runner->roster) >= ROSTER_MAX;
+    if (now_us < runner->roster_swept_us + (many ? SWEEP_MANY_US : SWEEP_US))
+        return;
+    runner->roster_swept_us = now_us;
     HASH_ITER (hh, runner->roster, entry, next) {
         bool old = many || (now_us - entry->last_seen_us) / 1000000 > FORGET_AFTER_S;
         if (!old || entry->held || (many && entry->state != WORKER_ACTIVE) || waits_locked(runner, entry->name))

@@ -118,8 +118,10 @@ static void on_health(void *context, bool healthy)
     pthread_mutex_lock(&runner->lock);
     runner->healthy = healthy;
     runner_gate_locked(runner);
-    if (healthy)
+    if (healthy) {
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
+        leases_begin_anew_locked(runner);
+    }
     pthread_mutex_unlock(&runner->lock);
     if (healthy)
         leases_serve(runner);

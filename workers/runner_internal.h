@@ -153,6 +153,7 @@ struct runner {
     struct lease_ask *asks;      /* that wait, the first first */
     struct lending *lendings;    /* claims for asks, on their way to disk */
     struct roster_entry *roster; /* who asks, by name (a hash) */
+    int64_t roster_swept_us;     /* when it was looked through last */
     int64_t asked_all_us;        /* when somebody last asked for any task; 0: never */
 };
 
@@ -279,6 +280,9 @@ bool leases_take_change_locked(struct runner *runner, const struct change *chang
 /* Ends the asks of those who have news, or of all. */
 void leases_end_asks(struct runner *runner, bool all);
 void leases_expire(struct runner *runner); /* TIMER_LEASES */
+
+/* Commits failed for a while, and so did renewals: nobody pays for that. */
+void leases_begin_anew_locked(struct runner *runner);
 
 /* What the last server gave out is minded from now on. */
 MUST_USE enum err leases_load(struct runner *runner, struct reason *why);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/resource.h>
 
 SUITE(leases);
@@ -189,6 +190,30 @@ Test(leases, a_heartbeat_renews_the_lease_and_says_how_far_it_is)
     EXPECT(tell(s, token_of(given), "heartbeat", "{'progress': 7}"), 200);
     EXPECT_NUMBER(get(s, "/invocations/%s", id), "progress.value", 7);
     EXPECT(post(s, format("/leases/%s/heartbeat", token_of(given)), NULL), 200);
+}
+
+/* The holder's heartbeats were answered 503: it paid for the server's own disk. */
+Test(leases, an_outage_of_the_disk_ends_no_lease)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare("tasks: {far: {kind: remote, max_recoveries: 0}}\n");
+    const char *bad = file_in(s, "bad");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+    start(s);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s, ", 'lease': '3s'"));
+    touch(bad);
+    int64_t over = now_ms() + 3100;
+    WAIT_UNTIL(tell(s, token, "heartbeat", "{'progress': 1}")->status == 503 && now_ms() > over);
+    unlink(bad);
+    WAIT_UNTIL(get(s, "/readyz")->status == 200);
+    int64_t again = now_ms() + 1500; /* its end, which could not be written, was tried again by then */
+    WAIT_UNTIL(now_ms() > again);
+    EXPECT(tell(s, token, "heartbeat", "{'progress': 2}"), 200);
+    EXPECT(tell(s, token, "complete", "{'result': 1}"), 204);
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
 
 Test(leases, a_lease_that_runs_out_comes_back_and_its_token_is_stale)
