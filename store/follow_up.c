@@ -115,7 +115,7 @@ static enum err remove_left(struct tx *tx, int64_t id, struct follow_up_room *ro
 /* Each touches what there is room for, and says whether some is left. */
 static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left) = {
     [FOLLOW_UP_REMOVE] = remove_left,
-    [FOLLOW_UP_WAKE] = wait_wake,
+    [FOLLOW_UP_WAKE] = wait_wake_rest,
     [FOLLOW_UP_CHILDREN] = children_cancel,
 };
 

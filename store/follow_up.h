@@ -37,6 +37,9 @@ MUST_USE enum err follow_up_step(struct tx *tx, struct op_upkeep *op);
 /* wait.c. Of a final one: ends the waits for it. */
 MUST_USE enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);
 
+/* The same later, unless it was retried meanwhile. */
+MUST_USE enum err wait_wake_rest(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left);
+
 /* wait.c. Of one that is retried: who waits for it and is not woken yet waits for
  * it anew. */
 MUST_USE enum err wait_again(struct tx *tx, int64_t target);

@@ -269,6 +269,14 @@ enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, b
     return err;
 }
 
+enum err wait_wake_rest(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left)
+{
+    int64_t status;
+    *left = false;
+    enum err err = DB_NUMBER(tx->db, &status, 0, "SELECT status FROM invocations WHERE id = $1", v_int(target));
+    return err == OK && status_is_final((enum status)status) ? wait_wake(tx, target, room, left) : err;
+}
+
 /* Who was woken already stays so. */
 enum err wait_again(struct tx *tx, int64_t target)
 {
@@ -277,11 +285,12 @@ enum err wait_again(struct tx *tx, int64_t target)
                    "UPDATE invocations SET waits_left = waits_left + 1 WHERE status = " SQL_WAITING
                    " AND waits_left > 0 AND id IN (SELECT waiter FROM waits WHERE target = $1 AND ended = 1)",
                    v_int(target));
-    if (err != OK || db_changes(tx->db) == 0)
-        return err;
-    err = DB_EXECUTE(tx->db, "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " WHERE id = $1",
-                     v_int(target));
-    if (err == OK)
+    if (err == OK && db_changes(tx->db))
         err = DB_EXECUTE(tx->db, "UPDATE waits SET ended = 0 WHERE target = $1 AND ended = 1", v_int(target));
+    if (err == OK) /* the end took the bit away, and not all were woken yet, perhaps */
+        err = DB_EXECUTE(tx->db,
+                         "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " WHERE id = $1 "
+                         "AND EXISTS (SELECT 1 FROM waits WHERE target = $1)",
+                         v_int(target));
     return err;
 }

@@ -25,9 +25,9 @@
 enum {
     TASKS_MAX = 1000,
     DONE_MAX = 100,
-    DONE_ON_LOOP = 16, /* so many rows are read on the HTTP thread */
-    TOKEN_MAX = 100,
-    FACT_MAX = 200, /* what a worker says of itself */
+    DONE_ON_LOOP = 16,   /* so many rows are read on the HTTP thread */
+    TOKEN_MAX = 1 << 20, /* one that is none is refused alone, not the reports beside it */
+    FACT_MAX = 200,      /* what a worker says of itself */
     ANSWER_BYTES = 8 << 20,
     CLAIM_MAX_MS = 10000, /* a claim is kept until the disk is well; who asked is told before */
     LEASE_MIN_MS = 1000,

@@ -192,6 +192,21 @@ Test(leases, a_heartbeat_renews_the_lease_and_says_how_far_it_is)
     EXPECT(post(s, format("/leases/%s/heartbeat", token_of(given)), NULL), 200);
 }
 
+Test(leases, a_report_that_is_no_report_spoils_none_beside_it)
+{
+    struct server *s = serve(FAR);
+    char *id = submit(s, "{'task': 'far'}"), nonsense[201];
+    memset(nonsense, 'x', 200);
+    nonsense[200] = '\0';
+    const char *token = token_of(lease(s, ""));
+    struct reply *r =
+        post(s, "/leases",
+             "{'worker': 'w', 'max': 0, 'done': [{'token': '%s', 'result': 1}, {'token': '%s', 'result': 2}]}",
+             nonsense, token);
+    EXPECT_TEXT(EXPECT(r, 200), "refused.0.token", nonsense);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result", 2);
+}
+
 /* The holder's heartbeats were answered 503: it paid for the server's own disk. */
 Test(leases, an_outage_of_the_disk_ends_no_lease)
 {

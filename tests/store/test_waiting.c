@@ -291,6 +291,32 @@ STORE_TEST(a_thousand_waiters_are_woken_in_steps)
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), N);
 }
 
+STORE_TEST(a_retry_amid_the_wakes_keeps_the_rest_waiting)
+{
+    enum { N = 600, AT_ONCE = 500 };
+    static struct waited w[N];
+    struct waited again;
+    struct submission s[N];
+    int64_t target = submit(f);
+    for (int i = 0; i < N; i++)
+        s[i] = plain(f);
+    submit_all(f, s, N);
+    for (int i = 0; i < N; i++) {
+        started(&w[i], f, s[i].id, 1);
+        wait_for(f, &w[i].turn, false, &target, 1, OK);
+    }
+    fail_for_good(f, target);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), AT_ONCE);
+    IS_OK(alter(f, ALTER_RETRY, target));
+    cr_expect_not(upkeep(f, UPKEEP_FOLLOW_UP).more);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), AT_ONCE);
+    started(&again, f, target, 2);
+    IS_OK(end(&again, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    while (upkeep(f, UPKEEP_FOLLOW_UP).more)
+        ;
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), N);
+}
+
 /* --- children ------------------------------------------------------------------------------ */
 
 STORE_TEST(a_step_is_one_child_over_all_attempts)
