@@ -175,15 +175,9 @@ static enum err apply_alter(struct tx *tx, struct op *base)
     return OK;
 }
 
-static bool several_alterations(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count)
 {
-    static const struct op_class class = {.name = "alter", .apply = apply_alter, .several = several_alterations};
+    static const struct op_class class = {.name = "alter", .apply = apply_alter, .several = op_is_several};
     *op = (struct op_alter){.what = what, .ids = ids, .count = count};
     op_init(&op->op, &class);
 }

@@ -37,6 +37,12 @@ void op_init(struct op *op, const struct op_class *class)
     *op = (struct op){.class = class};
 }
 
+bool op_is_several(const struct op *op)
+{
+    (void)op;
+    return true;
+}
+
 /* --- claims and finishes that meet ---------------------------------------------- */
 
 /* The last op of that lease in the batch so far; a place for the first. Leases

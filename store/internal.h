@@ -91,6 +91,9 @@ MUST_USE enum err store_commit_recovery(struct store *store);
 void store_abandon_recovery(struct store *store);
 void store_abandon_recovery(struct store *store); /* nothing of it was done */
 
+/* op_class.several of those that have several statements, whatever they are about. */
+bool op_is_several(const struct op *op);
+
 /* Sets an op's class and done. */
 void op_init(struct op *op, const struct op_class *class);
 

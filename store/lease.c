@@ -117,16 +117,10 @@ static enum err apply_lose(struct tx *tx, struct op *base)
             .id = op->turn.turn.id, .task = lost.task, .from = lost.from, .lost = turn, .deaths = lost.deaths});
 }
 
-static bool several_lose(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_lose_init(struct op_lose *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "lose", .apply = apply_lose, .several = several_lose, .turn = TURN_GOES_ON};
+        .name = "lose", .apply = apply_lose, .several = op_is_several, .turn = TURN_GOES_ON};
     *op = (struct op_lose){.turn.turn = *turn};
     op_init(&op->turn.op, &class);
 }

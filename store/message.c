@@ -38,12 +38,6 @@ static void note_messages(struct change *change, int64_t first, int64_t last)
     change->last_seq = last;
 }
 
-static bool several_statements(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 /* --- out ---------------------------------------------------------------------------- */
 
 static enum err insert_out(struct tx *tx, const struct turn *turn, int64_t seq, int64_t number, struct span body)
@@ -82,7 +76,7 @@ static enum err apply_out(struct tx *tx, struct op *base)
 void op_message_out_init(struct op_message_out *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "message_out", .apply = apply_out, .several = several_statements, .turn = TURN_GOES_ON};
+        .name = "message_out", .apply = apply_out, .several = op_is_several, .turn = TURN_GOES_ON};
     *op = (struct op_message_out){.turn.turn = *turn};
     op_init(&op->turn.op, &class);
 }
@@ -186,7 +180,7 @@ static enum err apply_in(struct tx *tx, struct op *base)
 
 void op_message_in_init(struct op_message_in *op, int64_t id)
 {
-    static const struct op_class class = {.name = "message_in", .apply = apply_in, .several = several_statements};
+    static const struct op_class class = {.name = "message_in", .apply = apply_in, .several = op_is_several};
     *op = (struct op_message_in){.id = id};
     op_init(&op->op, &class);
 }

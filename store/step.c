@@ -52,16 +52,10 @@ static enum err apply_step(struct tx *tx, struct op *base)
     return err;
 }
 
-static bool several_step(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_step_init(struct op_step *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "step", .apply = apply_step, .several = several_step, .turn = TURN_GOES_ON};
+        .name = "step", .apply = apply_step, .several = op_is_several, .turn = TURN_GOES_ON};
     *op = (struct op_step){.turn.turn = *turn};
     op_init(&op->turn.op, &class);
 }

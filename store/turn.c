@@ -232,16 +232,10 @@ static enum err apply_progress(struct tx *tx, struct op *base)
     return err;
 }
 
-static bool always_several(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_append_init(struct op_append *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "append", .apply = apply_append, .several = always_several, .turn = TURN_GOES_ON};
+        .name = "append", .apply = apply_append, .several = op_is_several, .turn = TURN_GOES_ON};
     *op = (struct op_append){0};
     turn_op_init(&op->turn, &class, turn);
 }
@@ -250,7 +244,7 @@ void op_progress_init(struct op_progress *op, const struct turn *turn)
 {
     static const struct op_class class = {.name = "progress",
                                           .apply = apply_progress,
-                                          .several = always_several,
+                                          .several = op_is_several,
                                           .turn = TURN_GOES_ON,
                                           .patient = true};
     *op = (struct op_progress){0};

@@ -163,15 +163,9 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     return ERR_INVALID;
 }
 
-static bool several_steps(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_upkeep_init(struct op_upkeep *op, enum upkeep what)
 {
-    static const struct op_class class = {.name = "upkeep", .apply = apply_upkeep, .several = several_steps};
+    static const struct op_class class = {.name = "upkeep", .apply = apply_upkeep, .several = op_is_several};
     *op = (struct op_upkeep){.what = what};
     op_init(&op->op, &class);
 }

@@ -65,23 +65,23 @@ static enum err check_cycle(struct tx *tx, struct op_wait *op)
 /* --- waiting ------------------------------------------------------------------------- */
 
 struct waited_for {
-    int task, priority;
-    int64_t rank;
+    int priority;
+    int64_t id, rank;
     enum status status;
 };
 
 static enum err read_target(struct tx *tx, int64_t id, struct waited_for *out)
 {
-    struct db_stmt *stmt = DB_QUERY(
-        tx->db, "SELECT task, status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1", v_int(id));
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1", v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct waited_for){.task = (int)db_int(stmt, 0),
-                                   .status = (enum status)db_int(stmt, 1),
-                                   .priority = (int)db_int(stmt, 2),
-                                   .rank = db_int(stmt, 3)};
+        *out = (struct waited_for){.id = id,
+                                   .status = (enum status)db_int(stmt, 0),
+                                   .priority = (int)db_int(stmt, 1),
+                                   .rank = db_int(stmt, 2)};
     db_reset(stmt);
     return err;
 }
@@ -97,9 +97,9 @@ static enum err read_waiter(struct tx *tx, const struct turn *turn, int64_t *pri
 }
 
 /* The row is queued: it goes ahead, and whoever hears of changes gets it anew. */
-static enum err move_ahead(struct tx *tx, int64_t id, const struct waited_for *target, int64_t priority)
+static enum err move_ahead(struct tx *tx, const struct waited_for *target, int64_t priority)
 {
-    return transition_move_due(tx, &(struct move_due){.id = id,
+    return transition_move_due(tx, &(struct move_due){.id = target->id,
                                                       .from = STATUS_QUEUED,
                                                       .to = STATUS_QUEUED,
                                                       .ahead = true,
@@ -109,61 +109,40 @@ static enum err move_ahead(struct tx *tx, int64_t id, const struct waited_for *t
 }
 
 /* It is not queued: it will go ahead when it is. */
-static enum err come_ahead(struct tx *tx, int64_t id, const struct waited_for *target, int64_t priority)
+static enum err come_ahead(struct tx *tx, const struct waited_for *target, int64_t priority)
 {
     return DB_EXECUTE(tx->db, "UPDATE invocations SET priority = $3, rank = -id WHERE id = $1 AND status = $2",
-                      v_int(id), v_int(target->status), v_int(priority));
+                      v_int(target->id), v_int(target->status), v_int(priority));
 }
 
-static enum err wait_for_one(struct tx *tx, const struct op_wait *op, int64_t id, const struct waited_for *target,
+static enum err wait_for_one(struct tx *tx, const struct op_wait *op, const struct waited_for *target,
                              int64_t priority)
 {
     if (target->priority < priority)
         priority = target->priority;
     enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target, ended, timed) VALUES ($1, $2, 0, $3)",
-                              v_int(op->turn.turn.id), v_int(id), v_int(op->timed));
+                              v_int(op->turn.turn.id), v_int(target->id), v_int(op->timed));
     if (err == OK)
         err = DB_EXECUTE(tx->db,
                          "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " "
                          "WHERE id = $1 AND follow & " SQL_FOLLOW_WAITED " = 0",
-                         v_int(id));
+                         v_int(target->id));
     bool ahead = target->rank < 0 && target->priority <= priority;
     if (err != OK || ahead)
         return err;
-    return target->status == STATUS_QUEUED ? move_ahead(tx, id, target, priority)
-                                           : come_ahead(tx, id, target, priority);
+    return target->status == STATUS_QUEUED ? move_ahead(tx, target, priority) : come_ahead(tx, target, priority);
 }
 
-/* Registers those that have not ended; how many there are in *left. */
-static enum err register_waits(struct tx *tx, struct op_wait *op, int64_t priority, int *left)
+/* All of them, those that have ended left out. */
+static enum err read_targets(struct tx *tx, struct op_wait *op, struct waited_for *targets, int *left)
 {
     enum err err = OK;
     *left = 0;
     for (int i = 0; i < op->count && err == OK; i++) {
-        struct waited_for target;
-        err = read_target(tx, op->ids[i], &target);
+        err = read_target(tx, op->ids[i], &targets[*left]);
         if (err == ERR_NOT_FOUND)
             op->bad = op->ids[i];
-        if (err != OK || status_is_final(target.status))
-            continue;
-        ++*left;
-        err = wait_for_one(tx, op, op->ids[i], &target, priority);
-    }
-    return err;
-}
-
-/* How many have ended, and are they all there? */
-static enum err count_ended(struct tx *tx, struct op_wait *op, int *ended)
-{
-    enum err err = OK;
-    *ended = 0;
-    for (int i = 0; i < op->count && err == OK; i++) {
-        struct waited_for target;
-        err = read_target(tx, op->ids[i], &target);
-        if (err == OK)
-            *ended += status_is_final(target.status);
-        else
-            op->bad = op->ids[i];
+        *left += err == OK && !status_is_final(targets[*left].status);
     }
     return err;
 }
@@ -171,19 +150,22 @@ static enum err count_ended(struct tx *tx, struct op_wait *op, int *ended)
 static enum err apply_wait(struct tx *tx, struct op *base)
 {
     struct op_wait *op = (struct op_wait *)base;
+    struct waited_for targets[WAIT_IDS_MAX];
     int64_t priority;
-    int ended, left;
+    int left;
+    if (op->count > WAIT_IDS_MAX)
+        return ERR_LIMIT;
     enum err err = read_waiter(tx, &op->turn.turn, &priority);
     if (err == OK)
-        err = count_ended(tx, op, &ended);
+        err = read_targets(tx, op, targets, &left);
     if (err != OK)
         return err;
-    op->met = op->any ? ended > 0 : ended == op->count;
+    op->met = op->any ? left < op->count : left == 0;
     if (op->met)
         return OK;
     err = op->timed ? OK : check_cycle(tx, op);
-    if (err == OK)
-        err = register_waits(tx, op, priority, &left);
+    for (int i = 0; i < left && err == OK; i++)
+        err = wait_for_one(tx, op, &targets[i], priority);
     if (err != OK)
         return err;
     return transition_move_wait(
@@ -191,16 +173,10 @@ static enum err apply_wait(struct tx *tx, struct op *base)
                 .turn = &op->turn.turn, .from = STATUS_RUNNING, .to = STATUS_WAITING, .left = op->any ? 1 : left});
 }
 
-static bool always_several(const struct op *base)
-{
-    (void)base;
-    return true;
-}
-
 void op_wait_init(struct op_wait *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "wait", .apply = apply_wait, .several = always_several, .turn = TURN_GOES_ON};
+        .name = "wait", .apply = apply_wait, .several = op_is_several, .turn = TURN_GOES_ON};
     *op = (struct op_wait){.turn.turn = *turn};
     op_init(&op->turn.op, &class);
 }
@@ -218,7 +194,7 @@ void op_resume_init(struct op_resume *op, const struct turn *turn)
 {
     static const struct op_class class = {.name = "resume",
                                           .apply = apply_resume,
-                                          .several = always_several,
+                                          .several = op_is_several,
                                           .turn = TURN_GOES_ON,
                                           .keep = true,
                                           .patient = true};

@@ -17,7 +17,7 @@ enum { WAIT_IDS_MAX = 1000 };
  * of its own or the waiter's priority, whichever is the better. */
 struct op_wait {
     struct turn_op turn;
-    const int64_t *ids; /* no one twice */
+    const int64_t *ids; /* no one twice, at most WAIT_IDS_MAX */
     int count;
     bool any;    /* one of them is enough; else all */
     bool timed;  /* it is given up after a time: it closes no circle */

@@ -78,7 +78,6 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
     if (err != OK)
         return err;
     out->status = status_name(row.status);
-    out->final = status_is_final(row.status);
     buf_add_span(&out->result, row.result);
     buf_add_span(&out->error, row.error);
     return OK;

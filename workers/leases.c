@@ -294,7 +294,6 @@ bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait)
 {
     struct ops ops = {0};
     int64_t now_us = clock_mono_us();
-    ask->runner = runner;
     ask->waits = wait;
     pthread_mutex_lock(&runner->lock);
     struct roster_entry *entry = roster_entry_locked(runner, ask->worker);
@@ -411,8 +410,8 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
 static void note_cancel_of_claimed(struct runner *runner, int64_t id)
 {
     struct lending *lending;
-    DL_FOREACH2(runner->lendings, lending, all_next)
-    lending->cancelled |= lending->grant.turn.id == id;
+    DL_FOREACH2 (runner->lendings, lending, all_next)
+        lending->cancelled |= lending->grant.turn.id == id;
 }
 
 bool leases_take_change_locked(struct runner *runner, const struct change *change)
@@ -556,9 +555,8 @@ static void load_one(void *context, const struct turn_row *row)
     lease->until_us = now_us + lease->lease_ms * 1000;
     if (row->timeout_ms)
         lease->ends_us = now_us + left_of_timeout(row) * 1000;
-    lease->cancelled = row->cancelled;
-    lease->holder->cancelled += row->cancelled;
-    lease->holder->news |= row->cancelled;
+    if (row->cancelled)
+        cancel_locked(lease);
     lease->failures = row->failures;
     lease->max_retries = row->max_retries;
     lease->retention_ms = row->retention_ms;

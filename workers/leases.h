@@ -51,7 +51,6 @@ struct lease_ask {
     int given_count;
 
     /* leases.c's own, under the runner's lock. All zeros at first. */
-    struct runner *runner;
     struct lease_ask *prev, *next; /* of those that wait, while it is `listed` */
     struct lending *lendings;      /* claims that are not committed yet */
     bool waits, listed, ended;

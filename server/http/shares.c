@@ -65,8 +65,7 @@ static bool has_unread(const struct connection *connection)
 static struct connection *victim_of(const struct share *share)
 {
     struct connection *c, *owing = NULL;
-    DL_FOREACH2(share->connections, c, share_next)
-    {
+    DL_FOREACH2 (share->connections, c, share_next) {
         if (c->leaving || !c->deadline_us || has_unread(c))
             continue;
         if (!c->in_request)

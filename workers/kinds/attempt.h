@@ -48,8 +48,7 @@ enum waited { WAITED_MET, WAITED_TIMED_OUT, WAITED_STOPPED /* the body is to end
 
 /* How another invocation stands. */
 struct child_view {
-    const char *status; /* "succeeded", ...; static */
-    bool final;
+    const char *status;       /* "succeeded", ...; static */
     struct buf result, error; /* JSON; empty: none. The caller's to release */
 };
 
