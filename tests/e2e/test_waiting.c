@@ -205,10 +205,11 @@ Test(waiting, a_join_runs_the_children_too_and_stops_who_waits_for_what_does_not
     AWAIT_STATUS(s, stuck, "waiting");
 }
 
-/* Killed again and again amid a tree: it ends once, right, and no child is made twice. */
+/* Killed again and again amid a tree: it ends once, right, and no child is made
+ * twice. Which bodies run at each kill is chance, and who ran at too many pays. */
 Test(waiting, a_tree_survives_kills_at_any_moment)
 {
-    struct server *s = serve("slots: 4\nlog: {level: error}\n" CONFIG);
+    struct server *s = serve("slots: 4\nlog: {level: error}\ndefaults: {max_recoveries: 100}\n" CONFIG);
     char *top = submit(s, "{'task': 'tree', 'args': {'depth': %d}, 'max_retries': 0}", DEPTH);
     for (int i = 0; i < 8; i++) {
         double before = number_of(get(s, "/stats"), "invocations.succeeded");

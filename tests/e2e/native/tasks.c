@@ -309,9 +309,18 @@ void tree(struct errand_call *call)
     int met = depth ? errand_wait(call, waited, 2, 0, -1) : 0;
     enter();
     for (int i = 0; i < 2 && depth && met == 0; i++)
-        if (errand_look(call, ids[i], &status, &value, NULL) == 0)
+        if (errand_look(call, ids[i], &status, &value, NULL) != 0) {
+            errand_fail(call, "not_seen", errand_why(call));
+            met = -1;
+        } else if (strcmp(status, "succeeded") != 0) {
+            errand_fail(call, "child", value);
+            met = -1;
+        } else {
             sum += atoll(value);
-    if (met == 0)
+        }
+    if (met == -1)
+        ;
+    else if (met == 0)
         errand_result(call, text, (size_t)snprintf(text, sizeof(text), "%lld", (long long)sum));
     else if (!errand_cancelled(call))
         errand_fail(call, "refused", errand_why(call));
