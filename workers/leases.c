@@ -304,7 +304,8 @@ bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait)
     for (int i = 0; i < ask->task_count; i++)
         window_lane(&runner->queue.window, ask->tasks[i])->asked_us = now_us;
     bool taken = entry->state == WORKER_ACTIVE && !runner->closing && give_locked(runner, ask, &ops);
-    bool waits = !taken && wait && !news && !runner->closing;
+    bool fills = queue_fills_elsewhere(&runner->queue, ask->tasks, ask->task_count);
+    bool waits = !taken && (wait || fills) && !news && !runner->closing;
     if (waits)
         wait_locked(runner, ask);
     pthread_mutex_unlock(&runner->lock);
@@ -328,12 +329,18 @@ bool leases_leave(struct runner *runner, struct lease_ask *ask)
     return left;
 }
 
+/* It does not wait, and stayed for what was still to come from disk. */
+static bool has_seen_all(const struct runner *runner, const struct lease_ask *ask)
+{
+    return !ask->waits && !queue_fills_elsewhere(&runner->queue, ask->tasks, ask->task_count);
+}
+
 void leases_end_asks(struct runner *runner, bool all)
 {
     struct lease_ask *ended = NULL, *ask, *next;
     pthread_mutex_lock(&runner->lock);
     DL_FOREACH_SAFE (runner->asks, ask, next) {
-        if (!all && !has_news(runner, ask->worker))
+        if (!all && !has_news(runner, ask->worker) && !has_seen_all(runner, ask))
             continue;
         end_locked(runner, ask);
         DL_APPEND(ended, ask);

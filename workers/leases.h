@@ -57,8 +57,9 @@ struct lease_ask {
 };
 
 /* Takes what there is for it, if the worker is active. False: nothing, and it
- * does not wait (`wait` is false, the worker has news to be told, or the service
- * is closing): the ask is over. True: over() will be called, perhaps before this returns. */
+ * does not wait (`wait` is false and all that is queued was looked at, the worker
+ * has news to be told, or the service is closing): the ask is over. True: over()
+ * will be called, perhaps before this returns. */
 MUST_USE bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait);
 
 /* It waits no longer. True: over() was not called and will not be; what it was

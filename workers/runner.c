@@ -158,6 +158,7 @@ static void refill_done(struct op *op)
     pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
     leases_serve(runner);
+    leases_end_asks(runner, false);
     op_refill_release(refill);
     free(refill);
 }

@@ -277,7 +277,8 @@ void leases_serve(struct runner *runner); /* the same, and queues them */
 /* True if somebody has news of it: leases_end_asks() is to follow, without the lock. */
 bool leases_take_change_locked(struct runner *runner, const struct change *change);
 
-/* Ends the asks of those who have news, or of all. */
+/* Ends the asks of those who have news, of those who do not wait and for whom
+ * nothing is to come from disk, or of all. */
 void leases_end_asks(struct runner *runner, bool all);
 void leases_expire(struct runner *runner); /* TIMER_LEASES */
 

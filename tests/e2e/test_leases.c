@@ -98,6 +98,19 @@ Test(leases, a_poll_that_need_not_wait_does_not)
     cr_assert_not(gives_nothing(post(s, "/leases", "{'worker': 'w'}")));
 }
 
+/* What is queued comes from disk: a poll that need not wait stays for that alone. */
+Test(leases, a_poll_right_after_a_start_finds_what_is_queued)
+{
+    struct server *s = serve(FAR);
+    for (int i = 0; i < 8; i++)
+        submit(s, "{'task': 'far'}");
+    for (int i = 0; i < 8; i++) {
+        restart(s);
+        cr_assert_not(gives_nothing(post(s, "/leases", "{'worker': 'w'}")), "the %dth", i + 1);
+    }
+    cr_assert(gives_nothing(post(s, "/leases", "{'worker': 'w'}")));
+}
+
 Test(leases, of_two_polls_one_gets_the_one_job)
 {
     struct server *s = serve(FAR);

@@ -323,3 +323,28 @@ Test(queue, it_is_closed_while_paused_unhealthy_or_closing)
         cr_expect_eq(!runner.queue.closed, rows[i].starts, "row %zu", i);
     }
 }
+
+/* Whoever asks for what is run elsewhere hears whether all that is queued was looked at. */
+Test(queue, what_is_run_elsewhere_fills_until_its_refill_is_there)
+{
+    static const struct task far = {.name = "far", .id = 3}, away = {.name = "away", .id = 4};
+    const int tasks[] = {1, 3}, others[] = {1, 2, 4, 9};
+    queue_task_set(&queue, &far, ELSEWHERE, false);
+    queue_task_set(&queue, &away, ELSEWHERE, true);
+    cr_expect(queue_fills_elsewhere(&queue, NULL, 0));
+    cr_expect(queue_fills_elsewhere(&queue, tasks, 2));
+    cr_expect_not(queue_fills_elsewhere(&queue, others, 4), "a paused one, others' kinds, none");
+    struct op_refill op;
+    op_refill_init(&op);
+    cr_assert(queue_wants_refill(&queue, 3, &op));
+    op_refill_release(&op);
+    queue_refilled(&queue, &(struct op_refill){.task = 3, .after_priority = -1, .limit = 8},
+                   (struct window_now){0, 0});
+    cr_expect(queue_fills_elsewhere(&queue, NULL, 0), "its commit is not told yet");
+    queue_refill_done(&queue, 3);
+    cr_expect_not(queue_fills_elsewhere(&queue, NULL, 0));
+    queue_task_set(&queue, &away, ELSEWHERE, false);
+    cr_expect(queue_fills_elsewhere(&queue, NULL, 0));
+    queue.closed = true;
+    cr_expect_not(queue_fills_elsewhere(&queue, NULL, 0));
+}

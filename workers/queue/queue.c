@@ -344,3 +344,20 @@ bool queue_waits_elsewhere(const struct queue *queue, int task)
     const struct lane *lane = task < queue->window.lane_count ? queue->window.lanes[task] : NULL;
     return lane && lane->consumer == &queue->consumers[ELSEWHERE] && !lane->paused && lane->count;
 }
+
+static bool fills_elsewhere(const struct queue *queue, int task)
+{
+    const struct lane *lane = task < queue->window.lane_count ? queue->window.lanes[task] : NULL;
+    return lane && lane->consumer == &queue->consumers[ELSEWHERE] && !lane->paused && !lane->count &&
+           (lane->more || lane->refilling);
+}
+
+bool queue_fills_elsewhere(const struct queue *queue, const int *tasks, int count)
+{
+    bool fills = false;
+    if (!tasks)
+        count = queue->window.lane_count;
+    for (int i = 0; i < count && !fills; i++)
+        fills = fills_elsewhere(queue, tasks ? tasks[i] : i);
+    return fills && !queue->closed;
+}

@@ -122,3 +122,7 @@ bool queue_is_drained(const struct queue *queue);
 
 /* Has a task that is run elsewhere something queued? */
 bool queue_waits_elsewhere(const struct queue *queue, int task);
+
+/* Of these tasks, or all (NULL): is there one that is run elsewhere, has nothing
+ * in memory, and perhaps something on disk that a refill will bring? */
+bool queue_fills_elsewhere(const struct queue *queue, const int *tasks, int count);
