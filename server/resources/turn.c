@@ -32,11 +32,16 @@ struct turning {
     char notice[LOG_NOTICE_BYTES];
 
     atomic_int left; /* ops that are not back */
+
+    void *kept; /* of a handler in another file */
+    void (*release)(void *kept);
 };
 
 static void turning_free(void *state)
 {
     struct turning *turning = state;
+    if (turning->release)
+        turning->release(turning->kept);
     turn_end_release(&turning->end);
     buf_release(&turning->arena);
     free(turning);
@@ -44,7 +49,7 @@ static void turning_free(void *state)
 
 /* --- whose turn it is ------------------------------------------------------------ */
 
-static enum next answer_stale(struct request *rq)
+enum next turn_is_stale(struct request *rq)
 {
     return answer_problem(rq, 409, "stale-lease",
                           "this lease is nobody's any more: it ran out, or its turn has ended, or there never was "
@@ -64,7 +69,7 @@ static bool find_turn(struct request *rq)
     if (err_is_fault(err))
         answer_fault(rq, err);
     else if (err != OK)
-        answer_stale(rq);
+        turn_is_stale(rq);
     return err == OK;
 }
 
@@ -74,7 +79,7 @@ bool turn_is_under_way(struct request *rq)
         return false;
     const struct turning *turning = rq->state;
     if (!status_in_turn(turning->row.status))
-        answer_stale(rq);
+        turn_is_stale(rq);
     return status_in_turn(turning->row.status);
 }
 
@@ -89,6 +94,23 @@ bool turn_may_end(struct request *rq)
     return !runs_here;
 }
 
+const struct turn_row *turn_found(const struct request *rq)
+{
+    return &((const struct turning *)rq->state)->row;
+}
+
+void turn_keep(struct request *rq, void *kept, void (*release)(void *kept))
+{
+    struct turning *turning = rq->state;
+    turning->kept = kept;
+    turning->release = release;
+}
+
+void *turn_kept(const struct request *rq)
+{
+    return ((const struct turning *)rq->state)->kept;
+}
+
 /* --- the lease --------------------------------------------------------------------- */
 
 static enum next show(struct request *rq)
@@ -100,7 +122,7 @@ static enum next show(struct request *rq)
     if (err == ERR_LIMIT)
         return NEXT_WORK;
     if (err == ERR_NOT_FOUND)
-        return answer_stale(rq);
+        return turn_is_stale(rq);
     if (err != OK && err != ERR_INVALID)
         return answer_fault(rq, err);
     return answer_json(rq, 200, &body);
@@ -179,7 +201,7 @@ static enum next beaten(struct request *rq)
                        turning->has_progress ? turning->progress.turn.op.err : OK};
     for (int i = 0; i < 2; i++)
         if (errs[i] != OK)
-            return errs[i] == ERR_CONFLICT ? answer_stale(rq) : answer_fault(rq, errs[i]);
+            return errs[i] == ERR_CONFLICT ? turn_is_stale(rq) : answer_fault(rq, errs[i]);
     bool renewed = turning->renews && !turning->renew.cancelled;
     bool cancel = turning->row.cancelled || turning->renew.cancelled;
     struct buf body = {0};
@@ -248,7 +270,7 @@ static enum next appended(struct request *rq)
     const struct turning *turning = rq->state;
     enum err err = turning->append.turn.op.err;
     if (err == ERR_CONFLICT)
-        return answer_stale(rq);
+        return turn_is_stale(rq);
     return err == OK ? answer_empty(rq, 204) : answer_fault(rq, err);
 }
 
@@ -293,7 +315,7 @@ static enum next ended(struct request *rq)
     const struct turning *turning = rq->state;
     enum err err = turning->end.finish.turn.op.err;
     if (err == ERR_CONFLICT)
-        return answer_stale(rq);
+        return turn_is_stale(rq);
     return err == OK ? answer_empty(rq, 204) : answer_fault(rq, err);
 }
 

@@ -12,6 +12,15 @@
 bool turn_is_under_way(struct request *rq);
 bool turn_may_end(struct request *rq);
 
+/* What a permit has found, for the handlers of all files. What one keeps of its
+ * request beside it is released with the request. */
+const struct turn_row *turn_found(const struct request *rq);
+void turn_keep(struct request *rq, void *kept, void (*release)(void *kept));
+void *turn_kept(const struct request *rq);
+
+/* The lease was lost since: 409. */
+enum next turn_is_stale(struct request *rq);
+
 handler_fn turn_get;
 handler_fn turn_heartbeat;
 handler_fn turn_complete;
