@@ -110,7 +110,9 @@ static enum err apply_finish(struct tx *tx, struct op *base)
     const struct turn *turn = &op->turn.turn;
     if (op->written)
         return OK;
-    enum err err = transition_end(tx, op);
+    enum err err = op->inbox_read ? messages_mark_read(tx, turn, op->inbox_read) : OK;
+    if (err == OK)
+        err = transition_end(tx, op);
     if (err == OK && op->drop_stdout)
         err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND attempt = $2 AND stream = 1", v_int(turn->id),
                          v_int(turn->attempt));

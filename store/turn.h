@@ -75,9 +75,10 @@ struct op_finish {
     struct span error_type;
     const struct log_chunk *log;
     int log_count;
-    int64_t log_from; /* the number of the first of them */
-    bool drop_stdout; /* delete what was already logged of this attempt's stdout */
-    bool written;     /* the committer's: together with its claim */
+    int64_t log_from;   /* the number of the first of them */
+    bool drop_stdout;   /* delete what was already logged of this attempt's stdout */
+    int64_t inbox_read; /* of its inbox, what the turn was given up to that one is read; 0: nothing */
+    bool written;       /* the committer's: together with its claim */
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);
 

@@ -161,6 +161,10 @@ static enum err apply_wait(struct tx *tx, struct op *base)
     if (err != OK)
         return err;
     op->met = op->any ? left < op->count : left == 0;
+    if (op->inbox && !op->met)
+        err = messages_unread(tx, op->turn.turn.id, op->after_seq, &op->met);
+    if (err != OK)
+        return err;
     if (op->met)
         return OK;
     err = op->timed ? OK : check_cycle(tx, op);
