@@ -25,11 +25,12 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
         }
 }
 
-static void wake_waiting(struct runner *runner, int64_t id)
+/* By the end of what they wait for, or by a message. */
+static void wake_waiting(struct runner *runner, int64_t id, bool message)
 {
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (run->grant.turn.id == id) {
+        if (run->grant.turn.id == id && (run->hears || !message)) {
             run->woken = true;
             in_place_notify_locked(run);
         }
@@ -48,8 +49,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     }
     if (change->cancel)
         stop_running(runner, change->id, false);
-    if (change->woken)
-        wake_waiting(runner, change->id);
+    if (change->woken || (change->message && change->to == STATUS_WAITING))
+        wake_waiting(runner, change->id, change->message);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED && !change->message)
@@ -120,6 +121,7 @@ static void on_health(void *context, bool healthy)
     runner_gate_locked(runner);
     if (healthy) {
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
+        patient_well_locked(runner);
         leases_begin_anew_locked(runner);
     }
     pthread_mutex_unlock(&runner->lock);
