@@ -112,6 +112,13 @@ MUST_USE enum err turn_under_way(struct tx *tx, const struct turn *turn);
 /* Its recorded values go: at most STEPS_MAX. */
 MUST_USE enum err steps_forget(struct tx *tx, int64_t id);
 
+/* What a turn was given of its inbox is read, up to that one. Changes nothing if the turn has
+ * ended: db_changes() says whether it did. */
+MUST_USE enum err messages_mark_read(struct tx *tx, const struct turn *turn, int64_t up_to_seq);
+
+/* Is there anything in its inbox after that one that no turn has read? */
+MUST_USE enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, bool *found);
+
 /* One invocation is made, as a part of any operation: s->id and s->status, or
  * s->replayed. Outcomes as in s->err. */
 MUST_USE enum err submission_insert(struct tx *tx, struct submission *s);

@@ -193,20 +193,25 @@ void op_message_in_init(struct op_message_in *op, int64_t id)
 /* A mark in the row, which a turn's writes touch anyway, instead of one in each
  * message, which would write its body again. It stands at a message that is
  * there: what comes later is not read, whatever was said. */
-static enum err apply_read(struct tx *tx, struct op *base)
+enum err messages_mark_read(struct tx *tx, const struct turn *turn, int64_t up_to_seq)
 {
-    struct op_messages_read *op = (struct op_messages_read *)base;
-    const struct turn *turn = &op->turn.turn;
     int64_t last;
     enum err err = DB_NUMBER(tx->db, &last, 0,
                              "SELECT seq FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2 "
                              "ORDER BY seq DESC LIMIT 1",
-                             v_int(turn->id), v_int(op->up_to_seq));
-    if (err == OK)
-        err = DB_EXECUTE(tx->db,
-                         "UPDATE invocations SET inbox_read = $3 WHERE " SQL_UNDER_WAY
-                         " AND COALESCE(inbox_read, 0) < $3",
-                         v_int(turn->id), v_int(turn->lease), v_int(last));
+                             v_int(turn->id), v_int(up_to_seq));
+    return err != OK ? err
+                     : DB_EXECUTE(tx->db,
+                                  "UPDATE invocations SET inbox_read = $3 WHERE " SQL_UNDER_WAY
+                                  " AND COALESCE(inbox_read, 0) < $3",
+                                  v_int(turn->id), v_int(turn->lease), v_int(last));
+}
+
+static enum err apply_read(struct tx *tx, struct op *base)
+{
+    struct op_messages_read *op = (struct op_messages_read *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = messages_mark_read(tx, turn, op->up_to_seq);
     if (err == OK && db_changes(tx->db) == 0) /* read before, or lost? */
         return turn_under_way(tx, turn);
     if (err == OK)
@@ -270,13 +275,28 @@ enum err reader_messages(struct reader *reader, const struct message_query *quer
     return err;
 }
 
+#define SQL_UNREAD                                               \
+    "FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " " \
+    "AND seq > (SELECT CASE WHEN inbox_read > $2 THEN inbox_read ELSE $2 END FROM invocations WHERE id = $1) "
+
+enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, bool *found)
+{
+    int64_t number;
+    enum err err = DB_NUMBER(tx->db, &number, 0, "SELECT 1 " SQL_UNREAD "LIMIT 1", v_int(id), v_int(after_seq));
+    *found = number != 0;
+    return err;
+}
+
 enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(reader->db,
-                 "SELECT seq, id, kind, at, body FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " "
-                 "AND seq > COALESCE((SELECT inbox_read FROM invocations WHERE id = $1), 0) ORDER BY seq",
-                 v_int(id));
+    return reader_inbox_after(reader, id, 0, row, context);
+}
+
+/* Rows come as they are asked for: who wants the first alone stops there. */
+enum err reader_inbox_after(struct reader *reader, int64_t id, int64_t after_seq, message_fn row, void *context)
+{
+    struct db_stmt *stmt = DB_QUERY(reader->db, "SELECT seq, id, kind, at, body " SQL_UNREAD "ORDER BY seq",
+                                    v_int(id), v_int(after_seq));
     if (!stmt)
         return ERR_DB;
     bool found, wanted = true;

@@ -87,5 +87,7 @@ struct message_query {
 MUST_USE enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row,
                                   void *context, bool *more);
 
-/* What of an inbox no turn has read yet. */
+/* What of an inbox no turn has read yet; that after one of them. */
 MUST_USE enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context);
+MUST_USE enum err reader_inbox_after(struct reader *reader, int64_t id, int64_t after_seq, message_fn row,
+                                     void *context);

@@ -99,25 +99,12 @@ static enum err save(struct tx *tx, const struct op_suspend *op)
     return err;
 }
 
-static enum err has_unread(struct tx *tx, int64_t id, bool *has)
-{
-    int64_t found;
-    enum err err =
-        DB_NUMBER(tx->db, &found, 0,
-                  "SELECT 1 FROM messages m JOIN invocations i ON i.id = m.id "
-                  "WHERE m.id = $1 AND m.kind = " SQL_MESSAGE_IN " AND m.seq > COALESCE(i.inbox_read, 0) "
-                  "LIMIT 1",
-                  v_int(id));
-    *has = found != 0;
-    return err;
-}
-
 /* Something may be there already. */
 static enum err look_at_once(struct tx *tx, const struct op_suspend *op, const struct wait_for *ends)
 {
     int64_t id = op->turn.turn.id;
     bool unread = false;
-    enum err err = op->on.inbox ? has_unread(tx, id, &unread) : OK;
+    enum err err = op->on.inbox ? messages_unread(tx, id, 0, &unread) : OK;
     enum woken_by by = ends->count && ends->met                  ? WOKEN_BY_IDS
                        : unread                                  ? WOKEN_BY_INBOX
                        : op->on.until && op->on.until <= tx->now ? WOKEN_BY_UNTIL

@@ -245,7 +245,7 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
 bool transition_end_is_simple(const struct op_finish *finish)
 {
     return finish->next == FINISH_FINAL && finish->status != STATUS_FAILED && !result_is_outside(finish) &&
-           !finish->log_count && !finish->drop_stdout;
+           !finish->log_count && !finish->drop_stdout && !finish->inbox_read;
 }
 
 enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, const struct op_finish *finish)

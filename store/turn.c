@@ -134,7 +134,9 @@ static enum err apply_finish(struct tx *tx, struct op *base)
     const struct turn *turn = &op->turn.turn;
     if (op->written)
         return OK;
-    enum err err = transition_end(tx, op);
+    enum err err = op->inbox_read ? messages_mark_read(tx, turn, op->inbox_read) : OK;
+    if (err == OK)
+        err = transition_end(tx, op);
     if (err == ERR_CONFLICT && op->may_have_suspended)
         return append_late(tx, turn, op->log_from, op->log, op->log_count);
     if (err == OK && op->drop_stdout)

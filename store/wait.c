@@ -139,7 +139,7 @@ enum err wait_look(struct tx *tx, struct wait_for *on)
             on->bad = on->ids[i];
         on->left += err == OK && !status_is_final(on->targets[on->left].status);
     }
-    on->met = on->any && on->count ? on->left < on->count : on->left == 0;
+    on->met = on->any ? on->left < on->count : on->left == 0;
     return err;
 }
 
@@ -162,6 +162,8 @@ static enum err apply_wait(struct tx *tx, struct op *base)
     enum err err = read_waiter(tx, turn, &priority);
     if (err == OK)
         err = wait_look(tx, &on);
+    if (err == OK && op->inbox && !on.met)
+        err = messages_unread(tx, turn->id, op->after_seq, &on.met);
     op->met = on.met;
     if (err == OK && !on.met)
         err = wait_register(tx, turn->id, &on, priority);

@@ -4,7 +4,8 @@
  * To register the wait and to see what has ended already is one transaction,
  * and every final status ends a wait in its own: none is missed. The listeners
  * hear that it is woken (change.h); the row is `running` again when whoever
- * minds the body has a slot for it and says so (op_resume). */
+ * minds the body has a slot for it and says so (op_resume). A message that comes
+ * to one that waits changes no row: who minds the body hears of it as of any. */
 #pragma once
 
 #include "store/turn.h"
@@ -19,7 +20,9 @@ struct op_wait {
     struct turn_op turn;
     const int64_t *ids; /* no one twice, at most WAIT_IDS_MAX */
     int count;
-    bool any;    /* one of them is enough; else all */
+    bool any;   /* one of them is enough; else all */
+    bool inbox; /* so is a message after after_seq that no turn has read; then `any` is set, and ids may be none */
+    int64_t after_seq;
     bool timed;  /* it is given up after a time: it closes no circle */
     bool met;    /* out: enough have ended: the turn does not wait */
     int64_t bad; /* out: the id that was refused */

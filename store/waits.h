@@ -31,5 +31,5 @@ MUST_USE enum err wait_register(struct tx *tx, int64_t waiter, struct wait_for *
 /* How many of them are to end before it goes on. */
 static inline int wait_left(const struct wait_for *on)
 {
-    return on->any && on->left ? 1 : on->left;
+    return on->any ? 1 : on->left;
 }

@@ -14,9 +14,17 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { STEPS_MAX = 1000 }; /* as with a server */
+
+struct foreground_step {
+    struct buf name, value;
+};
+
 struct foreground {
     struct attempt attempt;
-    struct buf held_stdout; /* until it is known whether it is the result */
+    struct buf held_stdout;        /* until it is known whether it is the result */
+    struct foreground_step *steps; /* over all attempts */
+    int step_count;
 };
 
 /* What the signal handler needs; written before it is installed. */
@@ -43,6 +51,21 @@ static void write_fd(int fd, struct span bytes)
             return;
         bytes.p += n;
         bytes.len -= (size_t)n;
+    }
+}
+
+/* Until the time is over or a signal comes, which stays in the descriptor. */
+static void wait_ms(int wake_fd, int64_t ms)
+{
+    int64_t until_us = clock_mono_us() + ms * 1000;
+    for (int64_t left_us = ms * 1000; left_us > 0 && !interrupted; left_us = until_us - clock_mono_us()) {
+        struct pollfd wake = {wake_fd, POLLIN, 0};
+        int64_t left_ms = (left_us + 999) / 1000;
+        if (poll(&wake, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms) > 0 && !interrupted) {
+            uint64_t count;
+            if (read(wake_fd, &count, sizeof(count)) < 0)
+                return;
+        }
     }
 }
 
@@ -78,7 +101,94 @@ static void show_progress(struct attempt *attempt, double value, struct span not
     buf_release(&line);
 }
 
-static const struct attempt_sink sink = {.log = show_log, .progress = show_progress};
+/* --- steps and messages ---------------------------------------------------------- */
+
+/* There is no server: steps last as long as this run, whoever looks at messages looks at
+ * stderr, and nobody sends any. */
+
+static struct foreground_step *find_step(struct foreground *foreground, struct span name)
+{
+    for (int i = 0; i < foreground->step_count; i++)
+        if (span_equal(buf_span(&foreground->steps[i].name), name))
+            return &foreground->steps[i];
+    return NULL;
+}
+
+static enum said keep_step(struct attempt *attempt, struct span name, struct span value, struct buf *kept,
+                           struct reason *why)
+{
+    struct foreground *foreground = (struct foreground *)attempt;
+    struct foreground_step *step = find_step(foreground, name);
+    bool before = step;
+    if (!before && foreground->step_count == STEPS_MAX) {
+        reason_set(why, "there are %d steps", STEPS_MAX);
+        return SAID_REFUSED;
+    }
+    if (!before) {
+        size_t size = (size_t)(foreground->step_count + 1) * sizeof *step;
+        foreground->steps = xrealloc(foreground->steps, size);
+        step = &foreground->steps[foreground->step_count++];
+        *step = (struct foreground_step){0};
+        buf_add_span(&step->name, name);
+        buf_add_span(&step->value, value);
+    }
+    buf_add_span(kept, buf_span(&step->value));
+    return before ? SAID_BEFORE : SAID;
+}
+
+static enum said give_step(struct attempt *attempt, struct span name, struct buf *value, struct reason *why)
+{
+    const struct foreground_step *step = find_step((struct foreground *)attempt, name);
+    (void)why;
+    if (step)
+        buf_add_span(value, buf_span(&step->value));
+    return step ? SAID : SAID_NOTHING;
+}
+
+static void forget_steps(struct foreground *foreground)
+{
+    for (int i = 0; i < foreground->step_count; i++) {
+        buf_release(&foreground->steps[i].name);
+        buf_release(&foreground->steps[i].value);
+    }
+    free(foreground->steps);
+}
+
+static enum said show_message(struct attempt *attempt, struct span body, struct reason *why)
+{
+    struct buf line = {0};
+    (void)attempt, (void)why;
+    buf_addl(&line, "message ");
+    json_add_line(&line, body);
+    buf_addc(&line, '\n');
+    write_fd(STDERR_FILENO, buf_span(&line));
+    buf_release(&line);
+    return SAID;
+}
+
+static enum said find_no_message(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms,
+                                 struct inbox_message *out, struct reason *why)
+{
+    (void)after_seq, (void)out;
+    if (timeout_ms < 0) {
+        reason_set(why, "there is no server, and nobody to send a message");
+        return SAID_REFUSED;
+    }
+    int64_t began_us = clock_mono_us();
+    wait_ms(attempt->wake_fd, timeout_ms);
+    if (attempt->deadline_us)
+        attempt->deadline_us += clock_mono_us() - began_us;
+    return interrupted ? SAID_STOPPED : SAID_NOTHING;
+}
+
+static const struct attempt_sink sink = {
+    .log = show_log,
+    .progress = show_progress,
+    .step = keep_step,
+    .step_get = give_step,
+    .message = show_message,
+    .inbox = find_no_message,
+};
 
 static void show_rest(struct foreground *foreground, const struct outcome *outcome)
 {
@@ -124,21 +234,6 @@ static double random_fraction(void)
     uint32_t bits;
     random_bytes(&bits, sizeof(bits));
     return bits / 4294967296.0;
-}
-
-/* Until the time is over or a signal comes, which stays in the descriptor. */
-static void wait_ms(int wake_fd, int64_t ms)
-{
-    int64_t until_us = clock_mono_us() + ms * 1000;
-    for (int64_t left_us = ms * 1000; left_us > 0 && !interrupted; left_us = until_us - clock_mono_us()) {
-        struct pollfd wake = {wake_fd, POLLIN, 0};
-        int64_t left_ms = (left_us + 999) / 1000;
-        if (poll(&wake, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms) > 0 && !interrupted) {
-            uint64_t count;
-            if (read(wake_fd, &count, sizeof(count)) < 0)
-                return;
-        }
-    }
 }
 
 /* How long until the next attempt; -1: there is none. */
@@ -255,6 +350,7 @@ int foreground_run(const struct task *task, struct span args, const struct attem
                                         }};
         status = run_interruptibly(&foreground);
         buf_release(&foreground.held_stdout);
+        forget_steps(&foreground);
     }
     if (wake_fd >= 0)
         close(wake_fd);

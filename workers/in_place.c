@@ -87,8 +87,7 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
 
 void in_place_notify_locked(struct run *run)
 {
-    if (run->waits)
-        pthread_cond_signal(&run->resumes);
+    pthread_cond_signal(&run->resumes);
 }
 
 /* The first that is to go on; it wakes the next, if there is a slot for that too. */
@@ -200,6 +199,23 @@ static void resume(struct run *run)
     store_queue(run->runner->store, &run->resume.turn.op);
 }
 
+enum waited in_place_await(struct run *run, struct op_wait *op, int64_t timeout_ms, struct reason *why)
+{
+    if (attempt_should_stop(&run->attempt))
+        return WAITED_STOPPED;
+    pthread_mutex_lock(&run->runner->lock);
+    run->woken = false;
+    run->hears = op->inbox;
+    pthread_mutex_unlock(&run->runner->lock);
+    if (store_do(run->runner->store, &op->turn.op) != OK)
+        return refused(op, why);
+    if (op->met)
+        return WAITED_MET;
+    enum waited waited = sleep_in_place(run, timeout_ms);
+    resume(run);
+    return waited;
+}
+
 enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
                           struct reason *why)
 {
@@ -210,18 +226,7 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
     op.count = count;
     op.any = any;
     op.timed = timeout_ms >= 0;
-    if (attempt_should_stop(attempt))
-        return WAITED_STOPPED;
-    pthread_mutex_lock(&run->runner->lock);
-    run->woken = false;
-    pthread_mutex_unlock(&run->runner->lock);
-    if (store_do(run->runner->store, &op.turn.op) != OK)
-        return refused(&op, why);
-    if (op.met)
-        return WAITED_MET;
-    enum waited waited = sleep_in_place(run, timeout_ms);
-    resume(run);
-    return waited;
+    return in_place_await(run, &op, timeout_ms, why);
 }
 
 /* --- closing --------------------------------------------------------------------------- */

@@ -76,6 +76,7 @@ static void reduce(struct run *run)
     finish->error_type = SPAN("internal");
     finish->log_count = 0;
     finish->drop_stdout = false;
+    finish->inbox_read = 0;
 }
 
 static void append(struct op *op, struct op **first, struct op **last, int *count)
@@ -140,6 +141,9 @@ static void set_claim_faulted_locked(struct run *run, bool faulted)
     if (run->claim_faulted == faulted)
         return;
     run->claim_faulted = faulted;
+    run->claim_faults += faulted;
+    if (!faulted)
+        in_place_notify_locked(run); /* it may have something to say */
     runner->claims_faulted += faulted ? 1 : -1;
     runner_gate_locked(runner);
 }

@@ -136,6 +136,10 @@ static const struct attempt_sink sink = {
     .submit = in_place_submit,
     .wait = in_place_wait,
     .look = in_place_look,
+    .step = on_record_step,
+    .step_get = on_record_step_get,
+    .message = on_record_message,
+    .inbox = on_record_inbox,
 };
 
 /* --- the end --------------------------------------------------------------------------- */
@@ -152,6 +156,7 @@ static void decide(struct run *run)
     case OUTCOME_SUCCEEDED:
         op->status = STATUS_SUCCEEDED;
         op->result = outcome->result.len ? buf_span(&outcome->result) : (struct span){NULL, 0};
+        op->inbox_read = run->inbox_given;
         return;
     case OUTCOME_CANCELLED: op->status = STATUS_CANCELLED; return;
     case OUTCOME_STOPPED:

@@ -36,11 +36,12 @@ static void note_suspended(struct runner *runner, int64_t id)
         }
 }
 
-static void wake_waiting(struct runner *runner, int64_t id)
+/* By the end of what they wait for, or by a message. */
+static void wake_waiting(struct runner *runner, int64_t id, bool message)
 {
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (run->grant.turn.id == id) {
+        if (run->grant.turn.id == id && (run->hears || !message)) {
             run->woken = true;
             in_place_notify_locked(run);
         }
@@ -59,8 +60,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     }
     if (change->cancel)
         stop_running(runner, change->id, false);
-    if (change->woken)
-        wake_waiting(runner, change->id);
+    if (change->woken || (change->message && change->to == STATUS_WAITING))
+        wake_waiting(runner, change->id, change->message);
     if (change->suspended)
         note_suspended(runner, change->id);
     if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
@@ -137,6 +138,7 @@ static void on_health(void *context, bool healthy)
     runner_gate_locked(runner);
     if (healthy) {
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
+        patient_well_locked(runner);
         leases_begin_anew_locked(runner);
     }
     pthread_mutex_unlock(&runner->lock);

@@ -5,6 +5,8 @@
  *     threads.c     slots (permits) and the threads that run bodies
  *     run.c         one turn: its arguments, what it says, how it ended
  *     in_place.c    what its body asks of the service: children, waiting for them
+ *     on_record.c   what its body records: steps, messages
+ *     patient.c     such words, said again while the disk takes none
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
  *     leases.c      what is run elsewhere
@@ -45,7 +47,8 @@ struct run {
     int64_t began_us;
     struct attempt_limits limits; /* a reload must not change them under the body */
     struct attempt attempt;
-    struct buf bound; /* the arguments as the body gets them */
+    struct buf bound;    /* the arguments as the body gets them */
+    int64_t inbox_given; /* the last message that the body was given; its thread's */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
     struct log_chunk *chunks;
@@ -61,11 +64,13 @@ struct run {
     struct run *prev, *next;                 /* in runner->runs, while the body runs */
     struct op_resume resume;                 /* the last one */
     bool waits, woken;                       /* in place: what it waits for is there */
+    bool hears;                              /* a message ends its wait, too */
     pthread_cond_t resumes;                  /* woken, stopped, or a slot is free */
     struct run *resumes_prev, *resumes_next; /* in runner->resumes */
     bool ended;                              /* the body has, and `finish` is filled */
     atomic_bool finish_queued;               /* and with the committer */
     bool claim_faulted;                      /* the claim met a fault: nothing is known of the turn on disk */
+    int claim_faults;                        /* how often it did */
     int faults;                              /* that its reports met, one after the other */
     struct log_write *held_logs;             /* that were refused because of that */
     int64_t rewrite_us;                      /* when it is tried again, on the monotonic clock */
@@ -234,6 +239,9 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
                           struct reason *why);
 enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *out);
 
+/* Waits for what the op says. */
+enum waited in_place_await(struct run *run, struct op_wait *op, int64_t timeout_ms, struct reason *why);
+
 /* A slot is free: whoever is to go on takes it. */
 void in_place_freed_locked(struct runner *runner);
 
@@ -242,6 +250,29 @@ void in_place_notify_locked(struct run *run);
 
 /* Bodies that wait for what will not come, as the service closes, are stopped, at no cost. */
 void in_place_closing_locked(struct runner *runner);
+
+/* --- on_record.c ------------------------------------------------------------------------- */
+
+/* Of struct attempt_sink. */
+enum said on_record_step(struct attempt *attempt, struct span name, struct span value, struct buf *kept,
+                         struct reason *why);
+enum said on_record_step_get(struct attempt *attempt, struct span name, struct buf *value, struct reason *why);
+enum said on_record_message(struct attempt *attempt, struct span body, struct reason *why);
+enum said on_record_inbox(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms,
+                          struct inbox_message *out, struct reason *why);
+
+/* --- patient.c --------------------------------------------------------------------------- */
+
+/* Queues an op of the turn, on the body's thread, and waits for it; again and again as
+ * long as commits fail or the claim, which met a fault, is not on disk. Then the op must
+ * be fit to be applied twice; *again: that may have happened. ERR_UNAVAILABLE: the
+ * body is to end. */
+MUST_USE enum err patient_do(struct run *run, struct op *op, bool *again);
+
+void patient_well_locked(struct runner *runner); /* commits work again */
+
+/* For who tries again by itself: waits a second, or until the disk is well. False: the body is to end. */
+bool patient_rest(struct run *run);
 
 /* --- report.c ------------------------------------------------------------------------ */
 

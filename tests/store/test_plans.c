@@ -3,6 +3,7 @@
  * sorts, and each hot statement uses the index that was made for it. (SQLite
  * takes a partial index only where the query repeats its condition.) */
 #include "base/clock.h"
+#include "store/suspend.h"
 #include "tests/store/support.h"
 
 #include <sqlite3.h>
@@ -143,6 +144,33 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
     }
 }
 
+/* By a message, by a time; and given out elsewhere. */
+static void suspend_twice(struct fixture *f)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    started(&w, f, id, 1);
+    for (int i = 0; i < 2; i++) {
+        struct op_suspend op;
+        op_suspend_init(&op, &w.turn);
+        op.on = (struct suspension){.inbox = i == 0, .until = i ? clock_now_ms() + 2 : 0};
+        IS_OK(store_do(f->store, &op.turn.op));
+        struct op_message_in in;
+        op_message_in_init(&in, id);
+        in.body = SPAN("1");
+        IS_OK(store_do(f->store, &in.op));
+        while (status_of(f, id) == STATUS_WAITING)
+            upkeep(f, UPKEEP_WAKE);
+        waited_init(&w, f, id, 1);
+        w.claim.resumes = true;
+        w.claim.lease_ms = 1000;
+        w.claim.lease_until = clock_now_ms() + 1000;
+        queue_claim(&w, f);
+        IS_OK(wait_claimed(&w));
+    }
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -215,6 +243,7 @@ static void do_everything(struct fixture *f)
     started(&w, f, id, 1);
     IS_OK(alter(f, ALTER_CANCEL, id));
     wait_for_a_child(f);
+    suspend_twice(f);
     int64_t casualty = submit(f);
     fixture_shut(f);
     fixture_open(f);
@@ -263,7 +292,7 @@ static const struct {
     {"WHERE status IN (3, 4) AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
-    {"DELETE FROM payloads", "payloads_1 (id=?)"},
+    {"DELETE FROM payloads", "payloads_1 (id=?"},
     {"DELETE FROM logs WHERE id = ?1 AND seq <= ?2", "logs_1 (id=? AND seq<?)"},
     {"DELETE FROM logs WHERE id = ?1 AND attempt", "logs_1 (id=?)"},
     {"DELETE FROM attempts", "attempts_1 (id=? AND attempt<?)"},
@@ -279,7 +308,14 @@ static const struct {
     {"SELECT number FROM messages WHERE seq", "INTEGER PRIMARY KEY (rowid=?)"},
     {"kind = 2 AND seq <= ?2 ORDER BY seq DESC", "messages_id (id=? AND kind=? AND seq<?)"},
     {"key_digest FROM messages", "messages_key (id=? AND key_owner=? AND key=?)"},
-    {"AND seq > COALESCE", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"AND seq > (SELECT CASE WHEN inbox_read", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"FROM suspensions WHERE wakes_at IS NOT NULL AND wakes_at <=", "suspensions_due (wakes_at>? AND wakes_at<?)"},
+    {"SELECT wakes_at FROM suspensions", "suspensions_due"},
+    {"FROM suspensions s JOIN", "INTEGER PRIMARY KEY"},
+    {"UPDATE suspensions SET given", "INTEGER PRIMARY KEY"},
+    {"SELECT MAX(seq) FROM messages", "messages_id (id=? AND kind=?)"},
+    {"UPDATE invocations SET status = 4, lease = NULL", "INTEGER PRIMARY KEY"},
+    {"UPDATE invocations SET status = 2, attempt = attempt - 1", "INTEGER PRIMARY KEY"},
     {"FROM messages WHERE seq > ?1 ORDER", "INTEGER PRIMARY KEY (rowid>?)"},
     {"AND kind = ?3 ORDER BY seq", "messages_kind (kind=? AND seq>?)"},
     {"AND kind = ?4 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},

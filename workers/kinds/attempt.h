@@ -46,6 +46,21 @@ struct journal_record;
 /* What a wait came to. */
 enum waited { WAITED_MET, WAITED_TIMED_OUT, WAITED_STOPPED /* the body is to end */, WAITED_REFUSED };
 
+/* What came of a word that a body has put on record, or asked for. */
+enum said {
+    SAID,         /* it is on disk; or what was asked for is there */
+    SAID_BEFORE,  /* another value stood under that name */
+    SAID_NOTHING, /* nothing is there */
+    SAID_STOPPED, /* the body is to end, and it is not known to be on disk */
+    SAID_REFUSED,
+};
+
+/* A message of the inbox. */
+struct inbox_message {
+    int64_t seq;
+    struct buf body; /* JSON; the caller's to release */
+};
+
 /* How another invocation stands. */
 struct child_view {
     const char *status;       /* "succeeded", ...; static */
@@ -73,6 +88,22 @@ struct attempt_sink {
 
     /* ERR_NOT_FOUND, or a fault. */
     enum err (*look)(struct attempt *attempt, int64_t id, struct child_view *out);
+
+    /* These keep at it while the disk takes nothing, until the body is to end.
+     *
+     * A step, recorded once: `kept` is the value that stands, this one or (SAID_BEFORE) the
+     * first. Name and value were checked. What is recorded under a name: SAID or SAID_NOTHING. */
+    enum said (*step)(struct attempt *attempt, struct span name, struct span value, struct buf *kept,
+                      struct reason *why);
+    enum said (*step_get)(struct attempt *attempt, struct span name, struct buf *value, struct reason *why);
+
+    /* A message out, of checked JSON. */
+    enum said (*message)(struct attempt *attempt, struct span body, struct reason *why);
+
+    /* The first message in that no turn before has read, after that one (0: of all). Waits for it as
+     * `wait` does, then SAID_NOTHING. What was given is read when the body succeeds. */
+    enum said (*inbox)(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms, struct inbox_message *out,
+                       struct reason *why);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before

@@ -4,9 +4,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
-#include "workers/kinds/attempt.h"
+#include "workers/kinds/native_call.h"
 #include "workers/kinds/native_module.h"
-#include "workers/sdk/errand_task.h"
 #include <dlfcn.h>
 #include <elf.h>
 #include <inttypes.h>
@@ -66,27 +65,10 @@ static void check(const struct keys_input *in, const cJSON *item, const char *po
                    "`function` is missing: the task's name is no name of a C function");
 }
 
-/* What the body gets; it sees the first member only. */
-struct native_call {
-    struct errand_call call;
-    struct attempt *attempt;
-    struct outcome *outcome;
-    bool answered;         /* a result or a failure was given */
-    atomic_bool told_stop; /* errand_cancelled() said yes */
-    char id[ID_TEXT_LEN + 1];
-    struct reason why;         /* of what was refused last */
-    struct native_text *texts; /* that it was given, freed when it returns */
-};
-
 struct native_text {
     struct native_text *next;
     struct buf bytes;
 };
-
-static struct native_call *native_call(struct errand_call *call)
-{
-    return (struct native_call *)call;
-}
 
 /* --- what the body calls --------------------------------------------------- */
 
@@ -98,8 +80,7 @@ static const char *host_args(struct errand_call *call, size_t *length)
     return args.p;
 }
 
-/* A text that lives as long as the body runs. */
-static struct buf *new_text(struct native_call *native)
+struct buf *native_call_text(struct native_call *native)
 {
     struct native_text *text = xcalloc(1, sizeof *text);
     text->next = native->texts;
@@ -117,9 +98,9 @@ static void free_texts(struct native_call *native)
     }
 }
 
-static int give_text(struct buf *text, void *value, size_t *length)
+int native_call_give(struct buf *text, const char **value, size_t *length)
 {
-    *(const char **)value = buf_cstr(text);
+    *value = buf_cstr(text);
     if (length)
         *length = text->len;
     return 0;
@@ -150,13 +131,13 @@ static int host_arg(struct errand_call *call, const char *name, enum errand_arg_
     case ERRAND_TEXT:
         if (is != JSON_STRING)
             return -1;
-        text = new_text(native);
+        text = native_call_text(native);
         json_unescape(arg, text);
-        return give_text(text, value, length);
+        return native_call_give(text, value, length);
     case ERRAND_JSON:
-        text = new_text(native);
+        text = native_call_text(native);
         buf_add_span(text, arg);
-        return give_text(text, value, length);
+        return native_call_give(text, value, length);
     }
     return -1;
 }
@@ -257,10 +238,16 @@ static int host_cancelled(struct errand_call *call)
 
 /* --- children ---------------------------------------------------------------- */
 
-static int refuse(struct native_call *native, const char *why)
+int native_call_refuse(struct native_call *native, const char *why)
 {
     reason_set(&native->why, "%s", why);
     return ERRAND_REFUSED;
+}
+
+int native_call_stopped(struct native_call *native)
+{
+    atomic_store_explicit(&native->told_stop, true, memory_order_relaxed);
+    return native_call_refuse(native, "it is to stop");
 }
 
 static int host_submit(struct errand_call *call, const char *submission, size_t length, char *id)
@@ -269,9 +256,9 @@ static int host_submit(struct errand_call *call, const char *submission, size_t 
     const struct attempt_sink *sink = native->attempt->sink;
     int64_t child;
     if (!sink->submit)
-        return refuse(native, "there is no server to submit to");
+        return native_call_refuse(native, "there is no server to submit to");
     if (!submission || !sink->submit(native->attempt, (struct span){submission, length}, &child, &native->why))
-        return submission ? ERRAND_REFUSED : refuse(native, "the submission is a null pointer");
+        return submission ? ERRAND_REFUSED : native_call_refuse(native, "the submission is a null pointer");
     id_format(child, id);
     id[ID_TEXT_LEN] = '\0';
     return 0;
@@ -300,12 +287,12 @@ static int host_wait(struct errand_call *call, const char *const *texts, size_t 
     const struct attempt_sink *sink = native->attempt->sink;
     int64_t ids[WAIT_IDS];
     if (!sink->wait)
-        return refuse(native, "there is no server to wait with");
+        return native_call_refuse(native, "there is no server to wait with");
     if (count > WAIT_IDS)
-        return refuse(native, "too many to wait for at once");
+        return native_call_refuse(native, "too many to wait for at once");
     int n = read_ids(texts, count, ids);
     if (n < 0)
-        return refuse(native, "one of them is no id");
+        return native_call_refuse(native, "one of them is no id");
     if (!n)
         return 0;
     if (timeout_ms > DURATION_MAX_MS)
@@ -313,9 +300,7 @@ static int host_wait(struct errand_call *call, const char *const *texts, size_t 
     switch (sink->wait(native->attempt, ids, n, any != 0, timeout_ms, &native->why)) {
     case WAITED_MET: return 0;
     case WAITED_TIMED_OUT: return ERRAND_TIMED_OUT;
-    case WAITED_STOPPED:
-        atomic_store_explicit(&native->told_stop, true, memory_order_relaxed);
-        return refuse(native, "it is to stop");
+    case WAITED_STOPPED: return native_call_stopped(native);
     case WAITED_REFUSED: break;
     }
     return ERRAND_REFUSED;
@@ -329,20 +314,21 @@ static int host_look(struct errand_call *call, const char *text, const char **st
     struct child_view view;
     int64_t id;
     if (!sink->look)
-        return refuse(native, "there is no server to ask");
+        return native_call_refuse(native, "there is no server to ask");
     if (!text || !id_parse(span_of(text), &id))
-        return refuse(native, "it is no id");
+        return native_call_refuse(native, "it is no id");
     enum err err = sink->look(native->attempt, id, &view);
     if (err != OK)
-        return refuse(native, err == ERR_NOT_FOUND ? "there is no such invocation" : "it could not be read now");
-    struct buf *bytes = new_text(native);
+        return native_call_refuse(native, err == ERR_NOT_FOUND ? "there is no such invocation"
+                                                               : "it could not be read now");
+    struct buf *bytes = native_call_text(native);
     buf_add_span(bytes, buf_span(view.error.len ? &view.error : &view.result));
     if (!bytes->len)
         buf_addl(bytes, "null");
     buf_release(&view.result);
     buf_release(&view.error);
     *status = view.status;
-    return give_text(bytes, value, length);
+    return native_call_give(bytes, value, length);
 }
 
 static const char *host_why(struct errand_call *call)
@@ -366,6 +352,10 @@ static const struct errand_host host = {
     .wait = host_wait,
     .look = host_look,
     .why = host_why,
+    .step = native_record_step,
+    .step_get = native_record_step_get,
+    .message = native_record_message,
+    .inbox = native_record_inbox,
 };
 
 /* --- running ----------------------------------------------------------------- */
@@ -409,6 +399,7 @@ static void run_body(struct attempt *attempt, struct outcome *outcome)
     id_format(attempt->id, native.id);
     call_body(&native);
     free_texts(&native);
+    buf_release(&native.message.body);
 
     int64_t late_us = attempt->deadline_us ? clock_mono_us() - attempt->deadline_us : -1;
     if (late_us >= 0)

@@ -66,6 +66,12 @@ struct errand_host {
     int (*wait)(struct errand_call *call, const char *const *ids, size_t count, int any, int64_t timeout_ms);
     int (*look)(struct errand_call *call, const char *id, const char **status, const char **value, size_t *length);
     const char *(*why)(struct errand_call *call);
+    int (*step)(struct errand_call *call, const char *name, const char *json, size_t length, const char **kept,
+                size_t *kept_length);
+    int (*step_get)(struct errand_call *call, const char *name, const char **value, size_t *length);
+    int (*message)(struct errand_call *call, const char *json, size_t length);
+    int (*inbox)(struct errand_call *call, int64_t after_seq, int64_t timeout_ms, const char **body,
+                 size_t *length, int64_t *seq);
 };
 
 struct errand_call {
@@ -73,7 +79,7 @@ struct errand_call {
 };
 
 #define ERRAND_ID_BYTES 14 /* of an id as text, with its NUL */
-enum { ERRAND_TIMED_OUT = 1, ERRAND_REFUSED = -1 };
+enum { ERRAND_TIMED_OUT = 1, ERRAND_FOUND = 1, ERRAND_NONE = 2, ERRAND_REFUSED = -1 };
 
 /* The type of a task's function. */
 typedef void errand_task_fn(struct errand_call *call);
@@ -218,7 +224,54 @@ static inline int errand_look(struct errand_call *call, const char *id, const ch
     return call->host->look(call, id, status, value, length);
 }
 
-/* Why the last of these three was refused. */
+/* Record a step: a value (JSON) under a name (1 to 100 bytes of UTF-8), once. It stays with the
+ * invocation: when the body runs again, after a crash or as a retry, errand_step_get()
+ * gives it, and the work behind it need not be done again. Returns 0 once it is on disk,
+ * ERRAND_FOUND if a value stood there already, or ERRAND_REFUSED. *kept is then what
+ * stands: this value, or the first one; with a NUL behind it, valid until the body
+ * returns. `kept` and `kept_length` may be NULL. */
+static inline int errand_step(struct errand_call *call, const char *name, const char *json, size_t length,
+                              const char **kept, size_t *kept_length)
+{
+    if (call->host->size <= offsetof(struct errand_host, step))
+        return ERRAND_REFUSED; /* an older server */
+    return call->host->step(call, name, json, length, kept, kept_length);
+}
+
+/* What is recorded under that name, by this turn or an earlier one: 0 with the
+ * value, valid until the body returns; ERRAND_NONE; or ERRAND_REFUSED. `length` may be NULL. */
+static inline int errand_step_get(struct errand_call *call, const char *name, const char **value, size_t *length)
+{
+    if (call->host->size <= offsetof(struct errand_host, step_get))
+        return ERRAND_REFUSED;
+    return call->host->step_get(call, name, value, length);
+}
+
+/* Send a message out: JSON, at most 64 KiB. Returns 0 once it is on disk, for
+ * whoever follows this invocation, or ERRAND_REFUSED. A body that runs again sends again
+ * what it says again. */
+static inline int errand_message(struct errand_call *call, const char *json, size_t length)
+{
+    if (call->host->size <= offsetof(struct errand_host, message))
+        return ERRAND_REFUSED;
+    return call->host->message(call, json, length);
+}
+
+/* The next message that was sent to this invocation, after the one with the number
+ * `after_seq` (0: the first): 0 with the body, as JSON text with a NUL behind it, valid
+ * until the next call of this function; ERRAND_NONE if there is none within so many
+ * milliseconds (0: do not wait, -1: wait as long as it takes, without a slot, as
+ * errand_wait() does); or ERRAND_REFUSED. `length` and `seq` may be NULL. What was given is
+ * read when the body succeeds; else the next run of it gets it again. */
+static inline int errand_inbox(struct errand_call *call, int64_t after_seq, int64_t timeout_ms, const char **body,
+                               size_t *length, int64_t *seq)
+{
+    if (call->host->size <= offsetof(struct errand_host, inbox))
+        return ERRAND_REFUSED;
+    return call->host->inbox(call, after_seq, timeout_ms, body, length, seq);
+}
+
+/* Why the last of those that can be refused was. */
 static inline const char *errand_why(struct errand_call *call)
 {
     return call->host->size <= offsetof(struct errand_host, why) ? "the server is older" : call->host->why(call);
