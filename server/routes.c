@@ -11,6 +11,7 @@
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
 #include "server/resources/turn.h"
+#include "server/resources/turn_suspend.h"
 #include "server/resources/workers.h"
 #include "server/server.h"
 
@@ -44,6 +45,9 @@ const struct route server_routes[] = {
      .holds_result = true},
     {METHOD_POST, "/leases/{token}/fail", 0, BODY_JSON, .handler = turn_fail, TURN(turn_may_end),
      .holds_result = true},
+    {METHOD_POST, "/leases/{token}/suspend", 0, BODY_JSON, .handler = turn_suspend, TURN(turn_may_suspend),
+     .holds_result = true},
+    {METHOD_GET, "/leases/{token}/woken", 0, BODY_NONE, .handler = turn_woken, TURN(turn_is_under_way)},
     {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},

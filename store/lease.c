@@ -152,16 +152,31 @@ static void turn_read(struct db_stmt *stmt, struct turn_row *out)
     };
 }
 
+static enum err has_suspended(struct reader *reader, int64_t id, int64_t lease, bool *it)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(reader->db, &found, 0, "SELECT 1 FROM suspensions WHERE id = $1 AND lease = $2",
+                             v_int(id), v_int(lease));
+    *it = found != 0;
+    return err;
+}
+
 enum err reader_turn(struct reader *reader, int64_t id, int64_t lease, struct turn_row *out)
 {
     struct db_stmt *stmt = DB_QUERY(reader->db, TURN_COLUMNS "WHERE id = $1", v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
-    if (err == OK && (db_is_null(stmt, 1) || db_int(stmt, 1) != lease))
+    bool has_it = err == OK && !db_is_null(stmt, 1) && db_int(stmt, 1) == lease;
+    bool had_it = false;
+    if (err == OK && !has_it)
+        err = has_suspended(reader, id, lease, &had_it);
+    if (err == OK && !has_it && !had_it)
         err = ERR_CONFLICT;
     if (err == OK) {
         turn_read(stmt, out);
+        out->turn.lease = lease;
+        out->suspended = had_it;
         reader->note.len = 0;
         buf_add_span(&reader->note, out->worker);
         out->worker = buf_span(&reader->note);

@@ -41,6 +41,7 @@ struct turn_row {
     int64_t started_at, timeout_ms, retention_ms;
     int failures, max_retries;
     struct span worker;
+    bool suspended; /* it has ended so: the row is what came of it since */
 };
 
 /* ERR_CONFLICT: the lease is another's by now, or nobody's; ERR_NOT_FOUND. */

@@ -33,6 +33,11 @@ void reader_close(struct reader *reader)
     free(reader);
 }
 
+bool reader_is_brief(const struct reader *reader)
+{
+    return reader->brief;
+}
+
 void reader_be_brief(struct reader *reader)
 {
     reader->brief = true;
@@ -114,6 +119,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         .error = db_span(stmt, 20),
     };
     int64_t flags = db_int(stmt, ROW_FLAGS);
+    out->has_steps = flags & FLAG_STEPS;
+    out->has_suspended = flags & FLAG_SUSPENDED;
     enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
     if (view == VIEW_BASIC || err != OK)
         return err;
@@ -266,6 +273,13 @@ enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offs
     db_reset(sizes);
     *total = at;
     return err;
+}
+
+enum err reader_log_pieces(struct reader *reader, int64_t id, int attempt, int64_t *count)
+{
+    int64_t first = (int64_t)attempt << 32;
+    return DB_NUMBER(reader->db, count, 0, "SELECT MAX(seq) + 1 - $2 FROM logs WHERE id = $1 AND seq BETWEEN $2 AND $3",
+                     v_int(id), v_int(first), v_int(first | UINT32_MAX));
 }
 
 enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit,

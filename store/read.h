@@ -15,6 +15,7 @@ void reader_close(struct reader *reader); /* takes NULL */
 /* For a thread that must not be held up: from now on a row of which something
  * stands outside it is ERR_LIMIT with VIEW_FULL. Other readers have no such limit. */
 void reader_be_brief(struct reader *reader);
+bool reader_is_brief(const struct reader *reader);
 
 /* How many rows it has seen so far, ends of results included. */
 int64_t reader_rows_seen(const struct reader *reader);
@@ -33,6 +34,7 @@ struct invocation {
     bool has_progress;
     double progress;
     struct span progress_note, args, labels, key, worker, result, error; /* absent: null */
+    bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
 
 MUST_USE enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out);
@@ -58,6 +60,9 @@ MUST_USE enum err reader_attempts(struct reader *reader, int64_t id,
  * Appends at most `limit` bytes from `offset`; *total is its length now. */
 MUST_USE enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offset, int64_t limit,
                              struct buf *out, int64_t *total);
+
+/* How many pieces of a local attempt's output there are: the next one's number. */
+MUST_USE enum err reader_log_pieces(struct reader *reader, int64_t id, int attempt, int64_t *count);
 
 /* For following: appends the pieces after `*seq` (start with 0), at most about
  * `limit` bytes, and moves `*seq` on. */

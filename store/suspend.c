@@ -254,3 +254,16 @@ enum err reader_state(struct reader *reader, int64_t id, struct buf *state)
 {
     return reader_payload(reader, id, PAYLOAD_STATE, state);
 }
+
+enum err reader_step_of(struct reader *reader, int64_t id, struct buf *step)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT step FROM children WHERE id = $1 AND step IS NOT NULL", v_int(id));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        buf_add_span(step, db_span(stmt, 0));
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND ? OK : err;
+}

@@ -249,13 +249,50 @@ static void run_ended(struct attempt *attempt, void *context)
 /* --- the start --------------------------------------------------------------------------- */
 
 /* What the disk or the descriptors do not give now they will give later. */
-static void fail_reading(struct outcome *outcome, enum err err)
+static void fail_reading(struct outcome *outcome, enum err err, const char *message)
 {
-    static const char message[] = "the arguments could not be read";
     if (err == ERR_UNAVAILABLE || err == ERR_IO)
         outcome_unstarted(outcome, span_of(message));
     else
         outcome_fail(outcome, SPAN("internal"), span_of(message), (struct span){0});
+}
+
+static enum err open_reader(struct run *run, struct thread *thread)
+{
+    return thread->reader ? OK : reader_open(run->runner->store, &thread->reader, NULL);
+}
+
+static void note_resumption(struct run *run, int64_t pieces)
+{
+    const struct woken *woken = &run->resumption;
+    run->pieces = pieces;
+    if (woken->state.len)
+        run->attempt.state = (struct span){buf_cstr(&run->resumption.state), woken->state.len};
+    if (woken->json.len)
+        run->attempt.woken = (struct span){buf_cstr(&run->resumption.json), woken->json.len};
+    pthread_mutex_lock(&run->runner->lock);
+    run->given = woken->read;
+    pthread_mutex_unlock(&run->runner->lock);
+}
+
+/* What the last turn left, and where the numbers of its output stopped. False
+ * with the outcome filled. */
+static bool prepare_resumption(struct run *run, struct thread *thread)
+{
+    const struct turn *turn = &run->grant.turn;
+    int64_t pieces = 0;
+    if (!run->grant.job->ready.resumes)
+        return true;
+    enum err err = open_reader(run, thread);
+    if (err == OK)
+        err = reader_log_pieces(thread->reader, turn->id, turn->attempt, &pieces);
+    if (err == OK)
+        err = woken_read(thread->reader, turn->id, WOKEN_HERE, WOKEN_BYTES, &run->resumption);
+    if (err == OK)
+        note_resumption(run, pieces);
+    else
+        fail_reading(&run->outcome, err, "what it resumes with could not be read");
+    return err == OK;
 }
 
 /* Arguments as the body gets them: fetched if they stand outside the row,
@@ -263,15 +300,14 @@ static void fail_reading(struct outcome *outcome, enum err err)
 static bool prepare_args(struct run *run, struct thread *thread)
 {
     struct buf outside = {0};
-    struct reason why;
     struct span sent = run->grant.job->ready.args;
     bool ok = true;
     if (!sent.p) {
-        enum err err = thread->reader ? OK : reader_open(run->runner->store, &thread->reader, &why);
+        enum err err = open_reader(run, thread);
         if (err == OK)
             err = reader_payload(thread->reader, run->grant.turn.id, 1, &outside);
         if (err != OK) {
-            fail_reading(&run->outcome, err);
+            fail_reading(&run->outcome, err, "the arguments could not be read");
             buf_release(&outside);
             return false;
         }
@@ -301,7 +337,7 @@ void run_body(struct run *run, struct thread *thread)
     run->thread = thread;
     run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
-    if (prepare_args(run, thread))
+    if (prepare_args(run, thread) && prepare_resumption(run, thread))
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
     else
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
@@ -348,6 +384,7 @@ void run_free(struct run *run)
     log_pending_release(&run->log);
     registry_unref(run->registry);
     buf_release(&run->bound);
+    woken_release(&run->resumption);
     buf_release(&run->progress_note);
     free(run->chunks);
     free(run->grant.job);

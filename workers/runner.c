@@ -473,6 +473,18 @@ void runner_log_failure(struct runner *runner, const struct op_finish *finish)
 
 /* --- looking in ---------------------------------------------------------------------------------- */
 
+int64_t runner_given(struct runner *runner, const struct turn *turn)
+{
+    struct run *run;
+    int64_t given = 0;
+    pthread_mutex_lock(&runner->lock);
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == turn->id && run->grant.turn.lease == turn->lease)
+            given = run->given;
+    pthread_mutex_unlock(&runner->lock);
+    return given;
+}
+
 struct slot_view *runner_slots(struct runner *runner, int *count)
 {
     pthread_mutex_lock(&runner->lock);

@@ -73,6 +73,10 @@ bool runner_is_short(struct runner *runner);
  * lately. `finish` says what becomes of it, and is not on its way yet. */
 void runner_log_failure(struct runner *runner, const struct op_finish *finish);
 
+/* Of a turn of this process: the last message of the inbox that it was given; 0:
+ * none, or it is not one of those. */
+int64_t runner_given(struct runner *runner, const struct turn *turn);
+
 /* What the slots do: one entry a slot, in order; the caller frees.
  * For GET /stats. */
 struct slot_view {

@@ -25,6 +25,7 @@
 #include "workers/queue/queue.h"
 #include "workers/queue/timers.h"
 #include "workers/runner.h"
+#include "workers/woken.h"
 
 /* Output on its way to disk. */
 struct log_write {
@@ -48,6 +49,7 @@ struct run {
     struct attempt_limits limits; /* a reload must not change them under the body */
     struct attempt attempt;
     struct buf bound;    /* the arguments as the body gets them */
+    struct woken resumption; /* what it resumes with */
     int64_t inbox_given; /* the last message that the body was given; its thread's */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
@@ -61,6 +63,7 @@ struct run {
     struct buf progress_note;
 
     /* Guarded by the runner's lock: */
+    int64_t given; /* the last message of the inbox in what it resumes with; 0: none */
     struct run *prev, *next;                 /* in runner->runs, while the body runs */
     struct op_resume resume;                 /* the last one */
     bool waits, woken;                       /* in place: what it waits for is there */

@@ -19,6 +19,7 @@
 #include "server/resources/turn.h"
 #include "server/resources/workers.h"
 #include "workers/leases.h"
+#include "workers/suspension.h"
 
 #include <stdlib.h>
 
@@ -42,6 +43,10 @@ struct done {
     struct turn_row row;
     const char *refusal; /* NULL: it is written */
     bool queued;
+
+    bool suspends; /* instead of ending it: */
+    struct suspension_read suspension;
+    struct op_suspend suspend;
 };
 
 /* What became of a turn that was given. */
@@ -161,11 +166,20 @@ static void read_tasks(const struct keys_json *in, const struct keys_place *at, 
         keys_fault(in, at, "has %d names, the limit is %d", place.index, TASKS_MAX);
 }
 
-enum { DONE_RESULT = 1 << 0, DONE_ERROR = 1 << 1 };
+static void read_suspend(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct done *done = target;
+    done->suspends = true;
+    done->suspension.now_ms = clock_now_ms();
+    suspension_read(in, at, value, &done->suspension);
+}
+
+enum { DONE_RESULT = 1 << 0, DONE_ERROR = 1 << 1, DONE_SUSPEND = 1 << 2 };
 
 static const struct key done_fields[] = {
     {.name = "result", .type = KEY_OTHER, .read_json = turn_end_read_result},
     {.name = "error", .type = KEY_OTHER, .read_json = turn_end_read_error},
+    {.name = "suspend", .type = KEY_OTHER, .read_json = read_suspend},
     {.name = "token",
      .type = KEY_SPAN,
      .offset = offsetof(struct done, token),
@@ -191,10 +205,11 @@ static void read_report(const struct keys_json *in, const struct keys_place *at,
     uint64_t given = keys_read_json(in, at, value, done_fields, done);
     if (in->faults->total > before)
         return;
-    if ((given & DONE_RESULT) && (given & DONE_ERROR))
-        keys_fault(in, at, "result and error exclude each other");
-    else if (!(given & (DONE_RESULT | DONE_ERROR)))
-        keys_fault(in, at, "needs result or error");
+    int ends = !!(given & DONE_RESULT) + !!(given & DONE_ERROR) + !!(given & DONE_SUSPEND);
+    if (ends > 1)
+        keys_fault(in, at, "result, error and suspend exclude each other");
+    else if (!ends)
+        keys_fault(in, at, "needs result, error or suspend");
     else if (came_before(leasing, done))
         keys_fault(in, at, "is the second report of its turn");
 }
@@ -493,16 +508,30 @@ static enum next begin_ask(struct request *rq)
 
 /* --- what was done -------------------------------------------------------------------------- */
 
+static struct op *op_of(struct done *done)
+{
+    return done->suspends ? &done->suspend.turn.op : &done->end.finish.turn.op;
+}
+
+static const char *refusal_of(const struct done *done, enum err err)
+{
+    if (done->suspends && err == ERR_NOT_FOUND)
+        return "one that it is to wait for does not exist; the turn goes on";
+    if (done->suspends && err == ERR_INVALID)
+        return "wait-cycle: one that it is to wait for waits for this one; the turn goes on";
+    return "the lease is nobody's any more: it ran out while this was on its way";
+}
+
 static enum next reported(struct request *rq)
 {
     struct leasing *leasing = rq->state;
     for (int i = 0; i < leasing->done_count; i++) {
         struct done *done = &leasing->done[i];
-        enum err err = done->queued ? done->end.finish.turn.op.err : OK;
+        enum err err = done->queued ? op_of(done)->err : OK;
         if (err_is_fault(err))
             return answer_fault(rq, err);
         if (err != OK)
-            done->refusal = "the lease is nobody's any more: it ran out while this was on its way";
+            done->refusal = refusal_of(done, err);
     }
     return begin_ask(rq);
 }
@@ -510,11 +539,16 @@ static enum next reported(struct request *rq)
 /* NULL if the report is to be written, or was; else why it is refused. */
 static const char *refuse(struct request *rq, struct done *done)
 {
-    if (done->err != OK)
+    if (done->err != OK || (done->row.suspended && !done->suspends))
         return "the lease is nobody's any more, or there never was one";
     if (status_in_turn(done->row.status) && !done->row.elsewhere)
         return "the turn is run by the server itself";
-    turn_decide(rq, &done->end, &done->row);
+    if (!done->suspends) {
+        turn_decide(rq, &done->end, &done->row);
+        return NULL;
+    }
+    op_suspend_init(&done->suspend, &done->row.turn);
+    done->suspend.on = done->suspension.on;
     return NULL;
 }
 
@@ -530,7 +564,7 @@ static enum next report(struct request *rq)
         done->refusal = refuse(rq, done);
         done->queued = !done->refusal; /* one that comes again is known by its value */
         if (done->queued)
-            ops[count++] = &done->end.finish.turn.op;
+            ops[count++] = op_of(done);
     }
     return await_ops(rq, ops, count, reported);
 }
@@ -584,8 +618,10 @@ static void leasing_free(void *state)
 {
     struct leasing *leasing = state;
     end_poll(leasing);
-    for (int i = 0; i < leasing->done_count; i++)
+    for (int i = 0; i < leasing->done_count; i++) {
         turn_end_release(&leasing->done[i].end);
+        suspension_release(&leasing->done[i].suspension);
+    }
     for (int i = 0; i < leasing->misfit_count; i++)
         turn_end_release(&leasing->misfits[i]);
     buf_release(&leasing->leases);

@@ -78,9 +78,21 @@ bool turn_is_under_way(struct request *rq)
     if (!find_turn(rq))
         return false;
     const struct turning *turning = rq->state;
-    if (!status_in_turn(turning->row.status))
+    bool is = status_in_turn(turning->row.status) && !turning->row.suspended;
+    if (!is)
         turn_is_stale(rq);
-    return status_in_turn(turning->row.status);
+    return is;
+}
+
+bool turn_may_suspend(struct request *rq)
+{
+    if (!find_turn(rq))
+        return false;
+    const struct turning *turning = rq->state;
+    bool may = status_in_turn(turning->row.status) || turning->row.suspended;
+    if (!may)
+        turn_is_stale(rq);
+    return may;
 }
 
 bool turn_may_end(struct request *rq)
@@ -88,6 +100,10 @@ bool turn_may_end(struct request *rq)
     if (!find_turn(rq))
         return false;
     const struct turning *turning = rq->state;
+    if (turning->row.suspended) {
+        turn_is_stale(rq);
+        return false;
+    }
     bool runs_here = status_in_turn(turning->row.status) && !turning->row.elsewhere;
     if (runs_here)
         answer_problem(rq, 409, "conflict", "the turn is run by this server, and its own body says how it ended");

@@ -6,11 +6,15 @@
 
 #include "server/http/request.h"
 #include "server/resources/turn_end.h"
+#include "store/suspend.h"
 
 /* Their routes' permits, before the body: the turn is under way; or, for those
  * that end it, it was and may have ended. False with 409 answered. */
 bool turn_is_under_way(struct request *rq);
 bool turn_may_end(struct request *rq);
+
+/* The same, or it has suspended before by this very token. */
+bool turn_may_suspend(struct request *rq);
 
 /* What a permit has found, for the handlers of all files. What one keeps of its
  * request beside it is released with the request. */
@@ -26,6 +30,9 @@ handler_fn turn_heartbeat;
 handler_fn turn_complete;
 handler_fn turn_fail;
 handler_fn turn_log;
+
+/* What op_suspend came to. */
+enum next turn_answer_suspended(struct request *rq, const struct op_suspend *op);
 
 /* Decides what a reported end means; a failure of a turn under way is logged. */
 void turn_decide(struct request *rq, struct turn_end *end, const struct turn_row *row);

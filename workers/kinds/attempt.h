@@ -115,6 +115,7 @@ struct attempt {
     int64_t id;
     int number;         /* 1 for the first */
     struct span args;   /* JSON, bound if the task has params; NUL-terminated */
+    struct span state, woken; /* what the last turn left, and what woke it (workers/woken.h): JSON, NUL-terminated; absent: none */
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;

@@ -1,0 +1,211 @@
+/* Turns that suspend: nothing is left of them, and the next one starts with what
+ * they left and with what woke it. */
+#include "tests/e2e/support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+SUITE(suspend);
+
+#define CONFIG                                                         \
+    "tasks:\n"                                                         \
+    "  far: {kind: remote, max_retries: 2, backoff: {initial: 1ms}}\n" \
+    "  other: {kind: remote, priority: 2}\n"                           \
+    "  echo: {kind: native, module: $NATIVE}\n"                        \
+    "  hold: {kind: native, module: $NATIVE}\n"
+
+/* The lease that there must be within the patience of a test. */
+static struct reply *lease(struct server *s)
+{
+    struct reply *r = EXPECT(post(s, "/leases", "{'worker': 'w', 'wait': '30s'}"), 200);
+    REQUIRE(cJSON_GetArraySize(field(r, "leases")) == 1, "%s", r->body);
+    return r;
+}
+
+static const char *token_of(struct reply *r)
+{
+    return text_of(r, "leases.0.token");
+}
+
+static struct reply *tell(struct server *s, const char *token, const char *what, const char *body)
+{
+    return post(s, format("/leases/%s/%s", token, what), "%s", quoted(body));
+}
+
+/* A turn that has suspended, and its token. */
+static char *suspended(struct server *s, const char *body, const char **token)
+{
+    char *id = submit(s, "{'task': 'far'}");
+    struct reply *r = lease(s);
+    *token = token_of(r);
+    EXPECT_TEXT(r, "leases.0.invocation.id", id);
+    EXPECT(tell(s, *token, "suspend", body), 204);
+    return id;
+}
+
+Test(suspend, the_next_turn_starts_with_the_state_and_what_woke_it)
+{
+    struct server *s = serve(CONFIG);
+    char *first = submit(s, "{'task': 'other', 'args': 1}"), *second = submit(s, "{'task': 'other', 'args': 2}");
+    const char *stale;
+    char *id = suspended(
+        s, format("{'on': {'ids': ['%s', '%s', '%s']}, 'state': {'n': 1.50}}", second, first, second), &stale);
+    struct reply *shown = EXPECT(get(s, "/invocations/%s", id), 200);
+    EXPECT_NULL(EXPECT_NUMBER(EXPECT_TEXT(shown, "status", "waiting"), "attempt", 1), "worker");
+    EXPECT_PROBLEM(tell(s, stale, "heartbeat", "{}"), 409, "stale-lease");
+    EXPECT_PROBLEM(tell(s, stale, "complete", "{}"), 409, "stale-lease");
+    EXPECT(tell(s, stale, "suspend", "{'on': {'until': '1h'}}"), 204); /* it has, and is not asked again */
+
+    for (int i = 0; i < 2; i++) {
+        struct reply *r = lease(s);
+        EXPECT_TEXT(r, "leases.0.invocation.id", i ? first : second);
+        EXPECT(tell(s, token_of(r), i ? "fail" : "complete",
+                    i ? "{'error': {'type': 'x', 'retry': false}}" : "{'result': [1.10]}"),
+               204);
+    }
+    struct reply *r = lease(s);
+    EXPECT_TEXT(r, "leases.0.invocation.id", id);
+    EXPECT_NUMBER(r, "leases.0.invocation.attempt", 1);
+    EXPECT_HAS(EXPECT_TEXT(r, "leases.0.woken.by", "ids"), "\"state\":{\"n\": 1.50}");
+    EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.0.id", second), "leases.0.woken.results.0.status",
+                "failed");
+    EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.1.id", first), "leases.0.woken.results.0.error.type", "x");
+    EXPECT_HAS(EXPECT_NULL(r, "leases.0.woken.results.1.step"), "\"result\":[1.10]");
+    EXPECT_HAS(EXPECT(get(s, "/leases/%s/woken", token_of(r)), 200), "\"result\":[1.10]");
+    EXPECT_HAS(EXPECT(get(s, "/leases/%s", token_of(r)), 200), "\"state\":{\"n\": 1.50}");
+    EXPECT(tell(s, token_of(r), "complete", "{'result': 7}"), 204);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result", 7);
+    EXPECT_HAS(get(s, "/invocations/%s/attempts", id), "\"attempt\":1");
+}
+
+/* Within 50 ms of its time, says the contract; a busy machine is given more here. */
+Test(suspend, a_time_wakes_it_alone_and_it_survives_a_restart)
+{
+    struct server *s = serve(CONFIG);
+    const char *stale;
+    char *id = suspended(s, "{'on': {'until': '300ms'}}", &stale);
+    char *later = suspended(s, "{'on': {'until': '1h'}, 'state': 5}", &stale);
+    restart(s);
+    struct reply *r = lease(s);
+    EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.invocation.id", id), "leases.0.woken.by", "until");
+    EXPECT_NULL(r, "leases.0.state");
+    EXPECT(tell(s, token_of(r), "complete", "{}"), 204);
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+    EXPECT_TEXT(get(s, "/invocations/%s", later), "status", "waiting");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", later), NULL), 200), "status", "cancelled");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/retry", later), NULL), 200), "status", "queued");
+    r = lease(s);
+    EXPECT_NULL(EXPECT_NUMBER(r, "leases.0.state", 5), "leases.0.woken");
+}
+
+/* Its budget is whole again; what fails is repeated with the same state. */
+Test(suspend, a_turn_that_fails_or_is_lost_is_repeated_with_the_same_state)
+{
+    struct server *s = serve(CONFIG);
+    const char *stale;
+    char *id = suspended(s, "{'on': {'until': '1ms'}, 'state': 'a'}", &stale);
+    for (int i = 0; i < 3; i++) {
+        struct reply *r = EXPECT_TEXT(lease(s), "leases.0.woken.by", "until");
+        EXPECT_TEXT(EXPECT_NUMBER(r, "leases.0.invocation.attempt", i + 1), "leases.0.state", "a");
+        EXPECT(tell(s, token_of(r), "fail", "{'error': {'type': 'boom'}}"), 204);
+    }
+    EXPECT_TEXT(EXPECT_TEXT(final(s, id), "status", "failed"), "error.type", "boom");
+}
+
+Test(suspend, a_cancellation_that_comes_first_ends_it)
+{
+    struct server *s = serve(CONFIG);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s));
+    EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200);
+    EXPECT(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 204);
+    EXPECT_TEXT(final(s, id), "status", "cancelled");
+    EXPECT_PROBLEM(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 409, "stale-lease");
+}
+
+Test(suspend, what_cannot_wake_it_is_refused_and_the_turn_goes_on)
+{
+    static const struct {
+        const char *body;
+        int status;
+        const char *type;
+    } rows[] = {
+        {"{}", 422, "invalid-request"},
+        {"{'on': {}}", 422, "invalid-request"},
+        {"{'on': {'inbox': false}}", 422, "invalid-request"},
+        {"{'on': {'ids': []}}", 422, "invalid-request"},
+        {"{'on': {'ids': ['nonsense']}}", 422, "invalid-request"},
+        {"{'on': {'ids': 'x'}}", 422, "invalid-request"},
+        {"{'on': {'until': 'tomorrow'}}", 422, "invalid-request"},
+        {"{'on': {'until': 5}}", 422, "invalid-request"},
+        {"{'on': {'ids': ['0000000000001'], 'mode': 'some'}}", 422, "invalid-request"},
+        {"{'on': {'ids': ['0000000000001']}}", 422, "invalid-request"},
+        {"{'on': {'until': '1h'}, 'stat': 1}", 422, "invalid-request"},
+        {"{'on': true}", 422, "invalid-request"},
+        {"[]", 422, "invalid-request"},
+        {"{'on': {'ids': ['ME']}}", 409, "wait-cycle"},
+        {"{'on': ", 400, "invalid-json"},
+    };
+    struct server *s = serve(CONFIG);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *me = strstr(rows[i].body, "ME");
+        const char *body =
+            me ? format("%.*s%s%s", (int)(me - rows[i].body), rows[i].body, id, me + 2) : rows[i].body;
+        EXPECT_PROBLEM(tell(s, token, "suspend", body), rows[i].status, rows[i].type);
+    }
+    char *large = calloc(1, (1 << 20) + 100);
+    memset(large, '1', (1 << 20) + 1);
+    EXPECT_PROBLEM(tell(s, token, "suspend", format("{'on': {'until': '1h'}, 'state': %s}", large)), 422,
+                   "invalid-request");
+    free(large);
+    EXPECT(tell(s, token, "heartbeat", "{}"), 200);
+    EXPECT(tell(s, token, "complete", "{'result': 1}"), 204);
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
+}
+
+/* Report and ask in one call. */
+Test(suspend, a_poll_reports_a_suspension_too)
+{
+    struct server *s = serve(CONFIG);
+    char *id = submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s));
+    struct reply *r =
+        EXPECT(post(s, "/leases",
+                    "{'worker': 'w', 'max': 0, 'done': [{'token': '%s', 'suspend': {'on': {'ids': ['%s']}}}]}",
+                    token, id),
+               200);
+    EXPECT_HAS(EXPECT_TEXT(r, "refused.0.token", token), "wait-cycle");
+    r = EXPECT(post(s, "/leases",
+                    "{'worker': 'w', 'wait': '30s', 'done': [{'token': '%s', 'suspend': {'on': {'until': '20ms'}, "
+                    "'state': 1}}]}",
+                    token),
+               200);
+    EXPECT_NUMBER(EXPECT_TEXT(r, "leases.0.invocation.id", id), "leases.0.state", 1);
+    EXPECT_PROBLEM(
+        post(s, "/leases", "{'worker': 'w', 'done': [{'token': '%s', 'suspend': {}, 'result': 1}]}", token), 422,
+        "invalid-request");
+}
+
+/* A commit on its way: the answer comes after it, and nothing is half done. */
+Test(suspend, the_body_hears_of_it_when_it_is_on_disk)
+{
+    struct server *s = prepare(CONFIG);
+    prepare_to_hold_commits(s);
+    start(s);
+    submit(s, "{'task': 'far'}");
+    const char *token = token_of(lease(s));
+    hold_commits(s);
+    struct client *client = client_open(s);
+    const char *body = "{\"on\": {\"until\": \"50ms\"}, \"state\": 3}";
+    client_ask(client, "POST", format("/leases/%s/suspend", token), "Content-Type: application/json\r\n", body,
+               strlen(body));
+    await_held_commit(s);
+    kill_hard(s); /* its answer never came: it is said again */
+    release_commits(s);
+    start(s);
+    struct reply *again = tell(s, token, "suspend", body);
+    EXPECT(again, 204);
+    EXPECT_NUMBER(lease(s), "leases.0.state", 3);
+}

@@ -1,0 +1,134 @@
+#include "workers/woken.h"
+
+#include "base/id.h"
+#include "base/json.h"
+#include "store/message.h"
+#include "store/read.h"
+#include "store/suspend.h"
+
+static const char *const words[] = {
+    [WOKEN_BY_IDS] = "ids", [WOKEN_BY_INBOX] = "inbox", [WOKEN_BY_UNTIL] = "until"};
+
+/* --- results -------------------------------------------------------------------------- */
+
+static void add_or_null(struct buf *out, struct span json)
+{
+    buf_add_span(out, json.p ? json : SPAN("null"));
+}
+
+/* One that is gone by now is said to be: it was not kept for who waits (kept are
+ * those that are waited for). */
+static enum err add_result(struct reader *reader, struct span text, bool whole, struct buf *out)
+{
+    struct invocation row;
+    struct buf step = {0};
+    int64_t id;
+    if (!id_parse(text, &id))
+        return OK;
+    enum err err = reader_step_of(reader, id, &step);
+    if (err == OK)
+        err = reader_get(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
+    if (err == OK || err == ERR_NOT_FOUND) {
+        buf_addl(out, "{\"id\":\"");
+        buf_add_span(out, text);
+        buf_addl(out, "\",\"step\":");
+        if (step.len)
+            json_add_string(out, buf_span(&step));
+        else
+            buf_addl(out, "null");
+        buf_addf(out, ",\"status\":%s%s%s,\"result\":", err == OK ? "\"" : "",
+                 err == OK ? status_name(row.status) : "null", err == OK ? "\"" : "");
+        add_or_null(out, err == OK && whole ? row.result : (struct span){NULL, 0});
+        buf_addl(out, ",\"error\":");
+        add_or_null(out, err == OK && whole ? row.error : (struct span){NULL, 0});
+        buf_addc(out, '}');
+    }
+    buf_release(&step);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
+static enum err add_results(struct reader *reader, struct span targets, bool whole, size_t limit, struct buf *out)
+{
+    enum err err = OK;
+    size_t start = out->len;
+    for (size_t at = 0; at < targets.len && err == OK; at += ID_TEXT_LEN + 1) {
+        if (at)
+            buf_addc(out, ',');
+        err = add_result(reader, (struct span){targets.p + at, ID_TEXT_LEN}, whole, out);
+        if (err == OK && limit && out->len - start > limit)
+            return ERR_LIMIT;
+    }
+    return err;
+}
+
+/* --- messages ------------------------------------------------------------------------- */
+
+struct adding {
+    struct buf *out;
+    int64_t up_to; /* 0: all */
+    int64_t last;
+};
+
+static bool add_message(void *context, const struct message *message)
+{
+    struct adding *adding = context;
+    if (adding->up_to && message->seq > adding->up_to)
+        return false;
+    buf_adds(adding->out, adding->last ? ",{\"seq\":" : "{\"seq\":");
+    buf_add_int(adding->out, message->seq);
+    buf_addl(adding->out, ",\"body\":");
+    buf_add_span(adding->out, message->body);
+    buf_addc(adding->out, '}');
+    adding->last = message->seq;
+    return true;
+}
+
+/* --- together ------------------------------------------------------------------------- */
+
+static enum err add_all(struct reader *reader, int64_t id, const struct suspended *s, struct span targets,
+                        enum woken_of of, size_t limit, struct woken *out)
+{
+    struct adding messages = {.out = &out->json, .up_to = of == WOKEN_ELSEWHERE ? s->given : 0};
+    buf_addf(&out->json, "{\"by\":\"%s\",\"results\":[", words[s->by]);
+    size_t start = out->json.len;
+    enum err err = add_results(reader, targets, true, limit, &out->json);
+    bool left_out = err == ERR_LIMIT;
+    if (left_out) {
+        out->json.len = start;
+        err = add_results(reader, targets, false, 0, &out->json);
+    }
+    buf_adds(&out->json, left_out ? "],\"results_left_out\":true,\"messages\":[" : "],\"messages\":[");
+    if (err == OK && (of == WOKEN_HERE || s->given))
+        err = reader_inbox(reader, id, add_message, &messages);
+    buf_addl(&out->json, "]}");
+    out->read = messages.last;
+    return err;
+}
+
+enum err woken_read(struct reader *reader, int64_t id, enum woken_of of, size_t limit, struct woken *out)
+{
+    struct suspended s;
+    struct buf targets = {0};
+    *out = (struct woken){0};
+    enum err err = reader_suspended(reader, id, &s);
+    if (err == ERR_NOT_FOUND)
+        return OK;
+    if (err == OK) {
+        buf_add_span(&targets, s.targets);
+        err = reader_state(reader, id, &out->state);
+        err = err == ERR_NOT_FOUND ? OK : err;
+    }
+    if (err == OK && s.by != WOKEN_BY_NOTHING)
+        err = add_all(reader, id, &s, buf_span(&targets), of, limit, out);
+    buf_release(&targets);
+    if (err != OK)
+        woken_release(out);
+    return err;
+}
+
+void woken_release(struct woken *woken)
+{
+    buf_release(&woken->state);
+    buf_release(&woken->json);
+    *woken = (struct woken){0};
+}
