@@ -68,7 +68,7 @@ Test(suspend, the_next_turn_starts_with_the_state_and_what_woke_it)
     EXPECT_NUMBER(r, "leases.0.invocation.attempt", 1);
     EXPECT_HAS(EXPECT_TEXT(r, "leases.0.woken.by", "ids"), "\"state\":{\"n\": 1.50}");
     EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.0.id", second), "leases.0.woken.results.0.status",
-                "failed");
+                "succeeded");
     EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.1.id", first), "leases.0.woken.results.0.error.type", "x");
     EXPECT_HAS(EXPECT_NULL(r, "leases.0.woken.results.1.step"), "\"result\":[1.10]");
     EXPECT_HAS(EXPECT(get(s, "/leases/%s/woken", token_of(r)), 200), "\"result\":[1.10]");
