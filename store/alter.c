@@ -16,14 +16,15 @@ struct row {
     int priority, attempt;
     int64_t run_at, finished_at, retention_ms, rank;
     unsigned flags;
+    bool has_turn; /* one is under way */
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
     struct db_stmt *stmt = DB_QUERY(
         tx->db,
-        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms, COALESCE(rank, id), flags "
-        "FROM invocations WHERE id = $1",
+        "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms, COALESCE(rank, id), flags, "
+        "lease IS NOT NULL FROM invocations WHERE id = $1",
         v_int(id));
     if (!stmt)
         return ERR_DB;
@@ -38,6 +39,8 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
                             .retention_ms = db_int(stmt, 6),
                             .rank = db_int(stmt, 7),
                             .flags = (unsigned)db_int(stmt, 8)};
+    if (err == OK) /* one that waits without a lease has suspended */
+        out->has_turn = out->status == STATUS_RUNNING || (out->status == STATUS_WAITING && db_int(stmt, 9));
     db_reset(stmt);
     return err;
 }
@@ -71,7 +74,7 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
 /* Its children are reached in steps. */
 static enum err cancel_row(struct tx *tx, int64_t id, const struct row *row)
 {
-    enum err err = status_in_turn(row->status) ? cancel_running(tx, id, row) : cancel_unstarted(tx, id, row);
+    enum err err = row->has_turn ? cancel_running(tx, id, row) : cancel_unstarted(tx, id, row);
     if (err != OK || !(row->flags & FLAG_PARENT))
         return err;
     tx->changes[tx->count - 1].follow_up = true;

@@ -22,6 +22,7 @@ struct ready {
     int64_t expires_at;
     int64_t run_at; /* since when it is eligible; 0: since it was queued */
     struct span args;
+    bool resumes; /* it has suspended: the turn starts with what that left */
 };
 
 struct change {
@@ -31,6 +32,8 @@ struct change {
     enum status to;   /* 0: it is gone */
     bool cancel;      /* its turn is under way, and its cancellation is now on disk */
     bool woken;       /* it waits, and what it waits for is there */
+    bool suspended;   /* its turn has ended so */
+    int64_t wakes_at; /* at this time, if it has one; else 0 */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */

@@ -45,7 +45,7 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     static const char *const texts[] = {
         "DELETE FROM payloads WHERE id = $1", "DELETE FROM labels WHERE id = $1",
         "DELETE FROM errors WHERE id = $1",   "DELETE FROM details WHERE id = $1",
-        "DELETE FROM children WHERE id = $1",
+        "DELETE FROM children WHERE id = $1", "DELETE FROM suspensions WHERE id = $1",
     };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;

@@ -1,6 +1,7 @@
 #include "store/message.h"
 
 #include "store/reader.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
 
 /* --- numbers ----------------------------------------------------------------------- */
@@ -175,6 +176,8 @@ static enum err apply_in(struct tx *tx, struct op *base)
         err = transition_flag(tx, op->id, FLAG_MESSAGES);
     if (err == OK)
         note_messages(tx_change(tx, op->id, to.task, to.status, to.status), op->seq, op->seq);
+    if (err == OK && to.status == STATUS_WAITING)
+        err = suspension_message(tx, op->id);
     return err;
 }
 

@@ -60,7 +60,7 @@ static enum err find_running(struct store *store, struct list *list)
     struct db_stmt *stmt =
         DB_QUERY(store->db,
                  "SELECT " FOUND_COLUMNS " FROM invocations WHERE status " SQL_IN_TURN " " STATUS_INDEXED " "
-                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL",
+                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL AND NOT (" SQL_IS_SUSPENDED ")",
                  v_int(store->options.node));
     if (!stmt)
         return ERR_DB;
@@ -72,12 +72,15 @@ static enum err find_running(struct store *store, struct list *list)
     return err;
 }
 
-/* A casualty may still stand on disk as queued: its claim was on its way. */
+/* A casualty may still stand on disk as queued: its claim was on its way. (Or its
+ * turn had suspended, and its process had still to end: then it is none.) */
 static enum err find_unwritten(struct store *store, struct list *list, const struct casualty *casualty)
 {
     struct db_stmt *stmt =
-        DB_QUERY(store->db, "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = " SQL_QUEUED,
-                 v_int(casualty->id));
+        DB_QUERY(store->db,
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE id = $1 AND status = " SQL_QUEUED " "
+                 "AND NOT EXISTS (SELECT 1 FROM suspensions WHERE id = $1 AND lease = $2)",
+                 v_int(casualty->id), v_int(casualty->lease));
     if (!stmt)
         return ERR_DB;
     bool row;

@@ -3,6 +3,7 @@
 #include "store/followers.h"
 
 #include "store/internal.h"
+#include "store/suspensions.h"
 
 /* --- insert --------------------------------------------------------------------- */
 
@@ -98,6 +99,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
+        .resumes = flags & FLAG_SUSPENDED,
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
                 : args.p                  ? args
                                           : SPAN(""),
@@ -202,6 +204,10 @@ enum err transition_start(struct tx *tx, const struct op_claim *claim)
         return err;
     if (db_changes(tx->db) == 0)
         return start_refused(tx, claim);
+    if (claim->resumes && claim->lease_until)
+        err = suspension_given(tx, turn->id);
+    if (err != OK)
+        return err;
     struct transition t = {.id = turn->id, .task = turn->task, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
     return followers_after(tx, &t);
 }
@@ -283,9 +289,10 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 }
 
 /* What only a turn had, and what it left to look at. */
-#define CLEARED                                                                                  \
-    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & " SQL_FOLLOW_WAITED \
-    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                 \
+#define CLEARED                                                                                   \
+    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
+    " | " SQL_FOLLOW_RESUMED ")"                                                                  \
+    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
     "progress_note = NULL "
 
 /* It is to run again. If it has started it cannot expire any more: expires_in
@@ -394,6 +401,46 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = move->to};
+    return err == OK ? followers_after(tx, &t) : err;
+}
+
+/* --- a turn that suspends, and is woken ----------------------------------------------------- */
+
+enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
+{
+    const struct turn *turn = move->turn;
+    enum err err = DB_EXECUTE(
+        tx->db,
+        "UPDATE invocations SET status = " SQL_WAITING ", lease = NULL, holder = NULL, lease_until = NULL, "
+        "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
+        "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
+        "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
+        "follow = follow & " SQL_FOLLOW_WAITED " WHERE id = $1 AND lease = $2 AND status = $3",
+        v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
+    if (err == OK && db_changes(tx->db) == 0)
+        return ERR_CONFLICT;
+    struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = STATUS_WAITING};
+    t.note.suspended = true;
+    t.note.wakes_at = move->wakes_at;
+    return err == OK ? followers_after(tx, &t) : err;
+}
+
+/* Ids use 62 bits until the year 2054: a rank that is lower than any -id. The
+ * start that follows counts as no attempt. */
+enum err transition_move_wake(struct tx *tx, int64_t id)
+{
+    struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED};
+    enum err err = changed_ready(
+        tx,
+        DB_QUERY(tx->db,
+                 "UPDATE invocations SET status = " SQL_QUEUED ", attempt = attempt - 1, waits_left = NULL, "
+                 "rank = $2 + id, follow = follow | " SQL_FOLLOW_RESUMED ", flags = flags & ~" SQL_FLAG_DETAILS
+                 ", "
+                 "progress = NULL, progress_note = NULL WHERE id = $1 AND " SQL_IS_SUSPENDED
+                 " RETURNING " READY_COLUMNS,
+                 v_int(id), v_int(INT64_MIN)),
+        &t.note.ready);
+    t.task = t.note.ready.task;
     return err == OK ? followers_after(tx, &t) : err;
 }
 

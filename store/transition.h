@@ -23,27 +23,36 @@
 #define FOLLOW_NUMBER_CANCEL 1
 #define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW_NUMBER_WAITED 4
+#define FOLLOW_NUMBER_RESUMED 8
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
+#define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
 enum {
-    FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
-    FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
-    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
+    FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL,   /* asked for while it runs: a failure ends it as cancelled */
+    FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,     /* its lease has a time, which the end takes out of the index */
+    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED,   /* somebody waits for its end, or did */
+    FOLLOW_RESUMED = FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, which the end takes away */
 };
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
+#define FLAG_NUMBER_SUSPENDED 128
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
+#define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
-    FLAG_DETAILS = FLAG_NUMBER_DETAILS, /* it has a row in details */
-    FLAG_CHILD = 8,                     /* and one in children */
-    FLAG_PARENT = 16,                   /* it has submitted some of those */
-    FLAG_STEPS = 32,                    /* it has had steps */
-    FLAG_MESSAGES = 64,                 /* it has messages */
+    FLAG_DETAILS = FLAG_NUMBER_DETAILS,     /* it has a row in details */
+    FLAG_CHILD = 8,                         /* and one in children */
+    FLAG_PARENT = 16,                       /* it has submitted some of those */
+    FLAG_STEPS = 32,                        /* it has had steps */
+    FLAG_MESSAGES = 64,                     /* it has messages */
+    FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
 };
+
+/* What a turn left behind when it suspended: waiting, and nobody has it. */
+#define SQL_IS_SUSPENDED "status = " SQL_WAITING " AND lease IS NULL"
 
 /* --- insert -------------------------------------------------------------------- */
 
@@ -71,6 +80,20 @@ struct move_wait {
     int left;
 };
 MUST_USE enum err transition_move_wait(struct tx *tx, const struct move_wait *move);
+
+/* A turn ends to go on later: `left` of those that it waits for are to end, or a
+ * time is to come. All budgets are renewed. */
+struct move_suspend {
+    const struct turn *turn;
+    enum status from; /* running, or waiting in place */
+    int left;
+    int64_t wakes_at; /* 0: none */
+};
+MUST_USE enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move);
+
+/* And is queued for that, before what is waited for and what is new. ERR_CONFLICT:
+ * it is not suspended. */
+MUST_USE enum err transition_move_wake(struct tx *tx, int64_t id);
 
 /* --- move: everybody else's ------------------------------------------------------ */
 
@@ -137,8 +160,9 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
     "run_at, lease, COALESCE(rank, id)"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
-/* Arguments or a result that stand outside the row; what stood there is replaced. */
-enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2 };
+/* Arguments or a result that stand outside the row, or the state of a suspended
+ * one; what stood there is replaced. */
+enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2, PAYLOAD_STATE = 3 };
 MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
 
 /* Its row says from now on what stands beside it. */

@@ -2,6 +2,7 @@
 
 #include "base/digest.h"
 #include "store/internal.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
 
 int64_t lease_new(void)
@@ -41,6 +42,11 @@ static enum err apply_claim(struct tx *tx, struct op *base)
     return transition_start(tx, claim);
 }
 
+static bool several_claims(const struct op *base)
+{
+    return ((const struct op_claim *)base)->resumes;
+}
+
 static void claim_init(struct op_claim *op, const struct op_class *class, const struct turn *turn)
 {
     *op = (struct op_claim){0};
@@ -49,15 +55,19 @@ static void claim_init(struct op_claim *op, const struct op_class *class, const 
 
 void op_claim_init(struct op_claim *op, const struct turn *turn)
 {
-    static const struct op_class class = {
-        .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true, .patient = true};
+    static const struct op_class class = {.name = "claim",
+                                          .apply = apply_claim,
+                                          .several = several_claims,
+                                          .turn = TURN_STARTS,
+                                          .keep = true,
+                                          .patient = true};
     claim_init(op, &class, turn);
 }
 
 void op_claim_init_awaited(struct op_claim *op, const struct turn *turn)
 {
     static const struct op_class class = {
-        .name = "claim", .apply = apply_claim, .turn = TURN_STARTS, .keep = true};
+        .name = "claim", .apply = apply_claim, .several = several_claims, .turn = TURN_STARTS, .keep = true};
     claim_init(op, &class, turn);
 }
 
@@ -95,6 +105,20 @@ static enum err append_log(struct tx *tx, const struct turn *turn, int64_t from,
     return err;
 }
 
+/* Of a process that goes on after its turn has suspended. */
+static enum err append_late(struct tx *tx, const struct turn *turn, int64_t from, const struct log_chunk *chunks,
+                            int count)
+{
+    enum err err = suspension_was_by(tx, turn);
+    for (int i = 0; i < count && err == OK; i++)
+        err = DB_EXECUTE(tx->db,
+                         "INSERT INTO logs (id, seq, attempt, stream, data) VALUES ($1, $2, $3, $4, $5) "
+                         "ON CONFLICT (id, seq) DO NOTHING",
+                         v_int(turn->id), v_int(piece_seq(turn, from + i)), v_int(turn->attempt),
+                         v_int(chunks[i].stream), v_blob(chunks[i].data));
+    return err;
+}
+
 enum err turn_log_left(struct tx *tx, int64_t id, int attempt, struct span stderr_bytes)
 {
     int64_t first = piece_seq(&(struct turn){.attempt = attempt}, 0);
@@ -113,6 +137,8 @@ static enum err apply_finish(struct tx *tx, struct op *base)
     enum err err = op->inbox_read ? messages_mark_read(tx, turn, op->inbox_read) : OK;
     if (err == OK)
         err = transition_end(tx, op);
+    if (err == ERR_CONFLICT && op->may_have_suspended)
+        return append_late(tx, turn, op->log_from, op->log, op->log_count);
     if (err == OK && op->drop_stdout)
         err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND attempt = $2 AND stream = 1", v_int(turn->id),
                          v_int(turn->attempt));
@@ -148,6 +174,8 @@ static enum err apply_log(struct tx *tx, struct op *base)
     struct op_log *op = (struct op_log *)base;
     const struct turn *turn = &op->turn.turn;
     enum err err = append_log(tx, turn, op->from, op->chunks, op->count);
+    if (err == ERR_CONFLICT)
+        err = append_late(tx, turn, op->from, op->chunks, op->count);
     if (err == OK)
         tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
     return err;

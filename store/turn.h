@@ -36,6 +36,7 @@ struct turn_op {
 struct op_claim {
     struct turn_op turn;
     int failures;
+    bool resumes;        /* as of struct ready */
     int64_t lease_until; /* 0: as long as this server lives */
     int64_t lease_ms;    /* the length of one that has a time */
     struct span worker;
@@ -75,10 +76,11 @@ struct op_finish {
     struct span error_type;
     const struct log_chunk *log;
     int log_count;
-    int64_t log_from;   /* the number of the first of them */
-    bool drop_stdout;   /* delete what was already logged of this attempt's stdout */
-    int64_t inbox_read; /* of its inbox, what the turn was given up to that one is read; 0: nothing */
-    bool written;       /* the committer's: together with its claim */
+    int64_t log_from;        /* the number of the first of them */
+    bool drop_stdout;        /* delete what was already logged of this attempt's stdout */
+    int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
+    bool may_have_suspended; /* the turn; then OK, and only its output is new */
+    bool written;            /* the committer's: together with its claim */
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);
 

@@ -3,6 +3,7 @@
  * commit noticeably; `more` asks for the next. */
 #include "store/children.h"
 #include "store/internal.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
 
 #include <stdlib.h>
@@ -158,6 +159,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_PROMOTE: return promote(tx, op);
     case UPKEEP_EXPIRE: return expire(tx, op);
     case UPKEEP_PRUNE: return prune(tx, op);
+    case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
     }
     return ERR_INVALID;

@@ -9,6 +9,7 @@ enum upkeep {
     UPKEEP_PROMOTE,   /* scheduled -> queued where run_at <= now */
     UPKEEP_EXPIRE,    /* scheduled, queued -> failed as `expired` where expires_at <= now */
     UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
+    UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
 };
 enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };

@@ -2,7 +2,9 @@
 
 #include "store/follow_up.h"
 #include "store/internal.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
+#include "store/waits.h"
 
 #include <stdlib.h>
 
@@ -44,15 +46,15 @@ static enum err add_waiters(struct tx *tx, int64_t target, struct ids *ids)
 
 /* Upwards through those who wait for the waiter: is one of its targets there?
  * More of them than can be looked at are no circle. */
-static enum err check_cycle(struct tx *tx, struct op_wait *op)
+static enum err check_cycle(struct tx *tx, int64_t waiter, struct wait_for *on)
 {
     struct ids above = {0};
     enum err err = OK;
-    ids_add(&above, op->turn.turn.id);
+    ids_add(&above, waiter);
     for (int i = 0; i < above.count && err == OK; i++) {
-        for (int k = 0; k < op->count && err == OK; k++)
-            if (op->ids[k] == above.items[i]) {
-                op->bad = op->ids[k];
+        for (int k = 0; k < on->count && err == OK; k++)
+            if (on->ids[k] == above.items[i]) {
+                on->bad = on->ids[k];
                 err = ERR_INVALID;
             }
         if (err == OK)
@@ -64,13 +66,7 @@ static enum err check_cycle(struct tx *tx, struct op_wait *op)
 
 /* --- waiting ------------------------------------------------------------------------- */
 
-struct waited_for {
-    int priority;
-    int64_t id, rank;
-    enum status status;
-};
-
-static enum err read_target(struct tx *tx, int64_t id, struct waited_for *out)
+static enum err read_target(struct tx *tx, int64_t id, struct wait_target *out)
 {
     struct db_stmt *stmt =
         DB_QUERY(tx->db, "SELECT status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1", v_int(id));
@@ -78,10 +74,10 @@ static enum err read_target(struct tx *tx, int64_t id, struct waited_for *out)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct waited_for){.id = id,
-                                   .status = (enum status)db_int(stmt, 0),
-                                   .priority = (int)db_int(stmt, 1),
-                                   .rank = db_int(stmt, 2)};
+        *out = (struct wait_target){.id = id,
+                                    .status = (enum status)db_int(stmt, 0),
+                                    .priority = (int)db_int(stmt, 1),
+                                    .rank = db_int(stmt, 2)};
     db_reset(stmt);
     return err;
 }
@@ -97,7 +93,7 @@ static enum err read_waiter(struct tx *tx, const struct turn *turn, int64_t *pri
 }
 
 /* The row is queued: it goes ahead, and whoever hears of changes gets it anew. */
-static enum err move_ahead(struct tx *tx, const struct waited_for *target, int64_t priority)
+static enum err move_ahead(struct tx *tx, const struct wait_target *target, int64_t priority)
 {
     return transition_move_due(tx, &(struct move_due){.id = target->id,
                                                       .from = STATUS_QUEUED,
@@ -109,19 +105,19 @@ static enum err move_ahead(struct tx *tx, const struct waited_for *target, int64
 }
 
 /* It is not queued: it will go ahead when it is. */
-static enum err come_ahead(struct tx *tx, const struct waited_for *target, int64_t priority)
+static enum err come_ahead(struct tx *tx, const struct wait_target *target, int64_t priority)
 {
     return DB_EXECUTE(tx->db, "UPDATE invocations SET priority = $3, rank = -id WHERE id = $1 AND status = $2",
                       v_int(target->id), v_int(target->status), v_int(priority));
 }
 
-static enum err wait_for_one(struct tx *tx, const struct op_wait *op, const struct waited_for *target,
-                             int64_t priority)
+static enum err wait_for_one(struct tx *tx, int64_t waiter, const struct wait_target *target, int64_t priority,
+                             bool timed)
 {
     if (target->priority < priority)
         priority = target->priority;
     enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target, ended, timed) VALUES ($1, $2, 0, $3)",
-                              v_int(op->turn.turn.id), v_int(target->id), v_int(op->timed));
+                              v_int(waiter), v_int(target->id), v_int(timed));
     if (err == OK)
         err = DB_EXECUTE(tx->db,
                          "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " "
@@ -133,48 +129,50 @@ static enum err wait_for_one(struct tx *tx, const struct op_wait *op, const stru
     return target->status == STATUS_QUEUED ? move_ahead(tx, target, priority) : come_ahead(tx, target, priority);
 }
 
-/* All of them, those that have ended left out. */
-static enum err read_targets(struct tx *tx, struct op_wait *op, struct waited_for *targets, int *left)
+enum err wait_look(struct tx *tx, struct wait_for *on)
 {
     enum err err = OK;
-    *left = 0;
-    for (int i = 0; i < op->count && err == OK; i++) {
-        err = read_target(tx, op->ids[i], &targets[*left]);
+    on->left = 0;
+    for (int i = 0; i < on->count && err == OK; i++) {
+        err = read_target(tx, on->ids[i], &on->targets[on->left]);
         if (err == ERR_NOT_FOUND)
-            op->bad = op->ids[i];
-        *left += err == OK && !status_is_final(targets[*left].status);
+            on->bad = on->ids[i];
+        on->left += err == OK && !status_is_final(on->targets[on->left].status);
     }
+    on->met = on->any && on->count ? on->left < on->count : on->left == 0;
+    return err;
+}
+
+enum err wait_register(struct tx *tx, int64_t waiter, struct wait_for *on, int64_t priority)
+{
+    enum err err = on->timed ? OK : check_cycle(tx, waiter, on);
+    for (int i = 0; i < on->left && err == OK; i++)
+        err = wait_for_one(tx, waiter, &on->targets[i], priority, on->timed);
     return err;
 }
 
 static enum err apply_wait(struct tx *tx, struct op *base)
 {
     struct op_wait *op = (struct op_wait *)base;
-    struct waited_for targets[WAIT_IDS_MAX];
+    const struct turn *turn = &op->turn.turn;
+    struct wait_for on = {.ids = op->ids, .count = op->count, .any = op->any, .timed = op->timed};
     int64_t priority;
-    int left;
     if (op->count > WAIT_IDS_MAX)
         return ERR_LIMIT;
-    enum err err = read_waiter(tx, &op->turn.turn, &priority);
+    enum err err = read_waiter(tx, turn, &priority);
     if (err == OK)
-        err = read_targets(tx, op, targets, &left);
-    if (err != OK)
-        return err;
-    op->met = op->any ? left < op->count : left == 0;
-    if (op->inbox && !op->met)
-        err = messages_unread(tx, op->turn.turn.id, op->after_seq, &op->met);
-    if (err != OK)
-        return err;
-    if (op->met)
-        return OK;
-    err = op->timed ? OK : check_cycle(tx, op);
-    for (int i = 0; i < left && err == OK; i++)
-        err = wait_for_one(tx, op, &targets[i], priority);
-    if (err != OK)
+        err = wait_look(tx, &on);
+    op->met = on.met && (op->count || !op->inbox);
+    if (err == OK && op->inbox && !op->met)
+        err = messages_unread(tx, turn->id, op->after_seq, &op->met);
+    if (err == OK && !op->met)
+        err = wait_register(tx, turn->id, &on, priority);
+    op->bad = on.bad;
+    if (err != OK || op->met)
         return err;
     return transition_move_wait(
-        tx, &(struct move_wait){
-                .turn = &op->turn.turn, .from = STATUS_RUNNING, .to = STATUS_WAITING, .left = op->any ? 1 : left});
+        tx,
+        &(struct move_wait){.turn = turn, .from = STATUS_RUNNING, .to = STATUS_WAITING, .left = wait_left(&on)});
 }
 
 void op_wait_init(struct op_wait *op, const struct turn *turn)
@@ -208,7 +206,8 @@ void op_resume_init(struct op_resume *op, const struct turn *turn)
 
 /* --- waking -------------------------------------------------------------------------------- */
 
-/* One of what it waits for has ended. */
+/* One of what it waits for has ended. Who has suspended is queued, whoever waits
+ * in place hears of it. */
 static enum err wake_one(struct tx *tx, int64_t waiter, int64_t target)
 {
     enum err err = DB_EXECUTE(tx->db, "UPDATE waits SET ended = 1 WHERE waiter = $1 AND target = $2",
@@ -217,18 +216,20 @@ static enum err wake_one(struct tx *tx, int64_t waiter, int64_t target)
         return err;
     struct db_stmt *stmt = DB_QUERY(tx->db,
                                     "UPDATE invocations SET waits_left = waits_left - 1 WHERE id = $1 "
-                                    "AND status = " SQL_WAITING " AND waits_left > 0 RETURNING waits_left, task",
+                                    "AND status = " SQL_WAITING " AND waits_left > 0 "
+                                    "RETURNING waits_left, task, lease",
                                     v_int(waiter));
     if (!stmt)
         return ERR_DB;
     bool row;
     err = db_step(stmt, &row);
     bool woken = err == OK && row && db_int(stmt, 0) == 0;
+    bool in_place = woken && !db_is_null(stmt, 2);
     int task = woken ? (int)db_int(stmt, 1) : 0;
     db_reset(stmt);
-    if (woken)
+    if (in_place)
         tx_change(tx, waiter, task, STATUS_WAITING, STATUS_WAITING)->woken = true;
-    return err;
+    return woken && !in_place ? suspension_wake(tx, waiter, WOKEN_BY_IDS) : err;
 }
 
 enum err wait_wake(struct tx *tx, int64_t target, struct follow_up_room *room, bool *left)

@@ -129,6 +129,7 @@ static struct lending *lend_locked(struct runner *runner, struct lease_ask *ask,
     snprintf(lending->worker, sizeof lending->worker, "%s", ask->worker);
     op_claim_init_awaited(&lending->claim, &grant->turn);
     lending->claim.failures = grant->job->ready.failures;
+    lending->claim.resumes = grant->job->ready.resumes;
     lending->claim.lease_ms = ask->lease_ms;
     lending->claim.lease_until = now + ask->lease_ms;
     lending->claim.started_at = now;
@@ -428,7 +429,7 @@ bool leases_take_change_locked(struct runner *runner, const struct change *chang
     struct lease *lease = runner->leases ? find_locked(runner, change->id, 0) : NULL;
     if (!lease || !status_in_turn(change->from))
         return false;
-    if (!status_in_turn(change->to)) {
+    if (!status_in_turn(change->to) || change->suspended) {
         forget_locked(runner, lease);
     } else if (change->cancel && !lease->cancelled) {
         cancel_locked(lease);

@@ -228,6 +228,7 @@ void report_init(struct run *run)
     run->claim.turn.op.owner = run->finish.turn.op.owner = run;
     run->claim.turn.op.done = claimed;
     run->finish.turn.op.done = finished;
+    run->finish.may_have_suspended = true;
 }
 
 void report_claim(struct run *run)

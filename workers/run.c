@@ -229,9 +229,10 @@ static void run_ended(struct attempt *attempt, void *context)
     struct run *run = context;
     struct runner *runner = run->runner;
     take_rest(run);
-    run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0;
+    bool suspended = atomic_load(&attempt->suspended);
+    run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0 && !suspended;
     decide(run);
-    if (run->outcome.end == OUTCOME_FAILED)
+    if (run->outcome.end == OUTCOME_FAILED && !suspended)
         runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
@@ -319,6 +320,7 @@ static struct run *run_new(struct runner *runner, const struct grant *grant)
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
+    run->claim.resumes = ready->resumes;
     run->claim.worker = span_of(runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();
     run->finish.retention_ms = ready->retention_ms;

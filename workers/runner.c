@@ -25,6 +25,17 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
         }
 }
 
+/* Its body has still to end. */
+static void note_suspended(struct runner *runner, int64_t id)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id) {
+            atomic_store(&run->attempt.suspended, true);
+            queue_suspended(&runner->queue, &run->grant);
+        }
+}
+
 /* By the end of what they wait for, or by a message. */
 static void wake_waiting(struct runner *runner, int64_t id, bool message)
 {
@@ -51,6 +62,12 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         stop_running(runner, change->id, false);
     if (change->woken || (change->message && change->to == STATUS_WAITING))
         wake_waiting(runner, change->id, change->message);
+    if (change->suspended)
+        note_suspended(runner, change->id);
+    if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
+        stop_running(runner, change->id, false);
+    if (change->wakes_at)
+        dispatcher_set_locked(runner, UPKEEP_WAKE, change->wakes_at);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED && !change->message)

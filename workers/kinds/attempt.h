@@ -124,7 +124,8 @@ struct attempt {
     /* the attempt's own; attempt_init() and attempt_start() set them */
     _Atomic int64_t deadline_us; /* clock_mono_us; 0: none */
     atomic_int stop;             /* enum stop */
-    atomic_int child; /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
+    atomic_bool suspended; /* its turn has: how the body ends is nobody's business, and what it prints is log */
+    atomic_int child;      /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
     struct outcome *outcome;
     attempt_ended *ended;
     void *context;

@@ -109,6 +109,8 @@ bool queue_settle(struct queue *queue, struct grant *grant, enum err err)
 {
     if (!grant->claiming || grant->refused)
         return false;
+    if (grant->suspended)
+        return !grant->runs && release(queue, grant, true);
     grant->refused = err == ERR_CONFLICT;
     if (grant->refused && grant->runs && !grant->in_process)
         return false;
@@ -159,7 +161,7 @@ static bool is_taken(void *context, const struct ready *ready)
     struct grant *grant = claim_of(queue, ready->id);
     if (!decides(grant, ready))
         return false;
-    if (grant->refused && !grant->anew) /* it waits for the process of the last turn */
+    if ((grant->refused || grant->suspended) && !grant->anew) /* it waits for the process of the last turn */
         grant->anew = job_new(ready, queue->refilled_us);
     return true;
 }
@@ -172,7 +174,7 @@ static bool may_be_taken(const struct queue *queue, const struct op_refill *refi
     DL_FOREACH (queue->claiming, grant) {
         const struct ready *ready = &grant->job->ready;
         if (ready->task == refill->task &&
-            (grant->anew || grant->refused || ready->priority > refill->after_priority ||
+            (grant->anew || grant->refused || grant->suspended || ready->priority > refill->after_priority ||
              (ready->priority == refill->after_priority && ready->rank > refill->after_rank)))
             return true;
     }
@@ -297,6 +299,13 @@ void queue_resume_body(struct queue *queue, const struct grant *grant)
 {
     queue->in_process_running += grant->in_process;
     queue->suspect_runs |= grant->suspect;
+}
+
+void queue_suspended(struct queue *queue, struct grant *grant)
+{
+    grant->suspended = true;
+    if (!grant->claiming)
+        queue_claiming(queue, grant);
 }
 
 bool queue_left(struct queue *queue, struct grant *grant)

@@ -29,6 +29,7 @@ struct grant {
     bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
     bool refused;
+    bool suspended;   /* the turn has, and the body has still to end */
     struct job *anew; /* it came again into the queue meanwhile */
 };
 
@@ -105,6 +106,10 @@ bool queue_may_resume(const struct queue *queue, const struct grant *grant);
 void queue_wants_resume(struct queue *queue, const struct grant *grant,
                         bool wants); /* a suspect: nothing new starts beside it */
 void queue_resume_body(struct queue *queue, const struct grant *grant);
+
+/* The turn has suspended, and the body has still to end: until that is settled its
+ * invocation, which may be queued again by now, is not given out. */
+void queue_suspended(struct queue *queue, struct grant *grant);
 
 /* The body has ended, or was never started. True if a job came back. */
 bool queue_left(struct queue *queue, struct grant *grant);

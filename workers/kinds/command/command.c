@@ -420,7 +420,8 @@ static void succeed(struct command *command)
         return;
     }
     outcome->end = OUTCOME_SUCCEEDED;
-    attempt_drop_stdout(command->attempt);
+    if (!atomic_load(&command->attempt->suspended)) /* what it prints is log */
+        attempt_drop_stdout(command->attempt);
 }
 
 static void fail_timeout(struct command *command)

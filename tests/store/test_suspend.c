@@ -1,0 +1,284 @@
+/* Turns that suspend: nothing is left of them, and each thing that they wait for
+ * wakes them once, whenever it comes. */
+#include "base/clock.h"
+#include "base/id.h"
+#include "store/suspend.h"
+#include "tests/store/support.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static enum err suspend_as(struct fixture *f, const struct turn *turn, struct suspension on, int64_t read,
+                           int64_t *bad)
+{
+    struct op_suspend op;
+    op_suspend_init(&op, turn);
+    op.on = on;
+    op.read_up_to = read;
+    enum err err = store_do(f->store, &op.turn.op);
+    if (bad)
+        *bad = op.bad;
+    return err;
+}
+
+static enum err suspend_on(struct fixture *f, const struct turn *turn, struct suspension on)
+{
+    return suspend_as(f, turn, on, 0, NULL);
+}
+
+static int64_t send(struct fixture *f, int64_t id)
+{
+    struct op_message_in op;
+    op_message_in_init(&op, id);
+    op.body = SPAN("\"yes\"");
+    IS_OK(store_do(f->store, &op.op));
+    return op.seq;
+}
+
+static struct suspended suspended(struct fixture *f, int64_t id)
+{
+    struct suspended out;
+    IS_OK(reader_suspended(f->reader, id, &out));
+    return out;
+}
+
+/* A turn of a new invocation. */
+static struct turn turn_of(struct fixture *f, struct waited *w)
+{
+    started(w, f, submit(f), 1);
+    return w->turn;
+}
+
+static const struct suspension on_message = {.inbox = true, .state = {"{\"n\": 1}", 8}};
+
+STORE_TEST(nothing_is_left_of_a_turn_that_suspended_but_its_row)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t until = clock_now_ms() + 3600000;
+    struct buf state = {0};
+    IS_OK(suspend_on(f, &turn, (struct suspension){.inbox = true, .until = until, .state = SPAN("{\"n\": 1.0}")}));
+    cr_expect_eq(status_of(f, turn.id), STATUS_WAITING);
+    cr_expect_eq(askf(f,
+                      "SELECT COUNT(*) FROM invocations WHERE id = %lld AND lease IS NULL AND lease_until IS NULL "
+                      "AND holder IS NULL AND worker IS NULL AND attempt = 1",
+                      (long long)turn.id),
+                 1);
+    struct suspended s = suspended(f, turn.id);
+    cr_expect_eq(s.turns, 1);
+    cr_expect_eq(s.lease, turn.lease);
+    cr_expect_eq(s.wakes_at, until);
+    cr_expect_eq(s.by, WOKEN_BY_NOTHING);
+    cr_expect_eq(s.targets.p, NULL);
+    IS_OK(reader_state(f->reader, turn.id, &state));
+    IS_SPAN(buf_span(&state), "{\"n\": 1.0}");
+    buf_release(&state);
+    IS_OK(suspend_on(f, &turn, on_message)); /* its answer was lost, and it is said again */
+    cr_expect_eq(suspended(f, turn.id).turns, 1);
+    cr_expect_eq(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED), ERR_CONFLICT);
+    turn.lease++;
+    cr_expect_eq(suspend_on(f, &turn, on_message), ERR_CONFLICT);
+    check_counters(f);
+}
+
+/* Before it suspends, or after. */
+STORE_TEST(each_thing_wakes_it_whenever_it_comes)
+{
+    enum { IDS, ANY, INBOX, UNTIL, WAYS };
+    static const enum woken_by by[] = {WOKEN_BY_IDS, WOKEN_BY_IDS, WOKEN_BY_INBOX, WOKEN_BY_UNTIL};
+    for (int i = 0; i < 2 * WAYS; i++) {
+        struct waited w;
+        int way = i / 2;
+        bool before = i % 2;
+        struct turn turn = turn_of(f, &w);
+        int64_t ids[] = {submit(f), submit(f)};
+        struct suspension on = {.ids = way <= ANY ? ids : NULL,
+                                .count = way <= ANY ? 2 : 0,
+                                .any = way == ANY,
+                                .inbox = way == INBOX,
+                                .until = way == UNTIL ? clock_now_ms() + (before ? -1 : 40) : 0};
+        for (int when = 0; when < 2; when++) {
+            if (when == !before) {
+                if (way == IDS)
+                    fail_for_good(f, ids[0]);
+                if (way <= ANY)
+                    succeed(f, ids[1]);
+                if (way == INBOX)
+                    send(f, turn.id);
+                if (way == UNTIL && !before) {
+                    usleep(60000);
+                    upkeep(f, UPKEEP_WAKE);
+                }
+            } else {
+                IS_OK(suspend_on(f, &turn, on));
+                if (!before)
+                    cr_expect_eq(status_of(f, turn.id), STATUS_WAITING);
+            }
+        }
+        cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED, "way %d, before %d", way, before);
+        cr_expect_eq(suspended(f, turn.id).by, by[way]);
+        cr_expect_eq(suspended(f, turn.id).wakes_at, 0);
+        cr_expect_eq(ask(f, "SELECT COUNT(*) FROM waits"), 0);
+        started(&w, f, turn.id, 1); /* no new attempt */
+        IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+        cr_expect_eq(ask(f, "SELECT COUNT(*) FROM attempts"), 0);
+        cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE rank IS NOT NULL AND status = 5"), 0);
+        IS_OK(alter(f, ALTER_CANCEL, ids[0]));
+        IS_OK(alter(f, ALTER_CANCEL, ids[1]));
+        check_counters(f);
+    }
+}
+
+STORE_TEST(only_the_first_thing_wakes_it_and_what_comes_later_is_there)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t id = submit(f);
+    IS_OK(suspend_on(
+        f, &turn, (struct suspension){.ids = &id, .count = 1, .inbox = true, .until = 1 + clock_now_ms() + 30}));
+    send(f, turn.id);
+    succeed(f, id);
+    usleep(50000);
+    upkeep(f, UPKEEP_WAKE);
+    send(f, turn.id);
+    cr_expect_eq(suspended(f, turn.id).by, WOKEN_BY_INBOX);
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    cr_expect_eq(count_of(f, f->task, STATUS_QUEUED), 1);
+    char text[ID_TEXT_LEN + 1] = "";
+    id_format(id, text);
+    IS_SPAN(suspended(f, turn.id).targets, text);
+    check_counters(f);
+}
+
+STORE_TEST(a_wait_that_nothing_else_ends_closes_no_circle)
+{
+    struct waited first, second;
+    struct turn a = turn_of(f, &first), b = turn_of(f, &second);
+    int64_t bad;
+    IS_OK(suspend_on(f, &a, (struct suspension){.ids = &b.id, .count = 1}));
+    cr_expect_eq(suspend_as(f, &b, (struct suspension){.ids = &a.id, .count = 1}, 0, &bad), ERR_INVALID);
+    cr_expect_eq(bad, a.id);
+    cr_expect_eq(suspend_as(f, &b, (struct suspension){.ids = &(int64_t){4711}, .count = 1}, 0, &bad),
+                 ERR_NOT_FOUND);
+    cr_expect_eq(bad, 4711);
+    cr_expect_eq(status_of(f, b.id), STATUS_RUNNING, "the turn goes on");
+    cr_expect_eq(askf(f, "SELECT COUNT(*) FROM waits WHERE waiter = %lld", (long long)b.id), 0);
+    IS_OK(suspend_on(f, &b, (struct suspension){.ids = &a.id, .count = 1, .inbox = true}));
+    send(f, b.id);
+    started(&second, f, b.id, 1);
+    IS_OK(end(&second, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    cr_expect_eq(status_of(f, a.id), STATUS_QUEUED);
+}
+
+STORE_TEST(a_cancellation_ends_what_suspends_or_has_suspended)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    IS_OK(suspend_on(f, &turn, on_message));
+    cr_expect_eq(status_of(f, turn.id), STATUS_CANCELLED);
+
+    turn = turn_of(f, &w);
+    int64_t id = submit(f);
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = &id, .count = 1, .until = clock_now_ms() + 20}));
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    cr_expect_eq(status_of(f, turn.id), STATUS_CANCELLED);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM waits"), 0);
+    usleep(30000);
+    cr_expect_not(upkeep(f, UPKEEP_WAKE).more);
+    cr_expect_eq(upkeep(f, UPKEEP_WAKE).next_at, 0);
+    cr_expect_eq(status_of(f, turn.id), STATUS_CANCELLED);
+    IS_OK(alter(f, ALTER_RETRY, turn.id)); /* it starts with its state */
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    cr_expect_eq(suspended(f, turn.id).by, WOKEN_BY_NOTHING);
+    check_counters(f);
+}
+
+/* What a turn was given of the inbox is read when it ends well, and not else. */
+STORE_TEST(messages_come_again_until_a_turn_that_had_them_ends_well)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    IS_OK(suspend_on(f, &turn, on_message));
+    int64_t first = send(f, turn.id);
+    started(&w, f, turn.id, 1);
+    w.finish.run_at = 0;
+    set_error(&w, "{\"type\":\"x\"}", "x");
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    cr_expect_eq(suspended(f, turn.id).by, WOKEN_BY_INBOX);
+    started(&w, f, turn.id, 2);
+    int64_t later = send(f, turn.id);
+    IS_OK(suspend_as(f, &w.turn, on_message, first, NULL));
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED, "the later one was not read");
+    cr_expect_eq(askf(f, "SELECT inbox_read FROM invocations WHERE id = %lld", (long long)turn.id), first);
+    cr_expect_eq(askf(f, "SELECT failures FROM invocations WHERE id = %lld", (long long)turn.id), 0);
+
+    waited_init(&w, f, turn.id, 2);
+    w.claim.resumes = true;
+    w.claim.lease_until = clock_now_ms() + 60000;
+    w.claim.lease_ms = 60000;
+    queue_claim(&w, f);
+    IS_OK(wait_claimed(&w));
+    cr_expect_eq(suspended(f, turn.id).given, later);
+    IS_OK(suspend_on(f, &w.turn, on_message));
+    cr_expect_eq(status_of(f, turn.id), STATUS_WAITING);
+    cr_expect_eq(askf(f, "SELECT inbox_read FROM invocations WHERE id = %lld", (long long)turn.id), later);
+    cr_expect_eq(suspended(f, turn.id).turns, 3);
+    check_counters(f);
+}
+
+/* What resumes, then what is waited for, then what is new. */
+STORE_TEST(who_is_woken_goes_before_what_is_waited_for_and_what_is_new)
+{
+    struct waited w, waiter;
+    int64_t target = submit(f);
+    struct turn turn = turn_of(f, &w), other = turn_of(f, &waiter);
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(suspend_on(f, &other, (struct suspension){.ids = &target, .count = 1}));
+    send(f, turn.id);
+    cr_expect_eq(ask(f, "SELECT id FROM invocations WHERE status = 2 ORDER BY COALESCE(rank, id) LIMIT 1"),
+                 turn.id);
+    cr_expect_lt(askf(f, "SELECT rank FROM invocations WHERE id = %lld", (long long)target), 0);
+}
+
+static int three(void *context, int task)
+{
+    (void)context, (void)task;
+    return 3;
+}
+
+/* The process of before was between its suspension and its end. */
+STORE_TEST(what_has_suspended_outlives_the_server)
+{
+    struct waited w, asleep;
+    struct turn turn = turn_of(f, &w), still = turn_of(f, &asleep);
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(suspend_on(f, &still, on_message));
+    send(f, turn.id);
+    struct casualty casualty = {.id = turn.id, .lease = turn.lease, .attempt = 1, .pays = true, .marked = true};
+    struct op_finish late;
+    op_finish_init(&late, &still);
+    late.may_have_suspended = true;
+    late.log = &(struct log_chunk){1, SPAN("late\n")};
+    late.log_count = 1;
+    IS_OK(store_do(f->store, &late.turn.op));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM logs"), 1);
+    int64_t *alone;
+    int alone_count;
+    fixture_shut(f);
+    fixture_open(f);
+    IS_OK(store_recover(f->store, &casualty, 1, three, NULL, &alone, &alone_count));
+    free(alone);
+    fixture_start(f);
+    cr_expect_eq(alone_count, 0);
+    cr_expect_eq(askf(f, "SELECT recoveries FROM invocations WHERE id = %lld", (long long)turn.id), 0);
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    cr_expect_eq(status_of(f, still.id), STATUS_WAITING);
+    send(f, still.id);
+    cr_expect_eq(status_of(f, still.id), STATUS_QUEUED);
+    started(&w, f, turn.id, 1);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    IS_OK(alter(f, ALTER_DELETE, turn.id));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM suspensions"), 1);
+    check_counters(f);
+}
