@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 SUITE(steps);
 
@@ -22,11 +23,12 @@ static struct server *serve_steps(const char *head)
     return serve(config(head));
 }
 
-/* What the database says of it, a row a line. */
+/* What the database says of it, a row a line; or what it is told. */
 static char *query(struct server *s, const char *sql)
 {
     static const char script[] = "import sqlite3, sys\n"
-                                 "for row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row)";
+                                 "with sqlite3.connect(sys.argv[1], timeout=30) as database:\n"
+                                 "    for row in database.execute(sys.argv[2]): print(*row)";
     const char *argv[] = {"python3", "-c", script, file_in(s, "errand.db"), sql, NULL};
     char *out;
     cr_assert_eq(run(s->folder, argv, NULL, &out, NULL), 0, "%s", sql);
@@ -132,6 +134,73 @@ Test(steps, what_was_not_recorded_at_the_kill_is_worked_again)
     cr_expect_eq(count(s, "done"), 0);
     start(s);
     EXPECT_TEXT(final(s, id), "status", "succeeded");
+    audit(s, &id, 1);
+}
+
+/* --- when the disk takes nothing ------------------------------------------------------- */
+
+static struct server *serve_on_bad_disk(void)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare(config("log: {level: error}\nshutdown_timeout: 1s\n"));
+    const char *variables[] = {format("LD_PRELOAD=%s", native("bad_disk")),
+                               format("BAD_DISK=%s", file_in(s, "bad")), NULL};
+    s->variables = memcpy(malloc(sizeof variables), variables, sizeof variables);
+    start(s);
+    return s;
+}
+
+/* The body is at its first step, and the disk takes no commit any more. */
+static char *submit_stuck(struct server *s)
+{
+    char *id = submit(s, "{'task': 'ledger', 'args': {'steps': 2, 'us': 200000}}");
+    WAIT_UNTIL(count(s, "work") == 1);
+    touch(file_in(s, "bad"));
+    WAIT_UNTIL(get(s, "/readyz")->status == 503);
+    return id;
+}
+
+Test(steps, a_step_waits_for_a_disk_that_takes_nothing)
+{
+    struct server *s = serve_on_bad_disk();
+    char *id = submit_stuck(s);
+    unlink(file_in(s, "bad"));
+    struct reply *ended = final(s, id);
+    EXPECT_TEXT(ended, "status", "succeeded");
+    EXPECT_NUMBER(ended, "attempt", 1);
+    cr_expect_eq(count(s, "work"), 2);
+    audit(s, &id, 1);
+}
+
+Test(steps, a_step_that_waits_for_the_disk_holds_up_no_stop_and_costs_nothing)
+{
+    struct server *s = serve_on_bad_disk();
+    char *id = submit_stuck(s);
+    terminate(s);
+    unlink(file_in(s, "bad"));
+    start(s);
+    struct reply *ended = final(s, id);
+    EXPECT_TEXT(ended, "status", "succeeded");
+    audit(s, &id, 1);
+}
+
+/* Nothing is known of the turn on disk until its claim is written at last. */
+Test(steps, a_step_waits_for_a_claim_that_met_a_fault)
+{
+    struct server *s = serve_steps("log: {level: error}\n");
+    query(s,
+          "CREATE TRIGGER no_start BEFORE UPDATE OF status ON invocations WHEN NEW.status = 3 AND OLD.status = 2 "
+          "BEGIN SELECT RAISE(ABORT, 'no'); END");
+    char *id = submit(s, "{'task': 'ledger', 'args': {'steps': 2}}");
+    WAIT_UNTIL(count(s, "work") == 1);
+    WAIT_UNTIL(strstr(server_log(s), "was not written"));
+    query(s, "DROP TRIGGER no_start");
+    struct reply *ended = final(s, id);
+    EXPECT_TEXT(ended, "status", "succeeded");
+    EXPECT_NUMBER(ended, "attempt", 1);
+    cr_expect_eq(count(s, "work"), 2);
     audit(s, &id, 1);
 }
 
