@@ -135,6 +135,11 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
     buf_release(&value);
     IS_OK(reader_steps(f->reader, turn->id, ignore_step, NULL));
     IS_OK(reader_inbox(f->reader, turn->id, ignore_message, NULL));
+    struct op_wait wait;
+    op_wait_init(&wait, turn);
+    wait.any = wait.inbox = true;
+    wait.after_seq = -1;
+    IS_OK(store_do(f->store, &wait.turn.op));
     bool more;
     for (unsigned i = 0; i < 4; i++) {
         struct message_query query = {
@@ -279,7 +284,7 @@ static const struct {
     {"SELECT number FROM messages WHERE seq", "INTEGER PRIMARY KEY (rowid=?)"},
     {"kind = 2 AND seq <= ?2 ORDER BY seq DESC", "messages_id (id=? AND kind=? AND seq<?)"},
     {"key_digest FROM messages", "messages_key (id=? AND key_owner=? AND key=?)"},
-    {"AND seq > COALESCE", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"AND seq > (SELECT CASE", "messages_id (id=? AND kind=? AND seq>?)"},
     {"FROM messages WHERE seq > ?1 ORDER", "INTEGER PRIMARY KEY (rowid>?)"},
     {"AND kind = ?3 ORDER BY seq", "messages_kind (kind=? AND seq>?)"},
     {"AND kind = ?4 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
