@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot, fib;
+errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot, fib, order;
 
 /* The number after "name": in an object that holds numbers only. */
 static const char *find_number(struct errand_call *call, const char *name)
@@ -79,16 +79,23 @@ static double now(void)
     return (double)at.tv_sec + (double)at.tv_nsec * 1e-9;
 }
 
-void sleep_task(struct errand_call *call)
+/* False if it is to stop. */
+static bool doze(struct errand_call *call)
 {
     const double step = 0.01;
     double until = now() + number(call, "seconds");
     for (double left; (left = until - now()) > 0;) {
         if (errand_cancelled(call))
-            return; /* without a result: it counts as cancelled, or as a timeout */
+            return false;
         nanosleep(&(struct timespec){0, (long)((left < step ? left : step) * 1e9)}, NULL);
     }
-    give(call, "\"awake\"");
+    return true;
+}
+
+void sleep_task(struct errand_call *call)
+{
+    if (doze(call))
+        give(call, "\"awake\""); /* else without a result: it counts as cancelled, or as a timeout */
 }
 
 /* Fails until the third attempt. */
@@ -327,4 +334,31 @@ void fib(struct errand_call *call)
     }
     int length = sprintf(text, "%lld", (long long)(n > 1 ? sum : n));
     errand_result(call, text, (size_t)length);
+}
+
+/* --- order: steps that are done once, whatever happens between them ------------- */
+
+/* A step that was recorded is not done again, however often the body runs: after a
+ * crash it goes over what is done, and on from there. */
+void order(struct errand_call *call)
+{
+    static const char *const steps[] = {"charge", "pack", "ship"};
+    for (int i = 0; i < 3; i++) {
+        const char *receipt;
+        char text[64];
+        int found = errand_step_get(call, steps[i], &receipt, NULL);
+        if (found == ERRAND_NONE) {
+            errand_log(call, "attempt %d: %s\n", errand_attempt(call), steps[i]);
+            if (!doze(call)) /* the work */
+                return;
+            int length = sprintf(text, "\"%s %lld\"", steps[i], integer(call, "number"));
+            found = errand_step(call, steps[i], text, (size_t)length, &receipt, NULL);
+        }
+        if (found == ERRAND_REFUSED) {
+            errand_fail(call, "not_recorded", errand_why(call));
+            return;
+        }
+        errand_progress(call, (i + 1) / 3.0, receipt);
+    }
+    give(call, "\"shipped\"");
 }

@@ -78,6 +78,7 @@ struct op_finish {
     int log_count;
     int64_t log_from;        /* the number of the first of them */
     bool drop_stdout;        /* delete what was already logged of this attempt's stdout */
+    int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
     bool may_have_suspended; /* the turn; then OK, and only its output is new */
     int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
     bool written;            /* the committer's: together with its claim */

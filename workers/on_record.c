@@ -11,7 +11,7 @@ static enum said refused(enum err err, const char *limit, struct reason *why)
     case ERR_UNAVAILABLE:
     case ERR_CONFLICT: return SAID_STOPPED; /* the lease is another's, or the claim was refused */
     case ERR_LIMIT: reason_set(why, "%s", limit); break;
-    case ERR_MISMATCH: reason_set(why, "a child has that name"); break;
+    case ERR_BUSY: reason_set(why, "a child has that name"); break;
     default: reason_set(why, "it could not be written or read (see the log)");
     }
     return SAID_REFUSED;
@@ -35,7 +35,7 @@ enum said on_record_step(struct attempt *attempt, struct span name, struct span 
         buf_add_span(kept, op.found ? buf_span(&op.kept) : value);
     buf_release(&op.kept);
     return err == OK ? before ? SAID_BEFORE : SAID
-                     : refused(err, "there is no room for it among the steps of one invocation", why);
+                     : refused(err, "an invocation has no room for more steps, or for larger ones", why);
 }
 
 /* A disk or descriptors that give nothing now will give later. */

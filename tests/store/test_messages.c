@@ -27,7 +27,7 @@ static struct op_message_in send_keyed(struct fixture *f, int64_t id, const char
     op.body = span_of(body);
     op.key = span_of(key);
     op.key_owner = span_of(owner);
-    strncpy((char *)op.key_digest, body, sizeof op.key_digest);
+    memcpy(op.key_digest, body, strnlen(body, sizeof op.key_digest));
     cr_expect_eq(store_do(f->store, &op.op), expected, "%s", body);
     return op;
 }
@@ -274,6 +274,62 @@ STORE_TEST(what_a_turn_has_read_no_later_one_gets)
     inbox_is(f, id, "in:3 ");
     messages_are(f, (struct message_query){.id = id, .kinds = 1u << MESSAGE_IN, .limit = 10}, -1,
                  "in:1 in:2 in:3 ", false);
+}
+
+/* The mark is the end's own: it is there with it, or not at all. */
+STORE_TEST(an_end_says_what_of_its_inbox_the_turn_has_read)
+{
+    struct waited w;
+    int64_t id = submit(f), first;
+    started(&w, f, id, 1);
+    first = send_in(f, id, "1", OK);
+    send_in(f, id, "2", OK);
+    w.finish.inbox_read = first;
+    IS_OK(end(&w, f, FINISH_REQUEUE, STATUS_QUEUED));
+    inbox_is(f, id, "in:2 ");
+    w.finish.inbox_read = INT64_MAX;
+    cr_expect_eq(end(&w, f, FINISH_REQUEUE, STATUS_QUEUED), OK, "it was written before");
+    inbox_is(f, id, "in:2 ");
+    started(&w, f, id, 2);
+    w.turn.lease++; /* another's */
+    w.finish.turn.turn = w.turn;
+    w.finish.inbox_read = INT64_MAX;
+    cr_expect_eq(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED), ERR_CONFLICT);
+    inbox_is(f, id, "in:2 ");
+}
+
+/* Start and end meet in one batch, and are two writes because of the inbox. */
+STORE_TEST(a_turn_that_ends_with_its_start_has_read_its_inbox_all_the_same)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    send_in(f, id, "1", OK);
+    waited_init(&w, f, id, 1);
+    w.finish.next = FINISH_FINAL;
+    w.finish.status = STATUS_SUCCEEDED;
+    w.finish.inbox_read = INT64_MAX;
+    together(f, &w.claim.turn.op, &w.finish.turn.op);
+    IS_OK(wait_claimed(&w));
+    IS_OK(wait_finished(&w));
+    inbox_is(f, id, "");
+    check_counters(f);
+}
+
+STORE_TEST(an_inbox_is_read_from_where_one_stands)
+{
+    struct waited w;
+    int64_t id = submit(f), seqs[4];
+    started(&w, f, id, 1);
+    for (int i = 0; i < 4; i++)
+        seqs[i] = send_in(f, id, (const char *[]){"0", "1", "2", "3"}[i], OK);
+    mark_read(f, &w.turn, seqs[0], OK);
+    static const char *const left[] = {"in:1 in:2 in:3 ", "in:2 in:3 ", "in:3 ", ""};
+    for (int i = 0; i < 4; i++) {
+        struct heard heard = {.left = -1};
+        IS_OK(reader_inbox_after(f->reader, id, seqs[i], hear, &heard));
+        IS_SPAN(buf_span(&heard.text), left[i]);
+        buf_release(&heard.text);
+    }
 }
 
 STORE_TEST(nothing_is_read_of_an_inbox_that_is_empty)

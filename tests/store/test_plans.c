@@ -136,6 +136,11 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
     buf_release(&value);
     IS_OK(reader_steps(f->reader, turn->id, ignore_step, NULL));
     IS_OK(reader_inbox(f->reader, turn->id, ignore_message, NULL));
+    struct op_wait wait;
+    op_wait_init(&wait, turn);
+    wait.any = wait.inbox = true;
+    wait.after_seq = -1;
+    IS_OK(store_do(f->store, &wait.turn.op));
     bool more;
     for (unsigned i = 0; i < 4; i++) {
         struct message_query query = {

@@ -379,6 +379,79 @@ STORE_TEST(a_step_stays_while_its_parent_may_ask_for_it)
     check_counters(f);
 }
 
+static int64_t send_message(struct fixture *f, int64_t id)
+{
+    struct op_message_in op;
+    op_message_in_init(&op, id);
+    op.body = SPAN("1");
+    IS_OK(store_do(f->store, &op.op));
+    return op.seq;
+}
+
+static struct op_wait wait_for_message(struct fixture *f, const struct turn *turn, int64_t after_seq,
+                                       const int64_t *ids, int count)
+{
+    struct op_wait op;
+    op_wait_init(&op, turn);
+    op.any = op.inbox = true;
+    op.after_seq = after_seq;
+    op.ids = ids;
+    op.count = count;
+    IS_OK(store_do(f->store, &op.turn.op));
+    return op;
+}
+
+/* The message itself is what whoever minds the body hears. */
+STORE_TEST(a_wait_for_a_message_is_met_by_one_that_no_turn_has_read)
+{
+    struct waited w;
+    struct op_messages_read read;
+    int64_t id = submit(f), other = submit(f);
+    started(&w, f, id, 1);
+    cr_expect_not(wait_for_message(f, &w.turn, 0, NULL, 0).met);
+    cr_expect_eq(status_of(f, id), STATUS_WAITING);
+    f->change_count = 0;
+    int64_t seq = send_message(f, id);
+    cr_expect(f->changes[0].message && f->changes[0].to == STATUS_WAITING && f->changes[0].last_seq == seq);
+    cr_expect_eq(status_of(f, id), STATUS_WAITING, "until somebody has a slot for it");
+    IS_OK(resume(f, &w.turn));
+    cr_expect(wait_for_message(f, &w.turn, 0, NULL, 0).met);
+    cr_expect_eq(status_of(f, id), STATUS_RUNNING);
+    cr_expect(wait_for_message(f, &w.turn, 0, &other, 1).met, "whatever else it waits for");
+    cr_expect_eq(waits(f), 0);
+    cr_expect_not(wait_for_message(f, &w.turn, seq, NULL, 0).met, "that one it has");
+    IS_OK(resume(f, &w.turn));
+    op_messages_read_init(&read, &w.turn);
+    read.up_to_seq = seq;
+    IS_OK(store_do(f->store, &read.turn.op));
+    cr_expect_not(wait_for_message(f, &w.turn, 0, &other, 1).met);
+    succeed(f, other);
+    cr_expect_eq(woken(f, id), 1);
+    IS_OK(resume(f, &w.turn));
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    check_counters(f);
+}
+
+/* Whatever it waited for: the next turn is another. */
+STORE_TEST(a_wait_for_a_message_goes_with_the_server)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    started(&w, f, id, 1);
+    wait_for_message(f, &w.turn, 0, NULL, 0);
+    int64_t *alone;
+    int count;
+    fixture_shut(f);
+    fixture_open(f);
+    IS_OK(store_recover(f->store, NULL, 0, NULL, NULL, &alone, &count));
+    fixture_start(f);
+    free(alone);
+    cr_expect_eq(status_of(f, id), STATUS_QUEUED);
+    started(&w, f, id, 2);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    check_counters(f);
+}
+
 STORE_TEST(a_cancelled_one_makes_no_more_children_and_a_second_cancellation_reaches_them_again)
 {
     struct waited w;

@@ -10,7 +10,7 @@
 
 errand_task_fn nothing, echo, whoami, segv, overflow_stack, raise_abort, call_exit, end_thread, slow, deaf,
     slow_result, fail_plain, fail_good, fail_later, fail_odd, report_progress, big, invalid, too_deep, last_counts,
-    log_lines, log_long, log_threads, log_slow;
+    log_lines, log_long, log_threads, log_slow, records;
 
 int a_variable = 1;
 
@@ -200,4 +200,31 @@ void log_threads(struct errand_call *call)
         pthread_create(&threads[i], NULL, log_from_thread, call);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
+}
+
+/* What its argument names; fails with the reason where it is refused. */
+void records(struct errand_call *call)
+{
+    static char long_name[102], large[65538];
+    memset(long_name, 'n', sizeof long_name - 1);
+    memset(large, ' ', sizeof large - 1);
+    large[0] = '1';
+    const char *what = errand_args(call, NULL), *text = NULL;
+#define IS(name, expression)                                   \
+    if (strcmp(what, "\"" name "\"") == 0 && (expression) < 0) \
+    errand_fail(call, "refused", errand_why(call))
+    IS("step_without_name", errand_step(call, NULL, "1", 1, NULL, NULL));
+    IS("step_with_long_name", errand_step(call, long_name, "1", 1, NULL, NULL));
+    IS("step_with_bytes", errand_step(call, "\xff", "1", 1, NULL, NULL));
+    IS("step_without_value", errand_step(call, "a", NULL, 0, NULL, NULL));
+    IS("step_with_text", errand_step(call, "a", "text", 4, NULL, NULL));
+    IS("get_without_name", errand_step_get(call, "", &text, NULL));
+    IS("message_without_body", errand_message(call, NULL, 0));
+    IS("message_with_two", errand_message(call, "1 2", 3));
+    IS("message_too_large", errand_message(call, large, 65537));
+    IS("good_step", errand_step(call, "a", "1", 1, NULL, NULL));
+    IS("good_get", errand_step_get(call, "a", &text, NULL));
+    IS("good_message", errand_message(call, "1", 1));
+    IS("good_inbox", errand_inbox(call, 0, 0, &text, NULL, NULL));
+#undef IS
 }

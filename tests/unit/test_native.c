@@ -1,6 +1,7 @@
 #include "tests/unit/attempts.h"
 #include "workers/kinds/native.h"
 #include "workers/registry.h"
+#include "workers/sdk/errand_task.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -290,4 +291,63 @@ Test(native, a_registry_loaded_again_finds_the_same_functions)
     cr_expect_eq(first->entry, second->entry);
     native_release(&a);
     native_release(&b);
+}
+
+/* --- steps and messages ------------------------------------------------------------ */
+
+static const char *older_why(struct errand_call *call)
+{
+    (void)call;
+    return "no reason";
+}
+
+/* A module that is newer than its server does not call what is not there. */
+Test(native, an_older_server_refuses_what_it_does_not_know)
+{
+    struct errand_host host = {.size = offsetof(struct errand_host, step), .why = older_why};
+    struct errand_call call = {&host};
+    const char *text = "left as it was";
+    size_t length = 7;
+    int64_t seq = 7;
+    cr_expect_eq(errand_step(&call, "a", "1", 1, &text, &length), ERRAND_REFUSED);
+    cr_expect_eq(errand_step_get(&call, "a", &text, &length), ERRAND_REFUSED);
+    cr_expect_eq(errand_message(&call, "1", 1), ERRAND_REFUSED);
+    cr_expect_eq(errand_inbox(&call, 0, 0, &text, &length, &seq), ERRAND_REFUSED);
+    cr_expect_str_eq(text, "left as it was");
+    cr_expect(length == 7 && seq == 7);
+    cr_expect_str_eq(errand_why(&call), "no reason");
+}
+
+/* Where nothing takes them (the sink of these tests) and what it says is wrong, it is refused
+ * with the reason; the sink is not asked. */
+Test(native, what_a_body_records_is_checked_before_it_leaves)
+{
+    static const struct {
+        const char *function, *why;
+    } rows[] = {
+        {"step_without_name", "a step's name has 1 to 100 bytes"},
+        {"step_with_long_name", "a step's name has 1 to 100 bytes"},
+        {"step_with_bytes", "a step's name is no UTF-8"},
+        {"step_without_value", "the value is a null pointer"},
+        {"step_with_text", "the value is not valid JSON: "},
+        {"get_without_name", "a step's name has 1 to 100 bytes"},
+        {"message_without_body", "the message is a null pointer"},
+        {"message_with_two", "the message is not valid JSON: "},
+        {"message_too_large", "the message has 65537 bytes, the limit is 65536"},
+        {"good_step", "there is no server"},
+        {"good_get", "there is no server"},
+        {"good_message", "there is no server"},
+        {"good_inbox", "there is no server"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct native n;
+        char args[64];
+        snprintf(args, sizeof args, "\"%s\"", rows[i].function);
+        native_init(&n, "records", args);
+        run(&n.run);
+        cr_expect(failed_as(&n.run, "refused"), "%s", rows[i].function);
+        const char *message = error_member(&n.run, "message");
+        cr_expect_eq(strncmp(message, rows[i].why, strlen(rows[i].why)), 0, "%s: %s", rows[i].function, message);
+        native_release(&n);
+    }
 }
