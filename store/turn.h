@@ -80,7 +80,6 @@ struct op_finish {
     bool drop_stdout;        /* delete what was already logged of this attempt's stdout */
     int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
     bool may_have_suspended; /* the turn; then OK, and only its output is new */
-    int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
     bool written;            /* the committer's: together with its claim */
 };
 void op_finish_init(struct op_finish *op, const struct turn *turn);

@@ -162,7 +162,6 @@ static enum err apply_wait(struct tx *tx, struct op *base)
     enum err err = read_waiter(tx, turn, &priority);
     if (err == OK)
         err = wait_look(tx, &on);
-<<<<<<< HEAD
     if (err == OK && op->inbox && !on.met)
         err = messages_unread(tx, turn->id, op->after_seq, &on.met);
     op->met = on.met;
@@ -170,15 +169,6 @@ static enum err apply_wait(struct tx *tx, struct op *base)
         err = wait_register(tx, turn->id, &on, priority);
     op->bad = on.bad;
     if (err != OK || on.met)
-=======
-    op->met = on.met && (op->count || !op->inbox);
-    if (err == OK && op->inbox && !op->met)
-        err = messages_unread(tx, turn->id, op->after_seq, &op->met);
-    if (err == OK && !op->met)
-        err = wait_register(tx, turn->id, &on, priority);
-    op->bad = on.bad;
-    if (err != OK || op->met)
->>>>>>> native
         return err;
     return transition_move_wait(
         tx,

@@ -1,6 +1,7 @@
 /* What a body puts on record while it runs, and finds there: steps, and messages
  * out and in. */
 #include "workers/runner_internal.h"
+#include "workers/suspension.h"
 
 #include "base/clock.h"
 
@@ -39,12 +40,6 @@ enum said on_record_step(struct attempt *attempt, struct span name, struct span 
 }
 
 /* A disk or descriptors that give nothing now will give later. */
-static enum err open_reader(struct run *run)
-{
-    struct thread *thread = run->thread;
-    return thread->reader ? OK : reader_open(run->runner->store, &thread->reader, NULL);
-}
-
 static bool may_pass(enum err err)
 {
     return err == ERR_UNAVAILABLE || err == ERR_IO;
@@ -55,7 +50,7 @@ enum said on_record_step_get(struct attempt *attempt, struct span name, struct b
     struct run *run = run_of(attempt);
     enum err err;
     do {
-        err = open_reader(run);
+        err = run_open_reader(run);
         if (err == OK)
             err = reader_step(run->thread->reader, run->grant.turn.id, name, value);
     } while (may_pass(err) && patient_rest(run));
@@ -92,7 +87,7 @@ static enum err read_inbox(struct run *run, int64_t after_seq, struct inbox_mess
     out->seq = 0;
     do {
         out->body.len = 0;
-        err = open_reader(run);
+        err = run_open_reader(run);
         if (err == OK)
             err = reader_inbox_after(run->thread->reader, run->grant.turn.id, after_seq, take_first, out);
     } while (may_pass(err) && patient_rest(run));
@@ -134,4 +129,49 @@ enum said on_record_inbox(struct attempt *attempt, int64_t after_seq, int64_t ti
         case WAITED_REFUSED: return SAID_REFUSED;
         }
     }
+}
+
+/* --- suspension ----------------------------------------------------------------------- */
+
+static enum said refuse_suspension(const struct op_suspend *op, struct reason *why)
+{
+    char id[ID_TEXT_LEN + 1] = "";
+    enum err err = op->turn.op.err;
+    id_format(op->bad, id);
+    if (err == ERR_NOT_FOUND)
+        reason_set(why, "there is no invocation %s", id);
+    else if (err == ERR_INVALID)
+        reason_set(why, "%s waits for this one: neither would ever go on", id);
+    else
+        return refused(err, "", why);
+    return SAID_REFUSED;
+}
+
+static enum said suspend(struct run *run, const struct suspension_read *read, struct reason *why)
+{
+    struct op_suspend op;
+    bool again;
+    op_suspend_init(&op, &run->grant.turn);
+    op.on = read->on;
+    op.read_up_to = run->inbox_given > run->given ? run->inbox_given : run->given;
+    return patient_do(run, &op.turn.op, &again) == OK ? SAID : refuse_suspension(&op, why);
+}
+
+enum said on_record_suspend(struct attempt *attempt, struct span suspension, struct reason *why)
+{
+    struct run *run = run_of(attempt);
+    struct suspension_read read = {.now_ms = clock_now_ms()};
+    struct faults faults = {0};
+    struct buf arena = {0};
+    enum said said = SAID_REFUSED;
+    suspension_read(&(struct keys_json){&faults, &arena}, NULL, suspension, &read);
+    if (faults.total)
+        reason_set(why, "%s%s%s", faults.items[0].pointer, *faults.items[0].pointer ? ": " : "",
+                   faults.items[0].detail);
+    else
+        said = attempt_should_stop(attempt) ? SAID_STOPPED : suspend(run, &read, why);
+    suspension_release(&read);
+    faults_release(&faults);
+    buf_release(&arena);
+    return said;
 }

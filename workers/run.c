@@ -140,6 +140,7 @@ static const struct attempt_sink sink = {
     .step_get = on_record_step_get,
     .message = on_record_message,
     .inbox = on_record_inbox,
+    .suspend = on_record_suspend,
 };
 
 /* --- the end --------------------------------------------------------------------------- */
@@ -246,6 +247,12 @@ static void run_ended(struct attempt *attempt, void *context)
         report_finish(run); /* it is no longer ours */
 }
 
+enum err run_open_reader(struct run *run)
+{
+    struct thread *thread = run->thread;
+    return thread->reader ? OK : reader_open(run->runner->store, &thread->reader, NULL);
+}
+
 /* --- the start --------------------------------------------------------------------------- */
 
 /* What the disk or the descriptors do not give now they will give later. */
@@ -255,11 +262,6 @@ static void fail_reading(struct outcome *outcome, enum err err, const char *mess
         outcome_unstarted(outcome, span_of(message));
     else
         outcome_fail(outcome, SPAN("internal"), span_of(message), (struct span){0});
-}
-
-static enum err open_reader(struct run *run, struct thread *thread)
-{
-    return thread->reader ? OK : reader_open(run->runner->store, &thread->reader, NULL);
 }
 
 static void note_resumption(struct run *run, int64_t pieces)
@@ -283,7 +285,7 @@ static bool prepare_resumption(struct run *run, struct thread *thread)
     int64_t pieces = 0;
     if (!run->grant.job->ready.resumes)
         return true;
-    enum err err = open_reader(run, thread);
+    enum err err = run_open_reader(run);
     if (err == OK)
         err = reader_log_pieces(thread->reader, turn->id, turn->attempt, &pieces);
     if (err == OK)
@@ -303,7 +305,7 @@ static bool prepare_args(struct run *run, struct thread *thread)
     struct span sent = run->grant.job->ready.args;
     bool ok = true;
     if (!sent.p) {
-        enum err err = open_reader(run, thread);
+        enum err err = run_open_reader(run);
         if (err == OK)
             err = reader_payload(thread->reader, run->grant.turn.id, 1, &outside);
         if (err != OK) {

@@ -48,9 +48,9 @@ struct run {
     int64_t began_us;
     struct attempt_limits limits; /* a reload must not change them under the body */
     struct attempt attempt;
-    struct buf bound;    /* the arguments as the body gets them */
+    struct buf bound;        /* the arguments as the body gets them */
     struct woken resumption; /* what it resumes with */
-    int64_t inbox_given; /* the last message that the body was given; its thread's */
+    int64_t inbox_given;     /* the last message that the body was given; its thread's */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
     struct log_chunk *chunks;
@@ -63,7 +63,7 @@ struct run {
     struct buf progress_note;
 
     /* Guarded by the runner's lock: */
-    int64_t given; /* the last message of the inbox in what it resumes with; 0: none */
+    int64_t given;                           /* the last message of the inbox in what it resumes with; 0: none */
     struct run *prev, *next;                 /* in runner->runs, while the body runs */
     struct op_resume resume;                 /* the last one */
     bool waits, woken;                       /* in place: what it waits for is there */
@@ -220,6 +220,9 @@ void threads_freed_locked(struct runner *runner);
 
 struct run *run_of(struct attempt *attempt);
 
+/* A reader for the body's thread, opened when first needed. */
+MUST_USE enum err run_open_reader(struct run *run);
+
 /* Takes a job and a free slot, of which there is one; NULL if there is no job. */
 struct run *run_take_locked(struct runner *runner);
 
@@ -263,6 +266,7 @@ enum said on_record_step_get(struct attempt *attempt, struct span name, struct b
 enum said on_record_message(struct attempt *attempt, struct span body, struct reason *why);
 enum said on_record_inbox(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms,
                           struct inbox_message *out, struct reason *why);
+enum said on_record_suspend(struct attempt *attempt, struct span suspension, struct reason *why);
 
 /* --- patient.c --------------------------------------------------------------------------- */
 

@@ -24,6 +24,5 @@ enum woken_of {
 
 /* Of one that has suspended; one that has not has neither. `limit` is of the
  * results, 0 for no limit. Faults alone are not OK. */
-MUST_USE enum err woken_read(struct reader *reader, int64_t id, enum woken_of of, size_t limit,
-                             struct woken *out);
+MUST_USE enum err woken_read(struct reader *reader, int64_t id, enum woken_of of, size_t limit, struct woken *out);
 void woken_release(struct woken *woken);

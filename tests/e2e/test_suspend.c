@@ -12,7 +12,8 @@ SUITE(suspend);
     "  far: {kind: remote, max_retries: 2, backoff: {initial: 1ms}}\n" \
     "  other: {kind: remote, priority: 2}\n"                           \
     "  echo: {kind: native, module: $NATIVE}\n"                        \
-    "  hold: {kind: native, module: $NATIVE}\n"
+    "  hold: {kind: native, module: $NATIVE}\n"                        \
+    "  sleeper: {kind: native, module: $NATIVE}\n"
 
 /* The lease that there must be within the patience of a test. */
 static struct reply *lease(struct server *s)
@@ -69,7 +70,7 @@ Test(suspend, the_next_turn_starts_with_the_state_and_what_woke_it)
     EXPECT_HAS(EXPECT_TEXT(r, "leases.0.woken.by", "ids"), "\"state\":{\"n\": 1.50}");
     EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.0.id", second), "leases.0.woken.results.0.status",
                 "succeeded");
-    EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.1.id", first), "leases.0.woken.results.0.error.type", "x");
+    EXPECT_TEXT(EXPECT_TEXT(r, "leases.0.woken.results.1.id", first), "leases.0.woken.results.1.error.type", "x");
     EXPECT_HAS(EXPECT_NULL(r, "leases.0.woken.results.1.step"), "\"result\":[1.10]");
     EXPECT_HAS(EXPECT(get(s, "/leases/%s/woken", token_of(r)), 200), "\"result\":[1.10]");
     EXPECT_HAS(EXPECT(get(s, "/leases/%s", token_of(r)), 200), "\"state\":{\"n\": 1.50}");
@@ -208,4 +209,47 @@ Test(suspend, the_body_hears_of_it_when_it_is_on_disk)
     struct reply *again = tell(s, token, "suspend", body);
     EXPECT(again, 204);
     EXPECT_NUMBER(lease(s), "leases.0.state", 3);
+}
+
+/* --- in this process ------------------------------------------------------------------ */
+
+Test(suspend, a_native_body_suspends_and_goes_on)
+{
+    struct server *s = serve("slots: 1\n" CONFIG);
+    char *other = submit(s, "{'task': 'other'}");
+    char *id = submit(s, "{'task': 'sleeper', 'args': {'on': {'ids': ['%s']}, 'state': [1]}}", other);
+    struct reply *r = AWAIT_STATUS(s, id, "waiting");
+    EXPECT_NULL(r, "worker");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded"); /* its slot is free */
+    restart(s);
+    EXPECT(tell(s, token_of(lease(s)), "complete", "{'result': 'there'}"), 204);
+    r = final(s, id);
+    EXPECT_NUMBER(EXPECT_TEXT(r, "result.woken.by", "ids"), "attempt", 1);
+    EXPECT_TEXT(EXPECT_NUMBER(r, "result.state.0", 1), "result.woken.results.0.result", "there");
+    cr_expect_str_eq(get(s, "/invocations/%s/log", id)->body, "turn\nlate\nturn\n");
+    EXPECT_NUMBER(get(s, "/stats"), "tasks.sleeper.waiting", 0);
+}
+
+Test(suspend, what_a_native_body_cannot_wait_for_is_said_to_it)
+{
+    static const char *const rows[][2] = {
+        {"{'on': {}}", "/on: needs ids"},
+        {"{'on': {'ids': ['0000000000001']}}", "there is no invocation 0000000000001"},
+        {"1", "must be an object"},
+    };
+    struct server *s = serve(CONFIG);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply *r = final(s, submit(s, "{'task': 'sleeper', 'args': %s}", quoted(rows[i][0])));
+        EXPECT_HAS(EXPECT_TEXT(r, "error.type", "not_suspended"), rows[i][1]);
+    }
+}
+
+/* A thousand that wait for a time: each goes on, and none holds anything meanwhile. */
+Test(suspend, many_may_sleep_with_one_slot)
+{
+    struct server *s = serve("slots: 1\n" CONFIG);
+    for (int i = 0; i < 200; i++)
+        submit(s, "{'task': 'sleeper', 'args': {'on': {'until': '400ms'}, 'state': %d}}", i);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "tasks.sleeper.succeeded") == 200);
+    EXPECT_NUMBER(get(s, "/stats"), "tasks.sleeper.queued", 0);
 }

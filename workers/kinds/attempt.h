@@ -104,6 +104,10 @@ struct attempt_sink {
      * `wait` does, then SAID_NOTHING. What was given is read when the body succeeds. */
     enum said (*inbox)(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms, struct inbox_message *out,
                        struct reason *why);
+
+    /* The turn ends, to go on later as checked JSON says (workers/suspension.h): SAID, and how the
+     * body ends is nobody's business from then on. Refused: the turn goes on. */
+    enum said (*suspend)(struct attempt *attempt, struct span suspension, struct reason *why);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before
@@ -113,9 +117,10 @@ typedef void attempt_ended(struct attempt *attempt, void *context);
 struct attempt {
     const struct task *task;
     int64_t id;
-    int number;         /* 1 for the first */
-    struct span args;   /* JSON, bound if the task has params; NUL-terminated */
-    struct span state, woken; /* what the last turn left, and what woke it (workers/woken.h): JSON, NUL-terminated; absent: none */
+    int number;       /* 1 for the first */
+    struct span args; /* JSON, bound if the task has params; NUL-terminated */
+    struct span state,
+        woken; /* what the last turn left, and what woke it (workers/woken.h): JSON, NUL-terminated; absent: none */
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;

@@ -356,6 +356,9 @@ static const struct errand_host host = {
     .step_get = native_record_step_get,
     .message = native_record_message,
     .inbox = native_record_inbox,
+    .suspend = native_record_suspend,
+    .state = native_record_state,
+    .woken = native_record_woken,
 };
 
 /* --- running ----------------------------------------------------------------- */

@@ -43,3 +43,6 @@ int native_record_step_get(struct errand_call *call, const char *name, const cha
 int native_record_message(struct errand_call *call, const char *json, size_t length);
 int native_record_inbox(struct errand_call *call, int64_t after_seq, int64_t timeout_ms, const char **body,
                         size_t *length, int64_t *seq);
+int native_record_suspend(struct errand_call *call, const char *json, size_t length);
+const char *native_record_state(struct errand_call *call, size_t *length);
+const char *native_record_woken(struct errand_call *call, size_t *length);

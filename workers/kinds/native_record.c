@@ -11,6 +11,7 @@ enum {
     NAME_BYTES = 100,
     VALUE_BYTES = 1024 * 1024, /* of one step, and of all together */
     MESSAGE_BYTES = 64 * 1024,
+    SUSPENSION_BYTES = 1024 * 1024 + 64 * 1024, /* a state, and what it waits for */
 };
 
 #define NO_SERVER "there is no server"
@@ -134,4 +135,35 @@ int native_record_inbox(struct errand_call *call, int64_t after_seq, int64_t tim
             *seq = message->seq;
     }
     return answer(native, said);
+}
+
+/* --- suspension ------------------------------------------------------------------ */
+
+int native_record_suspend(struct errand_call *call, const char *json, size_t length)
+{
+    struct native_call *native = native_call(call);
+    const struct attempt_sink *sink = native->attempt->sink;
+    struct span suspension = check_json(native, "suspension", json, length, SUSPENSION_BYTES);
+    if (!suspension.p)
+        return ERRAND_REFUSED;
+    if (!sink->suspend)
+        return native_call_refuse(native, NO_SERVER);
+    return answer(native, sink->suspend(native->attempt, suspension, &native->why));
+}
+
+static const char *give(struct span text, size_t *length)
+{
+    if (length)
+        *length = text.len;
+    return text.p;
+}
+
+const char *native_record_state(struct errand_call *call, size_t *length)
+{
+    return give(native_call(call)->attempt->state, length);
+}
+
+const char *native_record_woken(struct errand_call *call, size_t *length)
+{
+    return give(native_call(call)->attempt->woken, length);
 }

@@ -72,6 +72,9 @@ struct errand_host {
     int (*message)(struct errand_call *call, const char *json, size_t length);
     int (*inbox)(struct errand_call *call, int64_t after_seq, int64_t timeout_ms, const char **body,
                  size_t *length, int64_t *seq);
+    int (*suspend)(struct errand_call *call, const char *json, size_t length);
+    const char *(*state)(struct errand_call *call, size_t *length);
+    const char *(*woken)(struct errand_call *call, size_t *length);
 };
 
 struct errand_call {
@@ -269,6 +272,35 @@ static inline int errand_inbox(struct errand_call *call, int64_t after_seq, int6
     if (call->host->size <= offsetof(struct errand_host, inbox))
         return ERRAND_REFUSED;
     return call->host->inbox(call, after_seq, timeout_ms, body, length, seq);
+}
+
+/* End this turn to go on later: `{"on": {"ids": [...], "mode": "all" or "any",
+ * "inbox": true, "until": a time or a duration}, "state": any JSON}`. The first of those
+ * that is there wakes it. Returns 0 once it is on disk: the body is to return then, no
+ * thread, slot or memory is kept, and nothing else that it says counts, but its log; a new
+ * turn starts when it is woken, with the state and with what woke it. ERRAND_REFUSED: the
+ * turn goes on. */
+static inline int errand_suspend(struct errand_call *call, const char *json, size_t length)
+{
+    if (call->host->size <= offsetof(struct errand_host, suspend))
+        return ERRAND_REFUSED; /* an older server */
+    return call->host->suspend(call, json, length);
+}
+
+/* The state that the last turn left when it suspended, as JSON text with a NUL
+ * behind it, valid until the body returns; NULL: none did, or it left none. `length`
+ * may be NULL. */
+static inline const char *errand_state(struct errand_call *call, size_t *length)
+{
+    return call->host->size <= offsetof(struct errand_host, state) ? NULL : call->host->state(call, length);
+}
+
+/* What woke it: `{"by": "ids", "inbox" or "until", "results": [{"id", "step", "status",
+ * "result", "error"}], "messages": [{"seq", "body"}]}`, in the same way. The messages are
+ * read when the turn suspends again; else the next one gets them again. */
+static inline const char *errand_woken(struct errand_call *call, size_t *length)
+{
+    return call->host->size <= offsetof(struct errand_host, woken) ? NULL : call->host->woken(call, length);
 }
 
 /* Why the last of those that can be refused was. */

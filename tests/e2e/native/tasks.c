@@ -14,7 +14,8 @@
 
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
-    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most;
+    segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most,
+    sleeper;
 
 static int *volatile nowhere = (int *)8;
 
@@ -325,6 +326,25 @@ void tree(struct errand_call *call)
     else if (!errand_cancelled(call))
         errand_fail(call, "refused", errand_why(call));
     leave();
+}
+
+/* Suspends as its arguments say; when it is woken: what it had, and what woke it. */
+void sleeper(struct errand_call *call)
+{
+    size_t length, woken_length = 0;
+    const char *args = errand_args(call, &length);
+    const char *state = errand_state(call, NULL), *woken = errand_woken(call, &woken_length);
+    errand_log(call, "turn\n");
+    if (!woken) {
+        if (errand_suspend(call, args, length) != 0)
+            errand_fail(call, "not_suspended", errand_why(call));
+        errand_log(call, "late\n");
+        return;
+    }
+    char *text = malloc(woken_length + 1000);
+    int n = sprintf(text, "{\"state\":%s,\"woken\":%s}", state ? state : "null", woken);
+    errand_result(call, text, (size_t)n);
+    free(text);
 }
 
 /* How many of those were in their own code at once, at most. */
