@@ -5,7 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
-errand_task_fn noop, started, doze, tree;
+errand_task_fn noop, started, doze, tree, steps;
 
 void noop(struct errand_call *call)
 {
@@ -43,4 +43,19 @@ void tree(struct errand_call *call)
     }
     if (depth && errand_wait(call, waited, 2, 0, -1) != 0)
         errand_fail(call, "not_waited", errand_why(call));
+}
+
+/* Records so many, one after the other. */
+void steps(struct errand_call *call)
+{
+    int64_t count = 0;
+    char name[32];
+    errand_arg_int64(call, "count", &count);
+    for (int64_t i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "step %lld", (long long)i);
+        if (errand_step(call, name, "1", 1, NULL, NULL) != 0) {
+            errand_fail(call, "not_recorded", errand_why(call));
+            return;
+        }
+    }
 }

@@ -29,6 +29,7 @@ TASKS = """
   doze: {kind: native, module: MODULE}
   true: {kind: command, run: [/bin/true]}
   tree: {kind: native, module: MODULE}
+  steps: {kind: native, module: MODULE}
   far: {kind: remote}
 """
 PATIENCE = 120  # seconds, for what must come
@@ -55,6 +56,7 @@ def compile_programs():
 
     make("ceiling_http", "ceiling_http.c", "-lmicrohttpd")
     make("ceiling_sqlite", "ceiling_sqlite.c", "-lsqlite3")
+    make("ceiling_steps", "ceiling_steps.c", "-lsqlite3")
     make("ceiling_spawn", "ceiling_spawn.c", "-lpthread")
     make("fill", "fill.c", "-lsqlite3")
     make("latency", "latency.c")

@@ -246,6 +246,38 @@ def children(report, quick):
                 "a tree of %d; the ceiling: as many no-ops in bulk" % count)
 
 
+STEPS = 500  # of one invocation; ceiling_steps.c knows the number, too
+
+
+def steps(report, quick):
+    seconds = 0.5 if quick else 2
+
+    def record(server, bodies, rate):
+        invocations = max(1, round(rate * seconds / STEPS / bodies)) * bodies
+        began = time.perf_counter()
+        server.ask("POST", "/tasks", '{"task":"steps","args":{"count":%d}}\n' % STEPS * invocations,
+                   "application/x-ndjson")
+        server.drain()
+        took = time.perf_counter() - began
+        counts = server.stats()["tasks"]["steps"]
+        if counts["failed"]:
+            raise Broken("%d bodies of steps failed" % counts["failed"])
+        return invocations * STEPS / took
+
+    def insert(bodies):
+        folder = new_folder()
+        rate = float(run_program("ceiling_steps", os.path.join(folder, "steps.db"), SCHEMA, STEPS * bodies, bodies))
+        shutil.rmtree(folder)
+        return rate
+
+    for bodies in (1, 8):
+        with Errand(slots=bodies) as server:
+            rate = record(server, bodies, STEPS * bodies / seconds)  # about how long it takes
+            figures, ceilings = in_turn(3, lambda: record(server, bodies, rate), lambda: insert(bodies))
+        report.line("steps recorded, %d native bod%s" % (bodies, "ies" if bodies > 1 else "y"), median(figures), "1/s",
+                    median(ceilings), None, "the ceiling: bare inserts, %d a commit" % bodies)
+
+
 # --- polling ----------------------------------------------------------------------------------------------------------
 
 
@@ -474,4 +506,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, leases, children, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, leases, children, steps, on_disk, memory, backlog, dashboards, binary]

@@ -26,11 +26,11 @@ class Violation(Exception):
 
 
 def prepare(name, tasks, files):
-    """A folder below build/ with the module made from tasks, a C file beside this one, and the files {name: text}."""
+    """A folder below build/ with the module made from tasks, a C file whose path starts here, and the files {name: text}."""
     folder = tempfile.mkdtemp(prefix=name + "-", dir=os.path.join(ROOT, "build"))
     compiler = os.environ.get("CC", "cc").split()
     subprocess.run(compiler + ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-fPIC", "-shared",
-                    "-I" + os.path.join(ROOT, "workers", "sdk"), "-o", os.path.join(folder, tasks.replace(".c", ".so")),
+                    "-I" + os.path.join(ROOT, "workers", "sdk"), "-o", os.path.join(folder, os.path.basename(tasks).replace(".c", ".so")),
                     os.path.join(HERE, tasks)], check=True)  # fmt: skip
     for name, text in files.items():
         with open(os.path.join(folder, name), "w") as file:
@@ -242,7 +242,7 @@ class Faults:
             "SELECT task, status, 0, COUNT(*) FROM invocations GROUP BY 1, 2) GROUP BY 1, 2 HAVING SUM(n) <> SUM(m)")
         for row in wrong.fetchall():
             self.fault("counters (task, status, counted, there):", row)
-        for table in ("payloads", "labels", "errors", "attempts", "logs"):
+        for table in ("payloads", "labels", "errors", "attempts", "logs", "steps", "messages"):
             none_of(table + " WHERE id NOT IN (SELECT id FROM invocations)", "rows of", table, "belong to nothing")
         none_of("invocations WHERE status = 3", "rows are left running")
         none_of("errors e JOIN invocations i USING (id) WHERE i.status <> 6", "errors are of what has not failed")

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,27 @@ static void work(struct errand_call *call, int64_t step, int64_t microseconds, c
     usleep((useconds_t)microseconds);
 }
 
+/* Says that the step is there, to whoever listens. */
+static int tell(struct errand_call *call, int64_t step, const char *value)
+{
+    char text[96];
+    int n = snprintf(text, sizeof text, "{\"step\":%" PRId64 ",\"value\":%s}", step, value);
+    if (errand_message(call, text, (size_t)n) != 0) {
+        if (!errand_cancelled(call))
+            errand_fail_for_good(call, "message", errand_why(call));
+        return -1;
+    }
+    note(call, "sent", step, value);
+    return 0;
+}
+
+static int dice(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (int)(at.tv_nsec / 128 % 100);
+}
+
 /* One step of the ledger; NULL: the body is to return. */
 static const char *do_step(struct errand_call *call, int64_t step, int64_t microseconds)
 {
@@ -54,18 +76,28 @@ static const char *do_step(struct errand_call *call, int64_t step, int64_t micro
     return NULL;
 }
 
-/* `steps` steps that each take `us`; their values in order are the result. */
+/* `steps` steps that each take `us`, and a message for each that a turn comes by; their values
+ * in order are the result. With a `chance` in a hundred it fails after a step. */
 void ledger(struct errand_call *call)
 {
-    int64_t steps = 10, microseconds = 0;
+    int64_t steps = 10, microseconds = 0, chance = 0;
     errand_arg_int64(call, "steps", &steps);
     errand_arg_int64(call, "us", &microseconds);
+    errand_arg_int64(call, "chance", &chance);
     char *result = malloc((size_t)steps * 32 + 2), *end = result;
-    const char *value = "";
-    for (int64_t i = 0; i < steps && (value = do_step(call, i, microseconds)) != NULL; i++)
-        end += sprintf(end, "%c%s", i ? ',' : '[', value);
+    bool goes_on = true;
+    for (int64_t i = 0; i < steps && goes_on; i++) {
+        const char *value = do_step(call, i, microseconds);
+        goes_on = value && tell(call, i, value) == 0;
+        if (goes_on && dice() < chance) {
+            errand_fail(call, "chance", "as it happens");
+            goes_on = false;
+        }
+        if (goes_on)
+            end += sprintf(end, "%c%s", i ? ',' : '[', value);
+    }
     *end++ = ']';
-    if (value)
+    if (goes_on)
         errand_result(call, result, (size_t)(end - result));
     free(result);
 }
