@@ -2,6 +2,7 @@
 #include "server/resources/alter.h"
 #include "server/resources/alter_bulk.h"
 #include "server/resources/bulk.h"
+#include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
 #include "server/resources/leases.h"
@@ -11,6 +12,8 @@
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
 #include "server/resources/turn.h"
+#include "server/resources/turn_messages.h"
+#include "server/resources/turn_steps.h"
 #include "server/resources/turn_suspend.h"
 #include "server/resources/workers.h"
 #include "server/server.h"
@@ -35,6 +38,8 @@ const struct route server_routes[] = {
     {METHOD_GET, "/invocations/{id}/result", SCOPE_READ, BODY_NONE, .handler = invocation_result},
     {METHOD_GET, "/invocations/{id}/attempts", SCOPE_READ, BODY_NONE, .handler = invocation_attempts},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
+    {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
+    {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
 
@@ -49,6 +54,14 @@ const struct route server_routes[] = {
      .holds_result = true},
     {METHOD_GET, "/leases/{token}/woken", 0, BODY_NONE, .handler = turn_woken, TURN(turn_is_under_way)},
     {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/children", 0, BODY_JSON, .handler = submit_child, TURN(turn_is_under_way),
+     .lines = &bulk_children_sink, .no_query = true},
+    {METHOD_PUT, "/leases/{token}/steps/{name}", 0, BODY_JSON, .handler = turn_steps_put, TURN(turn_is_under_way),
+     .no_query = true},
+    {METHOD_GET, "/leases/{token}/steps", 0, BODY_NONE, .handler = turn_steps_list, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/messages", 0, BODY_JSON, .handler = turn_messages_post, TURN(turn_is_under_way),
+     .no_query = true},
+    {METHOD_GET, "/leases/{token}/inbox", 0, BODY_NONE, .handler = turn_messages_inbox, TURN(turn_is_under_way)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

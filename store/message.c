@@ -4,6 +4,11 @@
 #include "store/suspensions.h"
 #include "store/transition.h"
 
+static int64_t max_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* --- numbers ----------------------------------------------------------------------- */
 
 /* The mark is a row that whoever takes numbers writes: so two servers take them
@@ -87,18 +92,22 @@ void op_message_out_init(struct op_message_out *op, const struct turn *turn)
 struct receiver {
     int task;
     enum status status;
-    int64_t read; /* up to this one; 0: none */
+    int64_t read; /* up to this one, or given to the turn under way; 0: none */
 };
 
 static enum err read_receiver(struct tx *tx, int64_t id, struct receiver *out)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT task, status, inbox_read FROM invocations WHERE id = $1", v_int(id));
+        DB_QUERY(tx->db,
+                 "SELECT task, status, inbox_read, (SELECT given FROM inboxes g WHERE g.id = i.id "
+                 "AND g.lease = i.lease AND i.status " SQL_IN_TURN ") FROM invocations i WHERE i.id = $1",
+                 v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), db_int(stmt, 2)};
+        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1),
+                                 max_of(db_int(stmt, 2), db_int(stmt, 3))};
     db_reset(stmt);
     return err;
 }
@@ -226,6 +235,42 @@ void op_messages_read_init(struct op_messages_read *op, const struct turn *turn)
     op_init(&op->turn.op, &class);
 }
 
+/* Beside the row: it says nothing that anybody is shown, and only a good end
+ * makes something of it. */
+static enum err apply_given(struct tx *tx, struct op *base)
+{
+    struct op_messages_given *op = (struct op_messages_given *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = DB_EXECUTE(tx->db,
+                              "INSERT INTO inboxes (id, lease, given) SELECT $1, $2, $3 "
+                              "WHERE EXISTS (SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ") "
+                              "ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, given = CASE "
+                              "WHEN inboxes.lease = excluded.lease AND inboxes.given > excluded.given "
+                              "THEN inboxes.given ELSE excluded.given END",
+                              v_int(turn->id), v_int(turn->lease), v_int(op->up_to_seq));
+    return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
+void op_messages_given_init(struct op_messages_given *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "messages_given", .apply = apply_given, .turn = TURN_GOES_ON};
+    *op = (struct op_messages_given){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+enum err messages_take_given(struct tx *tx, const struct turn *turn)
+{
+    int64_t given;
+    enum err err = DB_NUMBER(tx->db, &given, 0, "SELECT given FROM inboxes WHERE id = $1 AND lease = $2",
+                             v_int(turn->id), v_int(turn->lease));
+    if (err != OK || !given)
+        return err;
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET inbox_read = $3 WHERE id = $1 AND lease = $2 "
+                      "AND COALESCE(inbox_read, 0) < $3",
+                      v_int(turn->id), v_int(turn->lease), v_int(given));
+}
+
 /* --- reading ------------------------------------------------------------------------ */
 
 static struct message message_read(struct db_stmt *stmt)
@@ -284,6 +329,20 @@ enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, bool *fou
     int64_t number;
     enum err err = DB_NUMBER(tx->db, &number, 0, "SELECT 1 " SQL_UNREAD "LIMIT 1", v_int(id), v_int(after_seq));
     *found = number != 0;
+    return err;
+}
+
+enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq, bool *any)
+{
+    int64_t read, next;
+    enum err err = DB_NUMBER(reader->db, &read, 0, "SELECT inbox_read FROM invocations WHERE id = $1", v_int(id));
+    *after_seq = max_of(*after_seq, read);
+    if (err == OK)
+        err = DB_NUMBER(reader->db, &next, 0,
+                        "SELECT seq FROM messages WHERE seq > $2 AND id = $1 AND kind = " SQL_MESSAGE_IN
+                        " ORDER BY seq LIMIT 1",
+                        v_int(id), v_int(*after_seq));
+    *any = err == OK && next;
     return err;
 }
 

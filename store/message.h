@@ -22,8 +22,9 @@ enum message_kind {
 };
 
 enum {
-    OUTBOX_MAX = 10000, /* messages that one invocation sends, over all its turns */
-    UNREAD_MAX = 1000,  /* that wait in one inbox */
+    OUTBOX_MAX = 10000,          /* messages that one invocation sends, over all its turns */
+    UNREAD_MAX = 1000,           /* that wait in one inbox */
+    MESSAGE_BYTES_MAX = 64 << 10 /* of one; the caller's to check */
 };
 
 /* A turn sends some, in this order: all or none. Nothing says whose they are
@@ -63,6 +64,14 @@ struct op_messages_read {
 };
 void op_messages_read_init(struct op_messages_read *op, const struct turn *turn);
 
+/* The turn was given its inbox up to that one. A later turn gets them again,
+ * unless this one ends well. ERR_CONFLICT as above. */
+struct op_messages_given {
+    struct turn_op turn;
+    int64_t up_to_seq;
+};
+void op_messages_given_init(struct op_messages_given *op, const struct turn *turn);
+
 struct message {
     int64_t seq;
     int64_t id; /* of the invocation */
@@ -86,6 +95,10 @@ struct message_query {
  * were given. */
 MUST_USE enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row,
                                   void *context, bool *more);
+
+/* Is there any message in an inbox after that one, which no turn has read? What is
+ * unread comes after *after_seq then, as reader_messages() wants it. Two rows. */
+MUST_USE enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq, bool *any);
 
 /* What of an inbox no turn has read yet; that after one of them. */
 MUST_USE enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context);
