@@ -7,6 +7,7 @@
 #include "server/resources/invocations.h"
 #include "server/resources/leases.h"
 #include "server/resources/logs.h"
+#include "server/resources/messages.h"
 #include "server/resources/service.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
@@ -37,11 +38,14 @@ const struct route server_routes[] = {
     {METHOD_DELETE, "/invocations/{id}", SCOPE_ADMIN, BODY_NONE, .handler = alter_delete},
     {METHOD_GET, "/invocations/{id}/result", SCOPE_READ, BODY_NONE, .handler = invocation_result},
     {METHOD_GET, "/invocations/{id}/attempts", SCOPE_READ, BODY_NONE, .handler = invocation_attempts},
+    {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
     {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
     {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
+
+    {METHOD_GET, "/messages", SCOPE_READ, BODY_NONE, .handler = messages_list},
 
     {METHOD_POST, "/leases", SCOPE_WORK, BODY_JSON, .handler = leases_post},
     {METHOD_GET, "/leases/{token}", 0, BODY_NONE, .handler = turn_get, TURN(turn_is_under_way)},

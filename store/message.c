@@ -1,5 +1,7 @@
 #include "store/message.h"
 
+#include "base/clock.h"
+#include "store/kin.h"
 #include "store/reader.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -282,16 +284,25 @@ static struct message message_read(struct db_stmt *stmt)
                             .body = db_span(stmt, 4)};
 }
 
-/* One row more than the page has says that there is a next one. Both kinds of
- * one invocation are two ranges of the index, merged. */
+enum { BOTH_KINDS = 1 << MESSAGE_OUT | 1 << MESSAGE_IN, CLOCK_EVERY_ROWS = 64 };
+
+static unsigned kinds_of(unsigned kinds)
+{
+    return kinds ? kinds & BOTH_KINDS : BOTH_KINDS;
+}
+
+/* One row more than the page has says that there is a next one; of a tree nobody
+ * knows how many are left out. Both kinds of one invocation are two ranges of the
+ * index, merged. */
 static struct db_stmt *choose(struct reader *reader, const struct message_query *query)
 {
 #define MESSAGES "SELECT seq, id, kind, at, body FROM messages WHERE seq > $1 "
 #define PAGE "ORDER BY seq LIMIT $2"
-    struct db_value after = v_int(query->after_seq), limit = v_int((int64_t)query->limit + 1);
-    unsigned both = 1u << MESSAGE_OUT | 1u << MESSAGE_IN, kinds = query->kinds ? query->kinds & both : both;
+    struct db_value after = v_int(query->after_seq),
+                    limit = v_int(query->among ? INT64_MAX : (int64_t)query->limit + 1);
+    unsigned kinds = kinds_of(query->kinds);
     int kind = kinds & 1u << MESSAGE_IN ? MESSAGE_IN : MESSAGE_OUT;
-    if (kinds == both)
+    if (kinds == BOTH_KINDS)
         return query->id ? DB_QUERY(reader->db,
                                     MESSAGES "AND id = $3 AND kind = " SQL_MESSAGE_OUT " UNION ALL " MESSAGES
                                              "AND id = $3 AND kind = " SQL_MESSAGE_IN " " PAGE,
@@ -302,22 +313,74 @@ static struct db_stmt *choose(struct reader *reader, const struct message_query 
                      : DB_QUERY(reader->db, MESSAGES "AND kind = $3 " PAGE, after, limit, v_int(kind));
 }
 
-enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row, void *context,
+static enum err is_wanted(struct reader *reader, const struct message_query *query, struct db_stmt *stmt,
+                          bool *wanted)
+{
+    *wanted = true;
+    return query->among ? reader_is_kin(reader, query->among, db_int(stmt, 1), wanted) : OK;
+}
+
+static bool is_late(const struct message_query *query, int scanned)
+{
+    return query->scan_until_us && scanned % CLOCK_EVERY_ROWS == 0 && clock_mono_us() > query->scan_until_us;
+}
+
+static enum err walk_messages(struct reader *reader, struct message_query *query, struct db_stmt *stmt,
+                              message_fn row, void *context, bool *more)
+{
+    bool found, wanted;
+    int given = 0, scanned = 0;
+    enum err err;
+    *more = false;
+    while ((err = db_step(stmt, &found)) == OK && found && (err = is_wanted(reader, query, stmt, &wanted)) == OK) {
+        if (wanted) {
+            struct message message = message_read(stmt);
+            *more = given++ == query->limit || !row(context, &message);
+        }
+        if (*more)
+            break;
+        query->after_seq = db_int(stmt, 0);
+        *more = is_late(query, ++scanned);
+        if (*more)
+            break;
+    }
+    return err;
+}
+
+enum err reader_messages(struct reader *reader, struct message_query *query, message_fn row, void *context,
                          bool *more)
 {
     struct db_stmt *stmt = choose(reader, query);
     if (!stmt)
         return ERR_DB;
-    bool found, wanted = true;
-    int count = 0;
-    enum err err = OK;
-    while (wanted && (err = db_step(stmt, &found)) == OK && found) {
-        struct message message = message_read(stmt);
-        wanted = count++ < query->limit && row(context, &message);
-    }
-    *more = !wanted;
+    enum err err = walk_messages(reader, query, stmt, row, context, more);
     db_reset(stmt);
     return err;
+}
+
+enum err reader_has_message(struct reader *reader, int64_t id, unsigned kinds, int64_t after_seq, bool *there)
+{
+    static const enum message_kind each[] = {MESSAGE_OUT, MESSAGE_IN};
+    int64_t seq = 0;
+    enum err err = OK;
+    for (int i = 0; i < 2 && err == OK && !seq; i++)
+        if (kinds_of(kinds) & 1u << each[i])
+            err = DB_NUMBER(reader->db, &seq, 0,
+                            "SELECT seq FROM messages WHERE id = $1 AND kind = $2 AND seq > $3 LIMIT 1", v_int(id),
+                            v_int(each[i]), v_int(after_seq));
+    *there = seq != 0;
+    return err;
+}
+
+enum err reader_next_sender(struct reader *reader, int64_t above, int64_t *id)
+{
+    return DB_NUMBER(reader->db, id, 0, "SELECT id FROM messages WHERE id > $1 ORDER BY id LIMIT 1", v_int(above));
+}
+
+enum err reader_message_time(struct reader *reader, int64_t seq, int64_t *at)
+{
+    return DB_NUMBER(reader->db, at, 0, "SELECT at FROM messages WHERE seq <= $1 ORDER BY seq DESC LIMIT 1",
+                     v_int(seq));
 }
 
 #define SQL_UNREAD                                               \
