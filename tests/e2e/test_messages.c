@@ -122,7 +122,7 @@ Test(messages, a_page_ends_early_at_eight_mebibytes)
     for (int i = 0; i < COUNT; i++)
         say(s, turn, body);
     do {
-        struct reply *r = EXPECT(get(s, "/messages?root=%s&cursor=%s", turn.id, cursor), 200);
+        struct reply *r = EXPECT(get(s, "/messages?root=%s&limit=1000&cursor=%s", turn.id, cursor), 200);
         cr_expect_leq(r->length, 8 << 20);
         cr_expect_eq(number_of(r, "items.0.seq"), got + 1, "a page begins where the last one ended");
         got += cJSON_GetArraySize(field(r, "items"));
