@@ -2,15 +2,19 @@
 #include "server/resources/alter.h"
 #include "server/resources/alter_bulk.h"
 #include "server/resources/bulk.h"
+#include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
 #include "server/resources/leases.h"
 #include "server/resources/logs.h"
+#include "server/resources/messages.h"
 #include "server/resources/service.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
 #include "server/resources/turn.h"
+#include "server/resources/turn_messages.h"
+#include "server/resources/turn_steps.h"
 #include "server/resources/turn_suspend.h"
 #include "server/resources/workers.h"
 #include "server/server.h"
@@ -34,9 +38,14 @@ const struct route server_routes[] = {
     {METHOD_DELETE, "/invocations/{id}", SCOPE_ADMIN, BODY_NONE, .handler = alter_delete},
     {METHOD_GET, "/invocations/{id}/result", SCOPE_READ, BODY_NONE, .handler = invocation_result},
     {METHOD_GET, "/invocations/{id}/attempts", SCOPE_READ, BODY_NONE, .handler = invocation_attempts},
+    {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
+    {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
+    {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
+
+    {METHOD_GET, "/messages", SCOPE_READ, BODY_NONE, .handler = messages_list},
 
     {METHOD_POST, "/leases", SCOPE_WORK, BODY_JSON, .handler = leases_post},
     {METHOD_GET, "/leases/{token}", 0, BODY_NONE, .handler = turn_get, TURN(turn_is_under_way)},
@@ -49,6 +58,14 @@ const struct route server_routes[] = {
      .holds_result = true},
     {METHOD_GET, "/leases/{token}/woken", 0, BODY_NONE, .handler = turn_woken, TURN(turn_is_under_way)},
     {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/children", 0, BODY_JSON, .handler = submit_child, TURN(turn_is_under_way),
+     .lines = &bulk_children_sink, .no_query = true},
+    {METHOD_PUT, "/leases/{token}/steps/{name}", 0, BODY_JSON, .handler = turn_steps_put, TURN(turn_is_under_way),
+     .no_query = true},
+    {METHOD_GET, "/leases/{token}/steps", 0, BODY_NONE, .handler = turn_steps_list, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/messages", 0, BODY_JSON, .handler = turn_messages_post, TURN(turn_is_under_way),
+     .no_query = true},
+    {METHOD_GET, "/leases/{token}/inbox", 0, BODY_NONE, .handler = turn_messages_inbox, TURN(turn_is_under_way)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

@@ -3,14 +3,25 @@
 #include "store/internal.h"
 #include "store/transition.h"
 
-static enum err check_parent(struct tx *tx, const struct submission *s)
+static enum err check_parent(struct tx *tx, struct submission *s)
 {
-    int64_t there;
-    enum err err = DB_NUMBER(tx->db, &there, 0,
-                             "SELECT 1 FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN " "
-                             "AND (cancel_requested_at IS NULL OR $3)",
-                             v_int(s->parent), v_int(s->parent_lease), v_int(s->detached));
-    return err == OK && !there ? ERR_CONFLICT : err;
+    int64_t cancelled;
+    enum err err = DB_NUMBER(tx->db, &cancelled, -1,
+                             "SELECT cancel_requested_at IS NOT NULL FROM invocations WHERE " SQL_UNDER_WAY,
+                             v_int(s->parent), v_int(s->parent_lease));
+    s->parent_cancelled = err == OK && cancelled == 1;
+    if (err == OK && (cancelled < 0 || (cancelled && !s->detached)))
+        return ERR_CONFLICT;
+    return err;
+}
+
+/* A step's name is a child's or a value's. */
+static enum err check_name(struct tx *tx, const struct submission *s)
+{
+    int64_t taken;
+    enum err err = DB_NUMBER(tx->db, &taken, 0, "SELECT 1 FROM steps WHERE id = $1 AND name = $2",
+                             v_int(s->parent), v_text(s->step));
+    return err == OK && taken ? ERR_BUSY : err;
 }
 
 enum err children_find(struct tx *tx, struct submission *s)
@@ -31,7 +42,7 @@ enum err children_find(struct tx *tx, struct submission *s)
         s->status = (enum status)db_int(stmt, 1);
     }
     db_reset(stmt);
-    return err == ERR_NOT_FOUND ? OK : err;
+    return err == ERR_NOT_FOUND ? check_name(tx, s) : err;
 }
 
 enum err children_note(struct tx *tx, const struct submission *s)

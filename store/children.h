@@ -8,7 +8,7 @@
 
 /* Before a submission with a parent is made: s->replayed if the step is there.
  * ERR_CONFLICT: the parent's lease was lost, its turn has ended, or it is cancelled
- * and the child would not be detached. */
+ * and the child would not be detached; ERR_BUSY: the step's name is a value's. */
 MUST_USE enum err children_find(struct tx *tx, struct submission *s);
 
 /* After it was made. */

@@ -83,6 +83,8 @@ enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct foll
     for (size_t i = 0; i < sizeof all_pieces / sizeof *all_pieces && err == OK; i++)
         if (!all_pieces[i].flag || flags & all_pieces[i].flag)
             err = remove_pieces(tx, &all_pieces[i], id, room, left);
+    if (err == OK && flags & FLAG_MESSAGES)
+        err = DB_EXECUTE(tx->db, "DELETE FROM inboxes WHERE id = $1", v_int(id));
     return err;
 }
 

@@ -109,6 +109,10 @@ MUST_USE enum err alter_cancel_one(struct tx *tx, int64_t id);
 /* ERR_CONFLICT: it does not. */
 MUST_USE enum err turn_under_way(struct tx *tx, const struct turn *turn);
 
+/* What the turn was given of its inbox is read: a part of its good end, where
+ * another turn of the invocation comes after it. */
+MUST_USE enum err messages_take_given(struct tx *tx, const struct turn *turn);
+
 /* Its recorded values go: at most STEPS_MAX. */
 MUST_USE enum err steps_forget(struct tx *tx, int64_t id);
 

@@ -1,8 +1,15 @@
 #include "store/message.h"
 
+#include "base/clock.h"
+#include "store/kin.h"
 #include "store/reader.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
+
+static int64_t max_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 /* --- numbers ----------------------------------------------------------------------- */
 
@@ -87,18 +94,22 @@ void op_message_out_init(struct op_message_out *op, const struct turn *turn)
 struct receiver {
     int task;
     enum status status;
-    int64_t read; /* up to this one; 0: none */
+    int64_t read; /* up to this one, or given to the turn under way; 0: none */
 };
 
 static enum err read_receiver(struct tx *tx, int64_t id, struct receiver *out)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT task, status, inbox_read FROM invocations WHERE id = $1", v_int(id));
+        DB_QUERY(tx->db,
+                 "SELECT task, status, inbox_read, (SELECT given FROM inboxes g WHERE g.id = i.id "
+                 "AND g.lease = i.lease AND i.status " SQL_IN_TURN ") FROM invocations i WHERE i.id = $1",
+                 v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1), db_int(stmt, 2)};
+        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1),
+                                 max_of(db_int(stmt, 2), db_int(stmt, 3))};
     db_reset(stmt);
     return err;
 }
@@ -226,6 +237,42 @@ void op_messages_read_init(struct op_messages_read *op, const struct turn *turn)
     op_init(&op->turn.op, &class);
 }
 
+/* Beside the row: it says nothing that anybody is shown, and only a good end
+ * makes something of it. */
+static enum err apply_given(struct tx *tx, struct op *base)
+{
+    struct op_messages_given *op = (struct op_messages_given *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = DB_EXECUTE(tx->db,
+                              "INSERT INTO inboxes (id, lease, given) SELECT $1, $2, $3 "
+                              "WHERE EXISTS (SELECT 1 FROM invocations WHERE " SQL_UNDER_WAY ") "
+                              "ON CONFLICT (id) DO UPDATE SET lease = excluded.lease, given = CASE "
+                              "WHEN inboxes.lease = excluded.lease AND inboxes.given > excluded.given "
+                              "THEN inboxes.given ELSE excluded.given END",
+                              v_int(turn->id), v_int(turn->lease), v_int(op->up_to_seq));
+    return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
+void op_messages_given_init(struct op_messages_given *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "messages_given", .apply = apply_given, .turn = TURN_GOES_ON};
+    *op = (struct op_messages_given){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
+}
+
+enum err messages_take_given(struct tx *tx, const struct turn *turn)
+{
+    int64_t given;
+    enum err err = DB_NUMBER(tx->db, &given, 0, "SELECT given FROM inboxes WHERE id = $1 AND lease = $2",
+                             v_int(turn->id), v_int(turn->lease));
+    if (err != OK || !given)
+        return err;
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET inbox_read = $3 WHERE id = $1 AND lease = $2 "
+                      "AND COALESCE(inbox_read, 0) < $3",
+                      v_int(turn->id), v_int(turn->lease), v_int(given));
+}
+
 /* --- reading ------------------------------------------------------------------------ */
 
 static struct message message_read(struct db_stmt *stmt)
@@ -237,16 +284,25 @@ static struct message message_read(struct db_stmt *stmt)
                             .body = db_span(stmt, 4)};
 }
 
-/* One row more than the page has says that there is a next one. Both kinds of
- * one invocation are two ranges of the index, merged. */
+enum { BOTH_KINDS = 1 << MESSAGE_OUT | 1 << MESSAGE_IN, CLOCK_EVERY_ROWS = 64 };
+
+static unsigned kinds_of(unsigned kinds)
+{
+    return kinds ? kinds & BOTH_KINDS : BOTH_KINDS;
+}
+
+/* One row more than the page has says that there is a next one; of a tree nobody
+ * knows how many are left out. Both kinds of one invocation are two ranges of the
+ * index, merged. */
 static struct db_stmt *choose(struct reader *reader, const struct message_query *query)
 {
 #define MESSAGES "SELECT seq, id, kind, at, body FROM messages WHERE seq > $1 "
 #define PAGE "ORDER BY seq LIMIT $2"
-    struct db_value after = v_int(query->after_seq), limit = v_int((int64_t)query->limit + 1);
-    unsigned both = 1u << MESSAGE_OUT | 1u << MESSAGE_IN, kinds = query->kinds ? query->kinds & both : both;
+    struct db_value after = v_int(query->after_seq),
+                    limit = v_int(query->among ? INT64_MAX : (int64_t)query->limit + 1);
+    unsigned kinds = kinds_of(query->kinds);
     int kind = kinds & 1u << MESSAGE_IN ? MESSAGE_IN : MESSAGE_OUT;
-    if (kinds == both)
+    if (kinds == BOTH_KINDS)
         return query->id ? DB_QUERY(reader->db,
                                     MESSAGES "AND id = $3 AND kind = " SQL_MESSAGE_OUT " UNION ALL " MESSAGES
                                              "AND id = $3 AND kind = " SQL_MESSAGE_IN " " PAGE,
@@ -257,22 +313,74 @@ static struct db_stmt *choose(struct reader *reader, const struct message_query 
                      : DB_QUERY(reader->db, MESSAGES "AND kind = $3 " PAGE, after, limit, v_int(kind));
 }
 
-enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row, void *context,
+static enum err is_wanted(struct reader *reader, const struct message_query *query, struct db_stmt *stmt,
+                          bool *wanted)
+{
+    *wanted = true;
+    return query->among ? reader_is_kin(reader, query->among, db_int(stmt, 1), wanted) : OK;
+}
+
+static bool is_late(const struct message_query *query, int scanned)
+{
+    return query->scan_until_us && scanned % CLOCK_EVERY_ROWS == 0 && clock_mono_us() > query->scan_until_us;
+}
+
+static enum err walk_messages(struct reader *reader, struct message_query *query, struct db_stmt *stmt,
+                              message_fn row, void *context, bool *more)
+{
+    bool found, wanted;
+    int given = 0, scanned = 0;
+    enum err err;
+    *more = false;
+    while ((err = db_step(stmt, &found)) == OK && found && (err = is_wanted(reader, query, stmt, &wanted)) == OK) {
+        if (wanted) {
+            struct message message = message_read(stmt);
+            *more = given++ == query->limit || !row(context, &message);
+        }
+        if (*more)
+            break;
+        query->after_seq = db_int(stmt, 0);
+        *more = is_late(query, ++scanned);
+        if (*more)
+            break;
+    }
+    return err;
+}
+
+enum err reader_messages(struct reader *reader, struct message_query *query, message_fn row, void *context,
                          bool *more)
 {
     struct db_stmt *stmt = choose(reader, query);
     if (!stmt)
         return ERR_DB;
-    bool found, wanted = true;
-    int count = 0;
-    enum err err = OK;
-    while (wanted && (err = db_step(stmt, &found)) == OK && found) {
-        struct message message = message_read(stmt);
-        wanted = count++ < query->limit && row(context, &message);
-    }
-    *more = !wanted;
+    enum err err = walk_messages(reader, query, stmt, row, context, more);
     db_reset(stmt);
     return err;
+}
+
+enum err reader_has_message(struct reader *reader, int64_t id, unsigned kinds, int64_t after_seq, bool *there)
+{
+    static const enum message_kind each[] = {MESSAGE_OUT, MESSAGE_IN};
+    int64_t seq = 0;
+    enum err err = OK;
+    for (int i = 0; i < 2 && err == OK && !seq; i++)
+        if (kinds_of(kinds) & 1u << each[i])
+            err = DB_NUMBER(reader->db, &seq, 0,
+                            "SELECT seq FROM messages WHERE id = $1 AND kind = $2 AND seq > $3 LIMIT 1", v_int(id),
+                            v_int(each[i]), v_int(after_seq));
+    *there = seq != 0;
+    return err;
+}
+
+enum err reader_next_sender(struct reader *reader, int64_t above, int64_t *id)
+{
+    return DB_NUMBER(reader->db, id, 0, "SELECT id FROM messages WHERE id > $1 ORDER BY id LIMIT 1", v_int(above));
+}
+
+enum err reader_message_time(struct reader *reader, int64_t seq, int64_t *at)
+{
+    return DB_NUMBER(reader->db, at, 0, "SELECT at FROM messages WHERE seq <= $1 ORDER BY seq DESC LIMIT 1",
+                     v_int(seq));
 }
 
 #define SQL_UNREAD                                               \
@@ -284,6 +392,20 @@ enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, bool *fou
     int64_t number;
     enum err err = DB_NUMBER(tx->db, &number, 0, "SELECT 1 " SQL_UNREAD "LIMIT 1", v_int(id), v_int(after_seq));
     *found = number != 0;
+    return err;
+}
+
+enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq, bool *any)
+{
+    int64_t read, next;
+    enum err err = DB_NUMBER(reader->db, &read, 0, "SELECT inbox_read FROM invocations WHERE id = $1", v_int(id));
+    *after_seq = max_of(*after_seq, read);
+    if (err == OK)
+        err = DB_NUMBER(reader->db, &next, 0,
+                        "SELECT seq FROM messages WHERE seq > $2 AND id = $1 AND kind = " SQL_MESSAGE_IN
+                        " ORDER BY seq LIMIT 1",
+                        v_int(id), v_int(*after_seq));
+    *any = err == OK && next;
     return err;
 }
 

@@ -9,6 +9,7 @@
 #include "store/status.h"
 #include "store/turn.h"
 
+struct kin;
 struct reader;
 
 /* On disk: they never change. */
@@ -22,8 +23,9 @@ enum message_kind {
 };
 
 enum {
-    OUTBOX_MAX = 10000, /* messages that one invocation sends, over all its turns */
-    UNREAD_MAX = 1000,  /* that wait in one inbox */
+    OUTBOX_MAX = 10000,          /* messages that one invocation sends, over all its turns */
+    UNREAD_MAX = 1000,           /* that wait in one inbox */
+    MESSAGE_BYTES_MAX = 64 << 10 /* of one; the caller's to check */
 };
 
 /* A turn sends some, in this order: all or none. Nothing says whose they are
@@ -63,6 +65,14 @@ struct op_messages_read {
 };
 void op_messages_read_init(struct op_messages_read *op, const struct turn *turn);
 
+/* The turn was given its inbox up to that one. A later turn gets them again,
+ * unless this one ends well. ERR_CONFLICT as above. */
+struct op_messages_given {
+    struct turn_op turn;
+    int64_t up_to_seq;
+};
+void op_messages_given_init(struct op_messages_given *op, const struct turn *turn);
+
 struct message {
     int64_t seq;
     int64_t id; /* of the invocation */
@@ -77,15 +87,32 @@ typedef bool (*message_fn)(void *context, const struct message *message);
 
 struct message_query {
     int64_t id;        /* of an invocation; 0: of all */
+    struct kin *among; /* of those of one tree; NULL: of all */
     unsigned kinds;    /* bits 1 << enum message_kind; 0: both */
-    int64_t after_seq; /* 0: from the first */
+    int64_t after_seq; /* 0: from the first. Moves on behind what was given or left out */
     int limit;
+    int64_t scan_until_us; /* clock_mono_us at which it stops all the same; 0: never */
 };
 
-/* In the order of seq, all by index. *more: there are others after those that
- * were given. */
-MUST_USE enum err reader_messages(struct reader *reader, const struct message_query *query, message_fn row,
+/* In the order of seq, by index; those of a tree are all, those of others left
+ * out, their bodies unread. *more: there may be others after after_seq. */
+MUST_USE enum err reader_messages(struct reader *reader, struct message_query *query, message_fn row,
                                   void *context, bool *more);
+
+/* Is there any message in an inbox after that one, which no turn has read? What is
+ * unread comes after *after_seq then, as reader_messages() wants it. Two rows. */
+MUST_USE enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq, bool *any);
+
+/* Has the invocation one of those kinds after that number? */
+MUST_USE enum err reader_has_message(struct reader *reader, int64_t id, unsigned kinds, int64_t after_seq,
+                                     bool *there);
+
+/* The invocation with the lowest id above that one that has any message; 0: there
+ * is none. */
+MUST_USE enum err reader_next_sender(struct reader *reader, int64_t above, int64_t *id);
+
+/* When the last message up to that number was sent; 0: none is there. */
+MUST_USE enum err reader_message_time(struct reader *reader, int64_t seq, int64_t *at);
 
 /* What of an inbox no turn has read yet; that after one of them. */
 MUST_USE enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context);

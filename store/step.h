@@ -7,11 +7,15 @@
 
 struct reader;
 
-enum { STEPS_MAX = 10000 /* of one invocation; how long names and values may be is the caller's to say */ };
+enum {
+    STEPS_MAX = 1000,          /* values of one invocation; how long a name may be is the caller's to say */
+    STEPS_BYTES_MAX = 1 << 20, /* of all of them */
+};
 
 /* The first to record a name is the one who counts: if it is there nothing
  * changes, `found` is true and `kept` is the value that stands. ERR_CONFLICT:
- * the lease was lost, or the turn has ended; ERR_LIMIT: there are STEPS_MAX. */
+ * the lease was lost, or the turn has ended; ERR_BUSY: a child has that name;
+ * ERR_LIMIT: there would be more than STEPS_MAX, or STEPS_BYTES_MAX of them. */
 struct op_step {
     struct turn_op turn;
     struct span name, value; /* the value: JSON, verbatim */

@@ -21,11 +21,13 @@
  *     tasks.h     tasks by number, their counts and pauses
  *     recover.h   what was running when the last process died
  *     read.h      reading one invocation
- *     list.h      reading many */
+ *     list.h      reading many
+ *     kin.h       who descends from whom */
 #pragma once
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"
 #include "store/message.h"

@@ -35,9 +35,11 @@ struct submission {
     /* out */
     int64_t id;
     enum status status;
-    bool replayed; /* the key was there with the same digest, or the step: id is the first one's */
-    enum err err;  /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
-                    * ended or its lease was lost) or a fault */
+    bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
+    bool parent_cancelled; /* with ERR_CONFLICT: that is why */
+    enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
+                            * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded
+                            * value) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */

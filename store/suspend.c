@@ -120,6 +120,8 @@ static enum err suspend(struct tx *tx, struct op_suspend *op, const struct turni
     enum err err = wait_look(tx, &ends);
     bool waits = ends.count && !ends.met;
     if (err == OK)
+        err = messages_take_given(tx, turn);
+    if (err == OK)
         err = transition_move_suspend(tx, &(struct move_suspend){.turn = turn,
                                                                  .from = turning->status,
                                                                  .left = waits ? wait_left(&ends) : 0,

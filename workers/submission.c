@@ -340,7 +340,10 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     case ERR_MISMATCH: return (struct refusal){422, "key-reused", "the key was used before with another body"};
     case ERR_LIMIT:
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
+    case ERR_BUSY: return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
     case ERR_CONFLICT:
+        if (s->parent_cancelled)
+            return (struct refusal){409, "cancelled", "its parent is cancelled: only a detached child is taken"};
         return (struct refusal){409, "stale-lease", "the turn that submits it has ended, or lost its lease"};
     case ERR_UNAVAILABLE:
         return (struct refusal){503, "unavailable",

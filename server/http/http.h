@@ -32,14 +32,14 @@ struct body_sink {
 
 struct route {
     enum method method;
-    const char *pattern; /* "/invocations/{id}/log": one segment may be a variable */
+    const char *pattern; /* "/invocations/{id}/log": one segment, or two, may be variables */
     unsigned scope;      /* of enum scope; 0: open to all */
     enum body_rule body;
     handler_fn *handler;
     const struct body_sink *lines; /* takes application/x-ndjson; NULL: the route does not */
     bool no_query;                 /* parameters are refused before the body is read */
     bool holds_result;             /* its body may be as long as a result, and what is around that */
-    bool secret;                   /* its variable segment is one: no log shows the path */
+    bool secret;                   /* its first variable segment is one: no log shows the path */
     /* Its first word, before any byte of the body: false with a refusal answered.
      * What it needs later goes to rq->state and rq->release. */
     bool (*permit)(struct request *rq);

@@ -43,7 +43,7 @@ struct exchange {
     int64_t body_max;
     int64_t dropped;
     struct buf arena;   /* the decoded query */
-    struct buf segment; /* the decoded segment of the path */
+    struct buf segment; /* the decoded segments of the path */
     struct buf pulled;  /* bytes of answer.pull not yet sent */
     size_t pulled_at;
     size_t charged;               /* bytes of its answer that count in http->answer_bytes */

@@ -44,7 +44,12 @@ static enum decoded decode(struct span raw, bool query, struct buf *out)
 bool segment_decode(struct span raw, struct buf *out)
 {
     size_t start = out->len;
-    return raw.len > 0 && decode(raw, false, out) == DECODED && !memchr(out->data + start, '/', out->len - start);
+    return segment_decode_name(raw, out) && !memchr(out->data + start, '/', out->len - start);
+}
+
+bool segment_decode_name(struct span raw, struct buf *out)
+{
+    return raw.len > 0 && decode(raw, false, out) == DECODED;
 }
 
 /* --- the query ------------------------------------------------------------------- */

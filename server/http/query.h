@@ -15,6 +15,9 @@ MUST_USE enum err query_parse(struct span raw, struct buf *arena, struct query_p
  * holds a NUL, '/' or invalid UTF-8. */
 bool segment_decode(struct span raw, struct buf *out);
 
+/* The same, for a name that is the client's own: a '/' may stand in it, as %2F. */
+bool segment_decode_name(struct span raw, struct buf *out);
+
 /* A cursor is a position and nothing else: base64url of an id. */
 void cursor_add(struct buf *out, int64_t id);
 bool cursor_parse(struct span text, int64_t *id);

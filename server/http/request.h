@@ -97,6 +97,7 @@ struct request {
     struct span path;      /* as sent, without the query */
     struct span raw_query; /* as sent, without '?' */
     struct span segment;   /* the decoded {id} or {name} of the route; absent if it has none */
+    struct span second;    /* of a route with two, the other one */
     int query_count;       /* of query, below */
     struct buf body;       /* whole; checked JSON if the route takes JSON */
     bool has_body;

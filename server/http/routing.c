@@ -12,11 +12,15 @@ const char *routing_method_name(enum method method)
     return method < METHOD_OTHER ? method_names[method] : "?";
 }
 
-/* Does the path fit the pattern? Its one variable segment comes back raw. */
-static bool fits(const char *pattern, struct span path, struct span *segment)
+enum { VARIABLES_MAX = 2 };
+
+/* Does the path fit the pattern? Its variable segments come back raw, absent
+ * those that it does not have. */
+static bool fits(const char *pattern, struct span path, struct span segments[VARIABLES_MAX])
 {
     const char *p = path.p, *end = path.p + path.len;
-    segment->p = NULL;
+    struct span *segment = segments;
+    segments[0] = segments[1] = (struct span){NULL, 0};
     while (*pattern) {
         if (*pattern == '{') {
             segment->p = p;
@@ -25,6 +29,7 @@ static bool fits(const char *pattern, struct span path, struct span *segment)
             segment->len = (size_t)(p - segment->p);
             if (!segment->len)
                 return false;
+            segment++;
             pattern = strchr(pattern, '}') + 1;
         } else if (p < end && *p == *pattern) {
             p++;
@@ -39,9 +44,9 @@ static bool fits(const char *pattern, struct span path, struct span *segment)
 /* Adds the header, and the methods to `allowed`. */
 static void add_allow(const struct route *routes, struct request *rq, struct buf *allowed)
 {
-    struct span segment;
+    struct span segments[VARIABLES_MAX];
     for (const struct route *route = routes; route->pattern; route++) {
-        if (!fits(route->pattern, rq->path, &segment))
+        if (!fits(route->pattern, rq->path, segments))
             continue;
         buf_addf(allowed, "%s, ", method_names[route->method]);
         if (route->method == METHOD_GET)
@@ -68,24 +73,36 @@ static void answer_options(const struct route *routes, struct request *rq, bool 
     answer_empty(rq, 204);
 }
 
-bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight)
+/* Both stand in `decoded`, which moves while it grows. */
+static bool decode_segments(struct request *rq, const struct span raw[VARIABLES_MAX], struct buf *decoded)
+{
+    if (raw[0].p && !segment_decode(raw[0], decoded))
+        return false;
+    size_t first = decoded->len;
+    if (raw[1].p && !segment_decode_name(raw[1], decoded))
+        return false;
+    if (raw[0].p)
+        rq->segment = (struct span){decoded->data, first};
+    if (raw[1].p)
+        rq->second = (struct span){decoded->data + first, decoded->len - first};
+    return true;
+}
+
+bool routing_find(const struct route *routes, struct request *rq, struct buf *decoded, bool preflight)
 {
     bool known = false;
-    struct span raw;
+    struct span raw[VARIABLES_MAX];
     for (const struct route *route = routes; route->pattern; route++) {
-        if (!fits(route->pattern, rq->path, &raw))
+        if (!fits(route->pattern, rq->path, raw))
             continue;
         known = true;
         if (route->method != rq->method)
             continue;
         rq->route = route;
-        if (raw.p && !segment_decode(raw, segment)) {
-            answer_problem(rq, 404, "not-found", "the path is badly escaped");
-            return false;
-        }
-        if (raw.p)
-            rq->segment = buf_span(segment);
-        return true;
+        if (decode_segments(rq, raw, decoded))
+            return true;
+        answer_problem(rq, 404, "not-found", "the path is badly escaped");
+        return false;
     }
     if (!known)
         answer_problem(rq, 404, "not-found", "there is no such route; GET /openapi.yaml names them all");

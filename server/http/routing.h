@@ -3,10 +3,10 @@
 
 #include "server/http/http.h"
 
-/* Finds the route, sets rq->route and rq->segment (decoded into `segment`).
- * Otherwise answers and returns false: 404, 405 with Allow, OPTIONS (204 with
+/* Finds the route, sets rq->route, rq->segment and rq->second (decoded into
+ * `decoded`, which is empty). Otherwise answers and returns false: 404, 405 with Allow, OPTIONS (204 with
  * Allow, and for a CORS preflight what is allowed). */
-bool routing_find(const struct route *routes, struct request *rq, struct buf *segment, bool preflight);
+bool routing_find(const struct route *routes, struct request *rq, struct buf *decoded, bool preflight);
 
 /* Its path as a log may show it: of one with a secret in it the pattern, or what
  * stands before the secret if that is all that fits. */

@@ -44,6 +44,7 @@ void await_announce(struct topics *topics, const struct change *changes, int cou
 {
     struct topic list[ANNOUNCED_AT_ONCE];
     int n = 0;
+    bool messages = false;
     if (!topics_awaited(topics))
         return;
     for (int i = 0; i < count; i++) {
@@ -51,9 +52,13 @@ void await_announce(struct topics *topics, const struct change *changes, int cou
             topics_announce(topics, list, n);
             n = 0;
         }
+        bool final = changes[i].to == 0 || status_is_final(changes[i].to);
         list[n++] = (struct topic){TOPIC_INVOCATION, changes[i].id};
-        if (changes[i].to == 0 || status_is_final(changes[i].to))
+        if (final)
             list[n++] = (struct topic){TOPIC_INVOCATION_FINAL, changes[i].id};
+        messages |= final || changes[i].message;
     }
+    if (messages)
+        topics_announce(topics, &(struct topic){TOPIC_MESSAGES, 0}, 1);
     topics_announce(topics, list, n);
 }

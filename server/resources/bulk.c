@@ -7,6 +7,7 @@
 #include "server/http/problem.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
+#include "server/resources/turn.h"
 #include "workers/submission.h"
 
 #include <stdlib.h>
@@ -40,12 +41,13 @@ struct batch {
 
 struct bulk {
     struct request *rq;
-    struct buf text;  /* of the batch that is being filled: whole lines and the start of one */
-    size_t last_line; /* where the last line in it begins */
-    int lines;        /* whole ones in it */
-    int64_t bytes;    /* of the body that were taken */
-    bool skipping;    /* the line is too long: what comes up to its end is dropped */
-    bool over;        /* past the limit of lines: nothing more is read */
+    struct turn parent; /* whose children they are; id 0: they are a client's */
+    struct buf text;    /* of the batch that is being filled: whole lines and the start of one */
+    size_t last_line;   /* where the last line in it begins */
+    int lines;          /* whole ones in it */
+    int64_t bytes;      /* of the body that were taken */
+    bool skipping;      /* the line is too long: what comes up to its end is dropped */
+    bool over;          /* past the limit of lines: nothing more is read */
     struct batch *batches[BATCHES_MAX];
     struct answer_line *answers;
     int count, cap;
@@ -170,10 +172,10 @@ static void batch_done(struct op *op)
     request_wake_marking(op->owner, &batch->back);
 }
 
-/* A key that had escapes stands in scratch: it must outlive the line. */
-static void own_key(struct batch *batch, struct submission *s, struct buf *scratch)
+/* A key or a step that had escapes stands in scratch: it must outlive the line. */
+static void own_key(struct batch *batch, const struct submission *s, struct buf *scratch)
 {
-    if (!s->key.p || s->key.p != scratch->data)
+    if (!scratch->data || (s->key.p != scratch->data && s->step.p != scratch->data))
         return;
     if (!batch->keys)
         batch->keys = xcalloc(BATCH_LINES, sizeof *batch->keys);
@@ -236,6 +238,8 @@ static void take_lines(struct bulk *bulk, struct batch *batch)
     struct submission_context context = {
         .registry = rq->config->registry,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
+        .parent = bulk->parent.id,
+        .parent_lease = bulk->parent.lease,
         .now_ms = clock_now_ms(),
         .scratch = &bulk->scratch,
     };
@@ -387,20 +391,40 @@ static enum next bulk_end(struct request *rq)
 
 /* --- the beginning --------------------------------------------------------------------- */
 
-static bool bulk_open(struct request *rq)
+static bool has_no_key(struct request *rq)
 {
-    if (request_key(rq).p) {
-        answer_problem(rq, 400, "invalid-header",
-                       "Idempotency-Key does not fit many submissions; give each line its own \"key\"");
-        return false;
-    }
-    if (resource_is_closing(rq))
-        return false;
+    if (!request_key(rq).p)
+        return true;
+    answer_problem(rq, 400, "invalid-header",
+                   "Idempotency-Key does not fit many submissions; give each line its own \"key\"");
+    return false;
+}
+
+static struct bulk *begin(struct request *rq)
+{
     struct bulk *bulk = xcalloc(1, sizeof *bulk);
     bulk->rq = rq;
     rq->state = bulk;
     rq->release = bulk_free;
+    return bulk;
+}
+
+static bool bulk_open(struct request *rq)
+{
+    if (!has_no_key(rq) || resource_is_closing(rq))
+        return false;
+    begin(rq);
+    return true;
+}
+
+static bool bulk_open_children(struct request *rq)
+{
+    if (!has_no_key(rq))
+        return false;
+    struct turn parent = turn_leave(rq);
+    begin(rq)->parent = parent;
     return true;
 }
 
 const struct body_sink bulk_sink = {bulk_open, bulk_feed, bulk_end, bulk_busy};
+const struct body_sink bulk_children_sink = {bulk_open_children, bulk_feed, bulk_end, bulk_busy};

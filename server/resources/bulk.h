@@ -11,3 +11,6 @@
 #include "server/http/http.h"
 
 extern const struct body_sink bulk_sink;
+
+/* The same of a turn's children, which are taken also while the service closes. */
+extern const struct body_sink bulk_children_sink;

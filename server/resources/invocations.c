@@ -20,7 +20,6 @@ enum {
     WHOLE_BYTES_MAX = 256 << 10, /* a larger page is read anew while it is sent, */
     PIECE_BYTES = 64 << 10,      /* so much at a time */
     SCAN_MAX_US = 50000,
-    LINK_MAX = 4096, /* a longer one is left out: `next` says the same */
 };
 
 struct listing {
@@ -136,42 +135,6 @@ static bool add_row_again(void *context, const struct invocation *row)
     return true;
 }
 
-static void add_encoded(struct buf *out, struct span text)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.p[i];
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~", c)) {
-            buf_addc(out, (char)c);
-        } else {
-            buf_addc(out, '%');
-            buf_addc(out, hex[c >> 4]);
-            buf_addc(out, hex[c & 15]);
-        }
-    }
-}
-
-/* The same query with another cursor. */
-static void add_link(struct request *rq, int64_t next)
-{
-    struct buf link = {0};
-    buf_addl(&link, "</invocations?");
-    for (int i = 0; i < rq->query_count; i++) {
-        if (span_is(rq->query[i].name, "cursor"))
-            continue;
-        add_encoded(&link, rq->query[i].name);
-        buf_addc(&link, '=');
-        add_encoded(&link, rq->query[i].value);
-        buf_addc(&link, '&');
-    }
-    buf_addl(&link, "cursor=");
-    cursor_add(&link, next);
-    buf_addl(&link, ">; rel=\"next\"");
-    if (link.len <= LINK_MAX)
-        answer_header(rq, "Link", buf_cstr(&link));
-    buf_release(&link);
-}
-
 static void end_page(struct listing *listing)
 {
     if (listing->next) {
@@ -235,7 +198,7 @@ static void read_page(struct request *rq)
         return;
     }
     if (listing->next)
-        add_link(rq, listing->next);
+        resource_link_next(rq, listing->next);
     if (listing->bytes > WHOLE_BYTES_MAX && listing->count > 1) {
         answer_in_pieces(rq);
         return;

@@ -4,10 +4,13 @@
 #include "base/json.h"
 #include "server/http/answer.h"
 #include "server/http/parameters.h"
+#include "server/http/query.h"
 #include "server/resources/context.h"
 #include "server/resources/view.h"
 
 #include <stdlib.h>
+
+enum { LINK_MAX = 4096 /* a longer one is left out: `next` says the same */ };
 
 /* --- what was asked ----------------------------------------------------------------- */
 
@@ -95,6 +98,43 @@ enum next resource_show(struct request *rq, int64_t id, enum view view)
     buf_reserve(&body, 512 + row.args.len + row.result.len + row.error.len);
     view_invocation(&body, &row, store_task_name(rq->context->store, row.task), view == VIEW_FULL);
     return answer_json(rq, 200, &body);
+}
+
+static void add_encoded(struct buf *out, struct span text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.p[i];
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr("-_.~", c)) {
+            buf_addc(out, (char)c);
+        } else {
+            buf_addc(out, '%');
+            buf_addc(out, hex[c >> 4]);
+            buf_addc(out, hex[c & 15]);
+        }
+    }
+}
+
+void resource_link_next(struct request *rq, int64_t next)
+{
+    struct buf link = {0};
+    buf_addc(&link, '<');
+    buf_add_span(&link, rq->path);
+    buf_addc(&link, '?');
+    for (int i = 0; i < rq->query_count; i++) {
+        if (span_is(rq->query[i].name, "cursor"))
+            continue;
+        add_encoded(&link, rq->query[i].name);
+        buf_addc(&link, '=');
+        add_encoded(&link, rq->query[i].value);
+        buf_addc(&link, '&');
+    }
+    buf_addl(&link, "cursor=");
+    cursor_add(&link, next);
+    buf_addl(&link, ">; rel=\"next\"");
+    if (link.len <= LINK_MAX)
+        answer_header(rq, "Link", buf_cstr(&link));
+    buf_release(&link);
 }
 
 void resource_wake(struct op *op)

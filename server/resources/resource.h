@@ -37,6 +37,9 @@ enum next resource_unread(struct request *rq, enum err err);
  * on a reader thread then. */
 enum next resource_show(struct request *rq, int64_t id, enum view view);
 
+/* A Link to the next page of a list: the same query with that cursor. */
+void resource_link_next(struct request *rq, int64_t next);
+
 /* For an op's done(), whose owner is the request: wakes it. */
 void resource_wake(struct op *op);
 

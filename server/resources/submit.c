@@ -1,4 +1,4 @@
-/* POST /tasks with one submission: the path that is measured most. */
+/* One submission: the path that is measured most. */
 #include "server/resources/submit.h"
 
 #include "base/clock.h"
@@ -9,6 +9,7 @@
 #include "server/resources/await.h"
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
+#include "server/resources/turn.h"
 #include "workers/submission.h"
 #include "server/resources/view.h"
 
@@ -136,27 +137,32 @@ static void on_disk(struct op *op)
     request_wake_later(op->owner);
 }
 
-enum next submit_one(struct request *rq)
+/* How long the answer may wait; -1: no time. A turn has its own way to wait. */
+static int64_t wanted_wait(const struct request *rq, const struct turn *parent)
+{
+    int64_t wait_ms = parent ? -1 : gate_prefer_wait(request_prefer(rq));
+    if (wait_ms > 0 && http_parked(rq->http) >= rq->config->limits.streams)
+        return -1; /* a preference, and not one that can be met now */
+    return wait_ms < AWAIT_MAX_MS ? wait_ms : AWAIT_MAX_MS;
+}
+
+static enum next submit(struct request *rq, const struct turn *parent)
 {
     static struct buf scratch; /* the HTTP thread's */
     struct faults faults = {0};
-    if (resource_is_closing(rq))
-        return NEXT_ANSWER;
     struct submitting *s = xcalloc(1, sizeof *s);
     rq->state = s;
     rq->release = submitting_free;
-    s->wait_ms = gate_prefer_wait(request_prefer(rq));
+    s->wait_ms = wanted_wait(rq, parent);
     s->minimal = gate_prefer_minimal(request_prefer(rq));
-    if (s->wait_ms > AWAIT_MAX_MS)
-        s->wait_ms = AWAIT_MAX_MS;
-    if (s->wait_ms > 0 && http_parked(rq->http) >= rq->config->limits.streams)
-        s->wait_ms = -1; /* a preference, and not one that can be met now */
     struct span key = request_key(rq);
     gate_key(key, &s->header_key); /* a copy: if the client leaves, its headers go before the commit */
     struct submission_context context = {
         .registry = rq->config->registry,
         .owner = rq->token ? span_of(rq->token->name) : SPAN(""),
         .key = key.p ? (struct span){buf_cstr(&s->header_key), s->header_key.len} : key,
+        .parent = parent ? parent->id : 0,
+        .parent_lease = parent ? parent->lease : 0,
         .now_ms = clock_now_ms(),
         .scratch = &scratch,
     };
@@ -170,4 +176,15 @@ enum next submit_one(struct request *rq)
     rq->resume = committed;
     request_queue(rq, &s->op.op);
     return NEXT_COMMIT;
+}
+
+enum next submit_one(struct request *rq)
+{
+    return resource_is_closing(rq) ? NEXT_ANSWER : submit(rq, NULL);
+}
+
+enum next submit_child(struct request *rq)
+{
+    struct turn parent = turn_leave(rq);
+    return submit(rq, &parent);
 }

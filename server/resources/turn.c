@@ -7,6 +7,7 @@
 #include "server/resources/context.h"
 #include "server/resources/lease_token.h"
 #include "server/resources/lease_view.h"
+#include "server/resources/message_body.h"
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
 #include "workers/kinds/attempt.h"
@@ -26,6 +27,8 @@ struct turning {
     bool has_progress, renews;
     struct op_renew renew;
     struct op_progress progress;
+    struct message_list messages;
+    struct op_message_out sending;
 
     /* Of output. */
     struct op_append append;
@@ -44,6 +47,7 @@ static void turning_free(void *state)
         turning->release(turning->kept);
     turn_end_release(&turning->end);
     buf_release(&turning->arena);
+    free(turning->messages.bodies);
     free(turning);
 }
 
@@ -127,6 +131,29 @@ void *turn_kept(const struct request *rq)
     return ((const struct turning *)rq->state)->kept;
 }
 
+struct turn turn_leave(struct request *rq)
+{
+    struct turning *turning = rq->state;
+    struct turn turn = turning->row.turn;
+    turning_free(turning);
+    rq->state = NULL;
+    rq->release = NULL;
+    return turn;
+}
+
+bool turn_goes_on(struct request *rq)
+{
+    const struct turn *turn = &turn_found(rq)->turn;
+    struct turn_row row;
+    enum err err = reader_turn(rq->reader, turn->id, turn->lease, &row);
+    bool goes_on = err == OK && status_in_turn(row.status);
+    if (err_is_fault(err))
+        answer_fault(rq, err);
+    else if (!goes_on)
+        turn_is_stale(rq);
+    return goes_on;
+}
+
 /* --- the lease --------------------------------------------------------------------- */
 
 static enum next show(struct request *rq)
@@ -191,8 +218,14 @@ static void read_progress(const struct keys_json *in, const struct keys_place *a
         keys_read_json(in, at, value, progress_fields, target);
 }
 
+static void read_messages(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    message_list_read(in, at, value, &((struct turning *)target)->messages);
+}
+
 static const struct key heartbeat_fields[] = {
     {.name = "progress", .type = KEY_OTHER, .read_json = read_progress},
+    {.name = "messages", .type = KEY_OTHER, .read_json = read_messages},
     {0},
 };
 
@@ -210,14 +243,23 @@ static bool read_body(struct request *rq, const struct key *fields)
     return false;
 }
 
+/* Messages alone have a limit: when it is reached the rest of the heartbeat is done. */
+static enum next answer_unbeaten(struct request *rq, enum err err)
+{
+    if (err == ERR_LIMIT)
+        return message_outbox_is_full(rq);
+    return err == ERR_CONFLICT ? turn_is_stale(rq) : answer_fault(rq, err);
+}
+
 static enum next beaten(struct request *rq)
 {
     const struct turning *turning = rq->state;
     enum err errs[] = {turning->renews ? turning->renew.turn.op.err : OK,
-                       turning->has_progress ? turning->progress.turn.op.err : OK};
-    for (int i = 0; i < 2; i++)
+                       turning->has_progress ? turning->progress.turn.op.err : OK,
+                       turning->messages.count ? turning->sending.turn.op.err : OK};
+    for (size_t i = 0; i < sizeof errs / sizeof *errs; i++)
         if (errs[i] != OK)
-            return errs[i] == ERR_CONFLICT ? turn_is_stale(rq) : answer_fault(rq, errs[i]);
+            return answer_unbeaten(rq, errs[i]);
     bool renewed = turning->renews && !turning->renew.cancelled;
     bool cancel = turning->row.cancelled || turning->renew.cancelled;
     struct buf body = {0};
@@ -274,6 +316,12 @@ enum next turn_heartbeat(struct request *rq)
         turning->progress.value = value;
         turning->progress.note = note;
         queue(rq, &turning->progress.turn.op, one_is_back);
+    }
+    if (turning->messages.count) {
+        op_message_out_init(&turning->sending, &row->turn);
+        turning->sending.bodies = turning->messages.bodies;
+        turning->sending.count = turning->messages.count;
+        queue(rq, &turning->sending.turn.op, one_is_back);
     }
     rq->resume = beaten;
     return turning->left ? NEXT_COMMIT : beaten(rq);

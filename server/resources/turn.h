@@ -22,6 +22,13 @@ const struct turn_row *turn_found(const struct request *rq);
 void turn_keep(struct request *rq, void *kept, void (*release)(void *kept));
 void *turn_kept(const struct request *rq);
 
+/* For a handler that has a state of its own from here on: the turn, and rq->state
+ * is free. */
+struct turn turn_leave(struct request *rq);
+
+/* Is it under way still? False with 409 answered, or with a fault. */
+bool turn_goes_on(struct request *rq);
+
 /* The lease was lost since: 409. */
 enum next turn_is_stale(struct request *rq);
 

@@ -157,6 +157,23 @@ void view_attempt(struct buf *out, const struct attempt_row *row)
     buf_addc(out, '}');
 }
 
+void view_message(struct buf *out, const struct message *message, bool on_one_line)
+{
+    buf_addl(out, "{\"seq\":");
+    buf_add_int(out, message->seq);
+    buf_adds(out, message->kind == MESSAGE_IN ? ",\"kind\":\"in\"" : ",\"kind\":\"out\"");
+    buf_addl(out, ",\"invocation\":\"");
+    id_add(out, message->id);
+    buf_addl(out, "\",\"at\":");
+    view_time(out, message->at);
+    buf_addl(out, ",\"body\":");
+    if (on_one_line)
+        json_add_line(out, message->body);
+    else
+        buf_add_span(out, message->body);
+    buf_addc(out, '}');
+}
+
 void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS])
 {
     enum status status;

@@ -15,6 +15,10 @@ void view_minimal(struct buf *out, int64_t id, enum status status);
 /* An attempt: {attempt, status, started_at, finished_at, worker, error}. */
 void view_attempt(struct buf *out, const struct attempt_row *row);
 
+/* A message: {seq, kind, invocation, at, body}. On one line: line breaks outside
+ * strings are spaces. */
+void view_message(struct buf *out, const struct message *message, bool on_one_line);
+
 /* "scheduled":0,"queued":2,...: every status, without braces. */
 void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS]);
 

@@ -270,9 +270,9 @@ Test(leases, a_stale_token_is_refused_before_the_body_is_looked_at)
     struct server *s = serve(FAR);
     static const char *const tokens[] = {"0BYZ2H9QW4G00-5c1e09a37b42d8f6", "x", "0BYZ2H9QW4G00",
                                          "0BYZ2H9QW4G00-5C1E09A37B42D8F6"};
-    static const char *const verbs[] = {"heartbeat", "complete", "fail"};
+    static const char *const verbs[] = {"heartbeat", "complete", "fail", "children", "messages"};
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
-        for (size_t k = 0; k < 3; k++) {
+        for (size_t k = 0; k < sizeof verbs / sizeof *verbs; k++) {
             char *path = format("/leases/%s/%s", tokens[i], verbs[k]);
             EXPECT_PROBLEM(ask(s, "POST", path, JSON, "{bad"), 409, "stale-lease");
             EXPECT_PROBLEM(ask(s, "POST", path, "Content-Type: text/plain\r\n", "x"), 409, "stale-lease");
@@ -698,7 +698,7 @@ Test(leases, what_a_turn_says_is_checked)
         {"heartbeat", "{'progress': 1e999}", "/progress"},
         {"heartbeat", "{'progress': {'note': 'x'}}", "/progress/value"},
         {"heartbeat", "{'progress': {'value': 1, 'note': 7}}", "/progress/note"},
-        {"heartbeat", "{'messages': []}", "/messages"},
+        {"heartbeat", "{'messages': {}}", "/messages"},
         {"complete", "{'result': 1, 'error': {'type': 'x'}}", "/error"},
         {"fail", "{}", "/error"},
         {"fail", "{'error': 'x'}", "/error"},

@@ -504,6 +504,11 @@ static void add_turn_body(struct maker *m, struct buf *out)
                                          "{\"progress\":1e999}",
                                          "{\"result\":{\"a\":[1.10]}}",
                                          "{\"result\":null}",
+                                         "{\"messages\":[1,{\"a\":[]},null]}",
+                                         "{\"messages\":{}}",
+                                         "{\"value\":{\"a\":1.10}}",
+                                         "{\"task\":\"far\",\"step\":\"s\"}",
+                                         "{\"task\":\"noop\",\"detached\":true,\"step\":\"\\u0073\"}",
                                          "[]"};
     if (chance_one_in(&m->chance, 3)) {
         buf_addl(out, "{\"error\":");
@@ -658,6 +663,14 @@ static const struct target {
     {"POST", "/leases/%s/complete", TURN, .turn = true, .weight = 3},
     {"POST", "/leases/%s/fail", TURN, .turn = true, .weight = 3},
     {"POST", "/leases/%s/log", TURN, .turn = true, .weight = 1},
+    {"POST", "/leases/%s/children", SUBMISSION, .turn = true, .weight = 2},
+    {"POST", "/leases/%s/children", TURN, .turn = true, .weight = 1},
+    {"PUT", "/leases/%s/steps/s", TURN, .turn = true, .weight = 2},
+    {"GET", "/leases/%s/steps", .turn = true, .weight = 1},
+    {"POST", "/leases/%s/messages", TURN, .turn = true, .weight = 2},
+    {"GET", "/leases/%s/inbox", .turn = true, .query = true, .weight = 2},
+    {"GET", "/invocations/%s/steps", .weight = 1},
+    {"POST", "/invocations/%s/inbox", TURN, .weight = 2},
     {"GET", "/workers", .weight = 1},
     {"POST", "/workers/a/quiet", .admin = true, .weight = 1},
     {"POST", "/workers/a/active", .admin = true, .weight = 2},

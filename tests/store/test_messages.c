@@ -440,3 +440,91 @@ STORE_TEST(messages_go_with_their_invocation_in_steps_that_survive_a_crash)
     cr_expect_eq(messages_of(f, w.turn.id), 0);
     cr_expect_eq(messages_of(f, other.turn.id), 1);
 }
+
+/* --- given ------------------------------------------------------------------------------ */
+
+static void give(struct fixture *f, const struct turn *turn, int64_t up_to_seq, enum err expected)
+{
+    struct op_messages_given op;
+    op_messages_given_init(&op, turn);
+    op.up_to_seq = up_to_seq;
+    cr_expect_eq(store_do(f->store, &op.turn.op), expected);
+}
+
+struct op_good_end {
+    struct turn_op turn;
+};
+
+static enum err apply_good_end(struct tx *tx, struct op *base)
+{
+    return messages_take_given(tx, &((struct op_good_end *)base)->turn.turn);
+}
+
+static void end_well(struct fixture *f, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "good_end", .apply = apply_good_end};
+    struct op_good_end op = {.turn.turn = *turn};
+    op_init(&op.turn.op, &class);
+    IS_OK(store_do(f->store, &op.turn.op));
+}
+
+STORE_TEST(a_good_end_reads_what_its_turn_was_given)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    int64_t first = send_in(f, id, "1", OK), second = send_in(f, id, "2", OK);
+    started(&w, f, id, 1);
+    end_well(f, &w.turn);
+    inbox_is(f, id, "in:1 in:2 ");
+    give(f, &w.turn, first, OK);
+    inbox_is(f, id, "in:1 in:2 ");
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    give(f, &w.turn, second, ERR_CONFLICT);
+    started(&w, f, id, 2);
+    end_well(f, &w.turn);
+    inbox_is(f, id, "in:1 in:2 "); /* that was another turn */
+    give(f, &w.turn, second, OK);
+    give(f, &w.turn, first, OK);
+    fixture_again(f);
+    end_well(f, &w.turn);
+    inbox_is(f, id, "");
+    send_in(f, id, "3", OK);
+    end_well(f, &w.turn);
+    inbox_is(f, id, "in:3 ");
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    IS_OK(alter(f, ALTER_DELETE, id));
+    check_counters(f);
+}
+
+STORE_TEST(what_the_turn_under_way_was_given_takes_no_room)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    fill(f, id, MESSAGE_IN, UNREAD_MAX);
+    started(&w, f, id, 1);
+    send_in(f, id, "1", ERR_LIMIT);
+    give(f, &w.turn, ask(f, "SELECT MIN(seq) FROM messages"), OK);
+    send_in(f, id, "1", OK);
+    send_in(f, id, "2", ERR_LIMIT);
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    send_in(f, id, "2", ERR_LIMIT);
+}
+
+STORE_TEST(an_inbox_is_looked_at_from_what_is_unread_on)
+{
+    struct waited w;
+    int64_t id = submit(f), after = 0;
+    bool any;
+    started(&w, f, id, 1);
+    IS_OK(reader_inbox_look(f->reader, id, &after, &any));
+    cr_expect(!any && after == 0);
+    int64_t first = send_in(f, id, "1", OK), second = send_in(f, id, "2", OK);
+    IS_OK(reader_inbox_look(f->reader, id, &after, &any));
+    cr_expect(any && after == 0);
+    mark_read(f, &w.turn, first, OK);
+    IS_OK(reader_inbox_look(f->reader, id, &after, &any));
+    cr_expect(any && after == first);
+    after = second;
+    IS_OK(reader_inbox_look(f->reader, id, &after, &any));
+    cr_expect(!any && after == second);
+}

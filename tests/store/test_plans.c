@@ -110,6 +110,7 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
     struct op_step step;
     struct op_message_out out;
     struct op_message_in in;
+    struct op_messages_given given;
     struct op_messages_read read;
     for (int i = 0; i < 2; i++) {
         op_step_init(&step, turn);
@@ -127,6 +128,9 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
             in.key = keyed ? SPAN("k") : (struct span){NULL, 0};
             IS_OK(store_do(f->store, &in.op));
         }
+        op_messages_given_init(&given, turn);
+        given.up_to_seq = in.seq;
+        IS_OK(store_do(f->store, &given.turn.op));
         op_messages_read_init(&read, turn);
         read.up_to_seq = in.seq;
         IS_OK(store_do(f->store, &read.turn.op));
@@ -142,6 +146,8 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
     wait.after_seq = -1;
     IS_OK(store_do(f->store, &wait.turn.op));
     bool more;
+    int64_t after = 0;
+    IS_OK(reader_inbox_look(f->reader, turn->id, &after, &more));
     for (unsigned i = 0; i < 4; i++) {
         struct message_query query = {
             .id = i & 1 ? turn->id : 0, .kinds = i & 2 ? 1u << MESSAGE_OUT : 0, .limit = 10};
@@ -305,7 +311,13 @@ static const struct {
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},
     {"FROM details", "INTEGER PRIMARY KEY"},
     {"AND seq > ?2", "logs_1 (id=? AND seq>?)"},
-    {"MAX(number) FROM steps", "steps_number (id=?)"},
+    {"SELECT number, bytes FROM steps", "COVERING INDEX steps_number (id=?)"},
+    {"SELECT 1 FROM steps", "steps_1 (id=? AND name=?)"},
+    {"NOT EXISTS (SELECT 1 FROM children", "children_step (parent=? AND step=?)"},
+    {"INSERT INTO inboxes", "INTEGER PRIMARY KEY"},
+    {"FROM inboxes g", "SEARCH g USING INTEGER PRIMARY KEY"},
+    {"DELETE FROM inboxes", "INTEGER PRIMARY KEY"},
+    {"SELECT seq FROM messages WHERE seq > ?2", "COVERING INDEX messages_id (id=? AND kind=? AND seq>?)"},
     {"SELECT value FROM steps", "steps_1 (id=? AND name=?)"},
     {"FROM steps WHERE id = ?1 ORDER BY number", "steps_number (id=?)"},
     {"DELETE FROM steps", "steps_number (id=? AND number<?)"},

@@ -32,11 +32,12 @@ static void is_step(struct fixture *f, int64_t id, const char *name, const char 
 static void fill(struct fixture *f, const struct turn *turn, int count, int bytes)
 {
     struct buf sql = {0};
-    buf_addf(&sql,
-             "INSERT INTO steps (id, name, number, value, at) WITH RECURSIVE n (i) AS "
-             "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
-             "SELECT %lld, 'n' || i, i, hex(zeroblob(%d)), 1 FROM n; UPDATE invocations SET flags = flags | 32",
-             count, (long long)turn->id, bytes / 2);
+    buf_addf(
+        &sql,
+        "INSERT INTO steps (id, name, number, bytes, value, at) WITH RECURSIVE n (i) AS "
+        "(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d) "
+        "SELECT %lld, 'n' || i, i, i * %d, hex(zeroblob(%d)), 1 FROM n; UPDATE invocations SET flags = flags | 32",
+        count, (long long)turn->id, bytes / 2 * 2, bytes / 2);
     exec_sql(f, buf_cstr(&sql));
     buf_release(&sql);
 }
@@ -159,6 +160,75 @@ STORE_TEST(one_invocation_has_so_many_steps)
     cr_expect_eq(steps_of(f, w.turn.id), STEPS_MAX);
 }
 
+STORE_TEST(the_values_of_one_invocation_have_so_many_bytes)
+{
+    enum { SOME = 1000 };
+    struct waited w, other;
+    char *rest = calloc(1, SOME + 1);
+    memset(rest, '1', SOME);
+    started(&w, f, submit(f), 1);
+    started(&other, f, submit(f), 1);
+    fill(f, &w.turn, 1, STEPS_BYTES_MAX - SOME);
+    rest[SOME - 1] = '\0';
+    record(f, &w.turn, "a", rest, NULL, OK);
+    record(f, &w.turn, "b", "12", NULL, ERR_LIMIT);
+    record(f, &w.turn, "b", "1", NULL, OK);
+    record(f, &w.turn, "c", "1", NULL, ERR_LIMIT);
+    record(f, &w.turn, "b", "2", "1", OK);
+    cr_expect_eq(askf(f, "SELECT bytes FROM steps WHERE id = %lld AND name = 'b'", (long long)w.turn.id),
+                 STEPS_BYTES_MAX);
+    fixture_again(f);
+    IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
+    started(&w, f, w.turn.id, 2);
+    record(f, &w.turn, "c", "1", NULL, ERR_LIMIT);
+    free(rest);
+}
+
+/* Those that were recorded before there was this limit say nothing of their length. */
+STORE_TEST(values_of_unknown_length_do_not_count)
+{
+    struct waited w;
+    started(&w, f, submit(f), 1);
+    fill(f, &w.turn, 2, STEPS_BYTES_MAX);
+    exec_sql(f, "UPDATE steps SET bytes = NULL");
+    record(f, &w.turn, "a", "1", NULL, OK);
+    cr_expect_eq(ask(f, "SELECT bytes FROM steps WHERE number = 3"), 1);
+}
+
+static enum err submit_step(struct fixture *f, const struct turn *parent, const char *step, int64_t *id)
+{
+    struct submission s = plain(f);
+    struct op_submit op;
+    s.parent = parent->id;
+    s.parent_lease = parent->lease;
+    s.step = span_of(step);
+    op_submit_init(&op, &s, 1);
+    IS_OK(store_do(f->store, &op.op));
+    *id = s.id;
+    return s.err;
+}
+
+STORE_TEST(a_name_is_a_value_s_or_a_child_s)
+{
+    struct waited w, other;
+    int64_t child, again;
+    started(&w, f, submit(f), 1);
+    started(&other, f, submit(f), 1);
+    record(f, &w.turn, "value", "1", NULL, OK);
+    IS_OK(submit_step(f, &w.turn, "child", &child));
+    record(f, &w.turn, "child", "1", NULL, ERR_BUSY);
+    cr_expect_eq(submit_step(f, &w.turn, "value", &again), ERR_BUSY);
+    IS_OK(submit_step(f, &w.turn, "child", &again));
+    cr_expect_eq(again, child);
+    record(f, &w.turn, "value", "2", "1", OK);
+    cr_expect_eq(steps_of(f, w.turn.id), 1);
+    record(f, &other.turn, "child", "1", NULL, OK);
+    IS_OK(submit_step(f, &other.turn, "value", &again));
+    struct turn stale = w.turn;
+    stale.lease++;
+    record(f, &stale, "child", "1", NULL, ERR_CONFLICT);
+}
+
 /* --- going --------------------------------------------------------------------------- */
 
 struct op_forget {
@@ -238,7 +308,12 @@ static int64_t cost_of_removal(struct fixture *f, struct waited *w)
 
 STORE_TEST(who_has_neither_steps_nor_messages_does_not_pay_for_them)
 {
-    enum { STEP = 2 + 1, OUT = 2 + 1, IN = 1 /* a row and the end, and the deletion; the end alone */ };
+    enum {
+        STEP = 2 + 1,
+        OUT = 2 + 1,
+        IN = 1,
+        GIVEN = 1 /* a row and the end, and the deletion; the end; the deletion */
+    };
     struct waited plain_one, full;
     started(&plain_one, f, submit(f), 1);
     started(&full, f, submit(f), 1);
@@ -249,6 +324,6 @@ STORE_TEST(who_has_neither_steps_nor_messages_does_not_pay_for_them)
     out.count = 1;
     IS_OK(store_do(f->store, &out.turn.op));
     int64_t cost = cost_of_removal(f, &plain_one);
-    cr_expect_eq(cost_of_removal(f, &full), cost + STEP + OUT + IN);
+    cr_expect_eq(cost_of_removal(f, &full), cost + STEP + OUT + IN + GIVEN);
     check_counters(f);
 }

@@ -39,25 +39,31 @@ Test(routing, a_path_and_a_method_name_a_route)
 {
     static const struct {
         enum method method;
-        const char *path, *pattern, *segment;
+        const char *path, *pattern, *segment, *second;
     } rows[] = {
-        {METHOD_POST, "/tasks", "/tasks", NULL},
-        {METHOD_GET, "/tasks", "/tasks", NULL},
-        {METHOD_GET, "/tasks/a", "/tasks/{name}", "a"},
-        {METHOD_GET, "/tasks/pause", "/tasks/{name}", "pause"},
-        {METHOD_POST, "/tasks/pause/pause", "/tasks/{name}/pause", "pause"},
-        {METHOD_GET, "/tasks/a%20b", "/tasks/{name}", "a b"},
-        {METHOD_GET, "/tasks/a+b", "/tasks/{name}", "a+b"},
-        {METHOD_POST, "/invocations/cancel", "/invocations/cancel", NULL},
-        {METHOD_POST, "/invocations/x/cancel", "/invocations/{id}/cancel", "x"},
-        {METHOD_GET, "/invocations/cancel", "/invocations/{id}", "cancel"},
+        {METHOD_POST, "/tasks", "/tasks", NULL, NULL},
+        {METHOD_GET, "/tasks", "/tasks", NULL, NULL},
+        {METHOD_GET, "/tasks/a", "/tasks/{name}", "a", NULL},
+        {METHOD_GET, "/tasks/pause", "/tasks/{name}", "pause", NULL},
+        {METHOD_POST, "/tasks/pause/pause", "/tasks/{name}/pause", "pause", NULL},
+        {METHOD_GET, "/tasks/a%20b", "/tasks/{name}", "a b", NULL},
+        {METHOD_GET, "/tasks/a+b", "/tasks/{name}", "a+b", NULL},
+        {METHOD_POST, "/invocations/cancel", "/invocations/cancel", NULL, NULL},
+        {METHOD_POST, "/invocations/x/cancel", "/invocations/{id}/cancel", "x", NULL},
+        {METHOD_GET, "/invocations/cancel", "/invocations/{id}", "cancel", NULL},
+        {METHOD_PUT, "/leases/t/steps/n", "/leases/{token}/steps/{name}", "t", "n"},
+        {METHOD_PUT, "/leases/%74/steps/a%2Fb%20%c3%a9", "/leases/{token}/steps/{name}", "t", "a/b \xc3\xa9"},
+        {METHOD_GET, "/leases/t/steps", "/leases/{token}/steps", "t", NULL},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cr_assert(ask(rows[i].method, rows[i].path), "%s", rows[i].path);
         cr_expect_str_eq(asked.route->pattern, rows[i].pattern);
         cr_expect_eq(asked.segment.p != NULL, rows[i].segment != NULL, "%s", rows[i].path);
+        cr_expect_eq(asked.second.p != NULL, rows[i].second != NULL, "%s", rows[i].path);
         if (rows[i].segment)
             cr_expect(span_is(asked.segment, rows[i].segment), "%s", rows[i].path);
+        if (rows[i].second)
+            cr_expect(span_is(asked.second, rows[i].second), "%s", rows[i].path);
     }
 }
 
@@ -72,6 +78,8 @@ Test(routing, a_path_with_a_secret_in_it_is_shown_without)
         {METHOD_POST, "/leases/SECRET%zz/complete", "/leases/{token}/complete"},
         {METHOD_PUT, "/leases/SECRET/complete", "/leases/"},
         {METHOD_GET, "/leases/SECRET/nothing", "/leases/"},
+        {METHOD_PUT, "/leases/SECRET/steps/a", "/leases/{token}/steps/{name}"},
+        {METHOD_GET, "/leases/SECRET/steps/a", "/leases/"},
         {METHOD_GET, "/leases", "/leases"},
         {METHOD_GET, "/tasks/a", "/tasks/a"},
         {METHOD_GET, "/nosuch/a", "/nosuch/a"},
@@ -100,6 +108,13 @@ Test(routing, what_is_none_is_404_and_a_wrong_method_405_with_those_allowed)
         {METHOD_GET, "/tasks/%zz", 404, ""},
         {METHOD_GET, "/tasks/a%2Fb", 404, ""},
         {METHOD_GET, "/tasks/a%00", 404, ""},
+        {METHOD_PUT, "/leases/t/steps/", 404, ""},
+        {METHOD_PUT, "/leases//steps/a", 404, ""},
+        {METHOD_PUT, "/leases/t/steps/a/b", 404, ""},
+        {METHOD_PUT, "/leases/t%2Fu/steps/a", 404, ""},
+        {METHOD_PUT, "/leases/t/steps/a%00", 404, ""},
+        {METHOD_PUT, "/leases/t/steps/%zz", 404, ""},
+        {METHOD_POST, "/leases/t/steps/a", 405, "PUT, OPTIONS"},
         {METHOD_DELETE, "/tasks", 405, "POST, GET, HEAD, OPTIONS"},
         {METHOD_OTHER, "/tasks", 405, "POST, GET, HEAD, OPTIONS"},
         {METHOD_GET, "/pause", 405, "POST, OPTIONS"},

@@ -77,8 +77,9 @@ function checkQuery(line, item, operation) {
 
 function checkLine(line) {
   let path = line.path.split('?')[0];
-  // POST /tasks takes many as well; typed clients had to tell the two apart, so it is not documented there
-  if (path === '/tasks' && /ndjson/.test(line.request_type || '')) path = '/invocations';
+  // POST /tasks and a turn's children take many as well; typed clients had to tell the two apart, so it is not documented there
+  const many = path === '/tasks' || (/\/children$/.test(path) && line.status === 200);
+  if (many && /ndjson/.test(line.request_type || '')) path = '/invocations';
   const found = templates.find((t) => t.pattern.test(path));
   const empty = line.method === 'HEAD' || line.status === 204 || line.status === 304;
   if (line.method === 'OPTIONS' && line.status === 204) return;
