@@ -111,7 +111,7 @@ Test(messages, pages_follow_each_other_without_a_gap)
 /* What was sent comes to that: a page of 8 MiB at most, in pieces. */
 Test(messages, a_page_ends_early_at_eight_mebibytes)
 {
-    enum { LARGE = 900000, COUNT = 12 };
+    enum { LARGE = 65000, COUNT = 150 };
     struct server *s = serve(CONFIG);
     struct turn turn = begin(s);
     char *body = malloc(LARGE + 1), *cursor = strdup("");
@@ -450,7 +450,7 @@ Test(messages, streams_end_at_shutdown_and_go_on_after_a_restart)
 
 Test(messages, a_client_that_reads_nothing_costs_little_and_holds_up_nobody)
 {
-    enum { LARGE = 200000, COUNT = 100 };
+    enum { LARGE = 65000, COUNT = 300 };
     struct server *s = serve(CONFIG);
     struct turn turn = begin(s);
     char *body = malloc(LARGE + 1);
@@ -465,7 +465,7 @@ Test(messages, a_client_that_reads_nothing_costs_little_and_holds_up_nobody)
         silent[i] = client_open(s);
         client_ask(silent[i], "GET", i % 2 ? "/messages" : format("/messages?root=%s", turn.id), EVENTS, NULL, 0);
     }
-    struct client *c = follow(s, "/messages?after=99", NULL);
+    struct client *c = follow(s, "/messages?after=299", NULL);
     hear_until(c, message_of(say(s, turn, "'now'")));
     REQUIRE(resident_kb(s) - before_kb < 40000, "%d kB more", (int)(resident_kb(s) - before_kb));
     complete(s, turn);
