@@ -5,6 +5,8 @@
 
 #include "base/clock.h"
 
+enum { GIVEN_EVERY = UNREAD_MAX / 10 };
+
 /* ERR_UNAVAILABLE is a body that is to end, as patient_do() says. */
 static enum said refused(enum err err, const char *limit, struct reason *why)
 {
@@ -105,6 +107,23 @@ static enum waited await_inbox(struct run *run, int64_t after_seq, int64_t left_
     return in_place_await(run, &op, left_ms, why);
 }
 
+/* Now and then the disk hears how far the body is: what it was given takes no room in
+ * its inbox. If not, the message is the body's all the same. */
+static void note_given(struct run *run, int64_t seq)
+{
+    struct op_messages_given op;
+    bool again;
+    if (seq <= run->inbox_given)
+        return;
+    run->inbox_given = seq;
+    if (++run->inbox_unnoted < GIVEN_EVERY)
+        return;
+    op_messages_given_init(&op, &run->grant.turn);
+    op.up_to_seq = seq;
+    if (patient_do(run, &op.turn.op, &again) == OK)
+        run->inbox_unnoted = 0;
+}
+
 /* Who is woken looks again: it was the outbox, perhaps, or another one's word. */
 enum said on_record_inbox(struct attempt *attempt, int64_t after_seq, int64_t timeout_ms,
                           struct inbox_message *out, struct reason *why)
@@ -115,8 +134,7 @@ enum said on_record_inbox(struct attempt *attempt, int64_t after_seq, int64_t ti
         enum err err = read_inbox(run, after_seq, out);
         if (err != OK)
             return refused(err, "", why);
-        if (out->seq > run->inbox_given)
-            run->inbox_given = out->seq;
+        note_given(run, out->seq);
         if (out->seq || last)
             return out->seq ? SAID : SAID_NOTHING;
         int64_t left_ms = timeout_ms < 0 ? -1 : (until_us - clock_mono_us() + 999) / 1000;

@@ -50,7 +50,8 @@ struct run {
     struct attempt attempt;
     struct buf bound;        /* the arguments as the body gets them */
     struct woken resumption; /* what it resumes with */
-    int64_t inbox_given;     /* the last message that the body was given; its thread's */
+    int64_t inbox_given;     /* the last message that the body was given; its thread's, as is: */
+    int inbox_unnoted;       /* how many of them the disk has not heard of */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
     struct log_chunk *chunks;

@@ -243,6 +243,17 @@ Test(steps, the_longest_name_and_what_is_as_long_as_may_be_are_taken)
     }
 }
 
+Test(steps, one_step_more_than_there_is_room_for_is_refused_and_the_others_stay)
+{
+    enum { MOST = 1000 };
+    struct server *s = serve_steps("");
+    char *id = submit(s, "{'task': 'ledger', 'args': {'steps': %d}}", MOST + 1);
+    struct reply *ended = final(s, id);
+    EXPECT_TEXT(ended, "error.type", "step");
+    EXPECT_HAS(ended, "has no room for more steps");
+    cr_expect_str_eq(query(s, "SELECT COUNT(*) FROM steps"), "1000\n");
+}
+
 Test(steps, what_no_turn_has_recorded_is_none)
 {
     struct server *s = serve_steps("");
@@ -334,6 +345,18 @@ Test(steps, what_was_read_comes_again_to_a_retry_and_after_a_kill)
     EXPECT_NUMBER(ended, "result.1", 2);
     EXPECT_NUMBER(ended, "attempt", 3);
     cr_expect_str_eq(query(s, "SELECT inbox_read = (SELECT MAX(seq) FROM messages) FROM invocations"), "1\n");
+}
+
+/* What a body was given takes no room in its inbox any more, though it is not read yet. */
+Test(steps, an_inbox_is_not_full_of_what_its_body_has_been_given)
+{
+    enum { UNREAD_MAX = 1000, MORE = 50 };
+    struct server *s = serve_steps("");
+    char *id = submit(s, "{'task': 'reads', 'args': {'take': %d}}", UNREAD_MAX + MORE);
+    AWAIT_STATUS(s, id, "waiting");
+    for (int i = 0; i < UNREAD_MAX + MORE; i++)
+        send(s, id, "1");
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
 
 /* --- in the foreground ----------------------------------------------------------------- */
