@@ -428,9 +428,11 @@ void prepare_to_hold_commits(struct server *server)
     const char *variant = getenv("ERRAND_VARIANT");
     if (variant && *variant)
         cr_skip_test("a sanitizer wants to be loaded first");
-    const char **variables = calloc(3, sizeof(*variables));
+    const char **variables = calloc(5, sizeof(*variables));
     variables[0] = format("LD_PRELOAD=%s", native("slow_commits"));
     variables[1] = format("SLOW_HOLD=%s", file_in(server, "hold"));
+    variables[2] = "SLOW_MIN_MS=2"; /* so that no commit is done on the HTTP thread, and held there */
+    variables[3] = "SLOW_MAX_MS=2";
     server->variables = variables;
 }
 
