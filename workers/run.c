@@ -1,5 +1,6 @@
 /* One turn: from the job to its body, what the body says meanwhile, and what
  * becomes of the invocation. The start is not waited for. */
+#include "workers/lease_token.h"
 #include "workers/runner_internal.h"
 #include "workers/verdict.h"
 
@@ -130,12 +131,28 @@ void run_flush_locked(struct run *run)
     pthread_mutex_unlock(&run->attempt.lock);
 }
 
+static void sink_add_lease_url(struct attempt *attempt, struct buf *out)
+{
+    struct run *run = run_of(attempt);
+    struct runner *runner = run->runner;
+    pthread_mutex_lock(&runner->lock);
+    bool has_url = runner->url;
+    if (has_url)
+        buf_adds(out, runner->url);
+    pthread_mutex_unlock(&runner->lock);
+    if (!has_url)
+        return;
+    buf_addl(out, "/leases/");
+    lease_token_add(out, &run->grant.turn);
+}
+
 static const struct attempt_sink sink = {
     .log = sink_log,
     .progress = sink_progress,
     .submit = in_place_submit,
     .wait = in_place_wait,
     .look = in_place_look,
+    .add_lease_url = sink_add_lease_url,
 };
 
 /* --- the end --------------------------------------------------------------------------- */

@@ -345,6 +345,14 @@ enum err runner_start(struct runner *runner, struct reason *why)
     return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
+void runner_set_url(struct runner *runner, const char *url)
+{
+    pthread_mutex_lock(&runner->lock);
+    free(runner->url);
+    runner->url = url ? xstrdup(url) : NULL;
+    pthread_mutex_unlock(&runner->lock);
+}
+
 void runner_prune(struct runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
@@ -417,6 +425,7 @@ void runner_free(struct runner *runner)
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
+    free(runner->url);
     leases_release(runner);
     queue_release(&runner->queue);
     registry_unref(runner->registry);

@@ -116,6 +116,7 @@ struct runner {
     pthread_cond_t quiet;         /* nothing runs, or closing went on */
     struct registry *registry;
     struct attempt_limits limits;
+    char *url; /* NULL: it has none */
     struct queue queue;
 
     struct slot *slots;

@@ -1,9 +1,9 @@
 #include "server/resources/lease_view.h"
 
 #include "server/resources/context.h"
-#include "server/resources/lease_token.h"
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
+#include "workers/lease_token.h"
 
 static enum err bind(const struct task *task, struct span sent, struct buf *bound, struct reason *why)
 {

@@ -8,7 +8,9 @@
 #include "server/resources/turn_end.h"
 
 /* Their routes' permits, before the body: the turn is under way; or, for those
- * that end it, it was and may have ended. False with 409 answered. */
+ * that end it, it was and may have ended. False with 409 answered. A turn of this
+ * server whose claim is on its way to disk is let in, and its handler called when
+ * the row has it. */
 bool turn_is_under_way(struct request *rq);
 bool turn_may_end(struct request *rq);
 

@@ -193,6 +193,7 @@ Test(config, the_printed_defaults_name_every_key)
 {
     static const char *const keys[] = {
         "listen",
+        "url",
         "store",
         "slots",
         "level",

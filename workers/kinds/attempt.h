@@ -73,6 +73,10 @@ struct attempt_sink {
 
     /* ERR_NOT_FOUND, or a fault. */
     enum err (*look)(struct attempt *attempt, int64_t id, struct child_view *out);
+
+    /* Appends the address of the turn's own lease: whoever has it has the turn, and
+     * no log shows it. Nothing if the service has no address. Does not block. */
+    void (*add_lease_url)(struct attempt *attempt, struct buf *out);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before
