@@ -11,6 +11,7 @@
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
 #include "server/resources/turn.h"
+#include "server/resources/turn_wait.h"
 #include "server/resources/workers.h"
 #include "server/server.h"
 
@@ -45,6 +46,7 @@ const struct route server_routes[] = {
     {METHOD_POST, "/leases/{token}/fail", 0, BODY_JSON, .handler = turn_fail, TURN(turn_may_end),
      .holds_result = true},
     {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/wait", 0, BODY_JSON, .handler = turn_wait, TURN(turn_may_wait)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

@@ -91,20 +91,13 @@ void in_place_notify_locked(struct run *run)
         pthread_cond_signal(&run->resumes);
 }
 
-/* The first that is to go on; it wakes the next, if there is a slot for that too. */
-void in_place_freed_locked(struct runner *runner)
-{
-    if (runner->resumes)
-        pthread_cond_signal(&runner->resumes->resumes);
-}
-
 /* A shortage is none of its business: its body runs already. */
 static bool has_slot(const struct runner *runner, const struct run *run)
 {
     return runner->slots_free > 0 && queue_may_resume(&runner->queue, &run->grant);
 }
 
-static void give_slot_locked(struct run *run)
+void in_place_give_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     run->waits = true;
@@ -113,25 +106,51 @@ static void give_slot_locked(struct run *run)
     queue_pause_body(&runner->queue, &run->grant);
     in_place_freed_locked(runner);
     in_place_closing_locked(runner);
-    threads_replace_locked(runner);
 }
 
-static void take_slot_locked(struct run *run)
+void in_place_want_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     runner->resuming++;
     DL_APPEND2(runner->resumes, run, resumes_prev, resumes_next);
     queue_wants_resume(&runner->queue, &run->grant, true);
-    while (!has_slot(runner, run))
-        pthread_cond_wait(&run->resumes, &runner->lock);
+}
+
+static void unwant_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
     queue_wants_resume(&runner->queue, &run->grant, false);
     DL_DELETE2(runner->resumes, run, resumes_prev, resumes_next);
     runner->resuming--;
+}
+
+void in_place_take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    unwant_slot_locked(run);
     runner->waiting--;
     run->waits = false;
     run_take_slot_locked(run);
     queue_resume_body(&runner->queue, &run->grant);
-    in_place_freed_locked(runner);
+}
+
+void in_place_forget_slot_locked(struct run *run, bool wanted)
+{
+    if (wanted)
+        unwant_slot_locked(run);
+    run->runner->waiting--;
+    run->waits = false;
+}
+
+/* The first that is to go on; it wakes the next, if there is a slot for that too.
+ * Who has no thread that sleeps here takes it at once. */
+void in_place_freed_locked(struct runner *runner)
+{
+    struct run *run;
+    while ((run = runner->resumes) && run->wait && has_slot(runner, run))
+        waits_resume_locked(run);
+    if (run)
+        pthread_cond_signal(&run->resumes);
 }
 
 /* --- waiting --------------------------------------------------------------------------- */
@@ -139,6 +158,16 @@ static void take_slot_locked(struct run *run)
 static bool is_stopped(const struct run *run)
 {
     return atomic_load(&run->attempt.stop) != STOP_NONE;
+}
+
+static void take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    in_place_want_slot_locked(run);
+    while (!has_slot(runner, run))
+        pthread_cond_wait(&run->resumes, &runner->lock);
+    in_place_take_slot_locked(run);
+    in_place_freed_locked(runner);
 }
 
 /* True: woken. */
@@ -160,7 +189,8 @@ static enum waited sleep_in_place(struct run *run, int64_t timeout_ms)
     int64_t began_us = clock_mono_us();
     int64_t until_us = timeout_ms < 0 ? INT64_MAX : began_us + timeout_ms * 1000;
     pthread_mutex_lock(&runner->lock);
-    give_slot_locked(run);
+    in_place_give_slot_locked(run);
+    threads_replace_locked(runner);
     bool woken = sleep_locked(run, until_us);
     bool stopped = !woken && is_stopped(run);
     take_slot_locked(run);
@@ -192,7 +222,7 @@ static void resumed(struct op *op)
 
 /* Not waited for: the turn's next words come after it, its end is accepted while
  * it waits, too. So the last one is always back when there is a next. */
-static void resume(struct run *run)
+void in_place_resume_row(struct run *run)
 {
     op_resume_init(&run->resume, &run->grant.turn);
     run->resume.turn.op.owner = run;
@@ -220,7 +250,7 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
     if (op.met)
         return WAITED_MET;
     enum waited waited = sleep_in_place(run, timeout_ms);
-    resume(run);
+    in_place_resume_row(run);
     return waited;
 }
 

@@ -230,7 +230,9 @@ static void leave_locked(struct run *run)
     struct runner *runner = run->runner;
     journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
-    run_leave_slot_locked(run);
+    waits_left_locked(run);
+    if (run->slot >= 0)
+        run_leave_slot_locked(run);
     queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);

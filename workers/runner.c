@@ -48,8 +48,10 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     }
     if (change->cancel)
         stop_running(runner, change->id, false);
-    if (change->woken)
+    if (change->woken) {
         wake_waiting(runner, change->id);
+        waits_woken_locked(runner, change->id);
+    }
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED && !change->message)
@@ -62,7 +64,12 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
-    return leases_take_change_locked(runner, change);
+    bool news = leases_take_change_locked(runner, change);
+    if (change->cancel)
+        waits_cancelled_locked(runner, change->id);
+    if (status_in_turn(change->from) && !status_in_turn(change->to))
+        waits_ended_locked(runner, change->id);
+    return news;
 }
 
 bool runner_may_log(struct runner *runner, int task, int *left_out)
@@ -426,6 +433,7 @@ void runner_free(struct runner *runner)
     free(runner->slots);
     free(runner->free_slots);
     free(runner->url);
+    waits_release(runner);
     leases_release(runner);
     queue_release(&runner->queue);
     registry_unref(runner->registry);

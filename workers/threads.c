@@ -199,6 +199,13 @@ void threads_replace_locked(struct runner *runner)
     pthread_mutex_lock(&runner->lock);
 }
 
+void threads_replace_later_locked(struct runner *runner)
+{
+    threads_wake_locked(runner);
+    if (!runner->idle && !runner->waking && !runner->ended && runner_room_locked(runner) > 0)
+        dispatcher_set_locked(runner, TIMER_SPARE, 0);
+}
+
 enum err threads_start(struct runner *runner, struct reason *why)
 {
     int code = start_thread(runner);

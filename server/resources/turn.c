@@ -12,6 +12,7 @@
 #include "workers/kinds/attempt.h"
 #include "workers/lease_token.h"
 #include "workers/leases.h"
+#include "workers/waits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,6 +55,11 @@ static void turning_free(void *state)
 }
 
 /* --- whose turn it is ------------------------------------------------------------ */
+
+const struct turn_row *turn_found(const struct request *rq)
+{
+    return &((const struct turning *)rq->state)->row;
+}
 
 enum next turn_is_stale(struct request *rq)
 {
@@ -130,7 +136,22 @@ static bool is_under_way(struct request *rq)
     return status_in_turn(turning->row.status);
 }
 
+/* What says anything else does not wait any longer, unless somebody asks for it. */
+static bool goes_on(struct request *rq)
+{
+    const struct turn_row *row = turn_found(rq);
+    bool stirs = row->status == STATUS_WAITING && !row->elsewhere && rq->method != METHOD_GET;
+    if (stirs)
+        waits_stir(rq->context->runner, &row->turn);
+    return is_under_way(rq);
+}
+
 bool turn_is_under_way(struct request *rq)
+{
+    return permit(rq, goes_on);
+}
+
+bool turn_may_wait(struct request *rq)
 {
     return permit(rq, is_under_way);
 }
@@ -147,11 +168,6 @@ static bool may_be_ended(struct request *rq)
 bool turn_may_end(struct request *rq)
 {
     return permit(rq, may_be_ended);
-}
-
-const struct turn_row *turn_found(const struct request *rq)
-{
-    return &((const struct turning *)rq->state)->row;
 }
 
 void turn_keep(struct request *rq, void *kept, void (*release)(void *kept))
