@@ -254,6 +254,51 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
     return waited;
 }
 
+/* --- without threads ------------------------------------------------------------------- */
+
+enum { THREAD_STOP_MIN_US = 1000000, THREAD_STOP_MAX_US = 60000000 };
+
+/* Where the next one only waits as well, that is found out more and more seldom. */
+static bool may_stop_locked(struct runner *runner)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us < runner->thread_stop.next_us && !runner->thread_stop.progress)
+        return false;
+    int64_t delay_us = runner->thread_stop.progress   ? 0
+                       : runner->thread_stop.delay_us ? runner->thread_stop.delay_us * 2
+                                                      : THREAD_STOP_MIN_US;
+    runner->thread_stop.delay_us = delay_us < THREAD_STOP_MAX_US ? delay_us : THREAD_STOP_MAX_US;
+    runner->thread_stop.next_us = now_us + runner->thread_stop.delay_us;
+    runner->thread_stop.progress = false;
+    return true;
+}
+
+/* The last that began: it loses least. NULL: all of them are about to go on. */
+static struct run *youngest_waiting_locked(struct runner *runner)
+{
+    struct run *run, *youngest = NULL;
+    DL_FOREACH (runner->runs, run) {
+        if (run->waits && is_stopped(run))
+            return NULL; /* one is on its way out */
+        if (run->waits && !run->woken)
+            youngest = run;
+    }
+    return youngest;
+}
+
+int64_t in_place_free_thread_locked(struct runner *runner, bool unused)
+{
+    bool others_run = runner->slots_free < runner->slot_count || runner->thread_count < 2;
+    bool wanted = runner->waiting && !runner->idle && runner_room_locked(runner) > 0 &&
+                  queue_has_work(&runner->queue) && (unused || !others_run);
+    struct run *run = wanted ? youngest_waiting_locked(runner) : NULL;
+    if (!run || !may_stop_locked(runner))
+        return 0;
+    attempt_stop(&run->attempt, STOP_KILL);
+    in_place_notify_locked(run);
+    return run->grant.turn.id;
+}
+
 /* --- closing --------------------------------------------------------------------------- */
 
 /* What waits in place holds up nobody, when nothing comes any more that could

@@ -249,6 +249,7 @@ static void run_ended(struct attempt *attempt, void *context)
         runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
+    runner->thread_stop.progress |= run->outcome.end != OUTCOME_STOPPED;
     if (run->outcome.end == OUTCOME_UNSTARTED)
         shortage_note_locked(runner, buf_span(&run->outcome.error));
     histogram_add(&runner->run, clock_mono_us() - run->began_us);

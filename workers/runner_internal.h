@@ -146,6 +146,10 @@ struct runner {
     int thread_count, idle_count;
     bool waking;        /* an idle one was woken and has not come yet */
     bool spare_missing; /* the last one that was wanted could not be made */
+    struct {            /* a body that waits was stopped, so that its thread runs another */
+        int64_t next_us, delay_us;
+        bool progress; /* one has ended since */
+    } thread_stop;
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
@@ -268,6 +272,11 @@ void in_place_resume_row(struct run *run);
 
 /* Of a body that waits: it is looked at whether it is to stop, or has been woken. */
 void in_place_notify_locked(struct run *run);
+
+/* No further thread can be had, bodies wait on those there are, and what may start
+ * has none: one that waits is stopped, at no cost, and runs again after what it
+ * waits for. `unused`: even if other bodies run. Its id; 0: none was. */
+int64_t in_place_free_thread_locked(struct runner *runner, bool unused);
 
 /* Bodies that wait for what will not come, as the service closes, are stopped, at no cost. */
 void in_place_closing_locked(struct runner *runner);
