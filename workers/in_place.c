@@ -13,6 +13,49 @@
 #include <time.h>
 #include <utlist.h>
 
+/* --- patience ---------------------------------------------------------------------- */
+
+enum { TRIES_MAX = 4 /* of one op, while other commits work */ };
+
+static bool is_stopped(const struct run *run)
+{
+    return atomic_load(&run->attempt.stop) != STOP_NONE;
+}
+
+/* The claim met a fault: until it is written the row knows nothing of this turn. */
+static bool is_unclaimed(struct run *run)
+{
+    pthread_mutex_lock(&run->runner->lock);
+    bool unclaimed = run->claim_faulted;
+    pthread_mutex_unlock(&run->runner->lock);
+    return unclaimed;
+}
+
+/* A second, or less if the body is to stop: false. */
+static bool wait_a_while(struct run *run)
+{
+    struct runner *runner = run->runner;
+    int64_t until_us = clock_mono_us() + FAILED_AGAIN_MS * 1000;
+    struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
+    int code = 0;
+    pthread_mutex_lock(&runner->lock);
+    while (!is_stopped(run) && !runner->closing && code != ETIMEDOUT)
+        code = pthread_cond_timedwait(&run->resumes, &runner->lock, &until);
+    bool goes_on = !runner->closing;
+    pthread_mutex_unlock(&runner->lock);
+    return goes_on && !attempt_should_stop(&run->attempt);
+}
+
+/* What a body asks is tried again while the disk takes no writes, as its claim and
+ * its end are: it is blocked anyway. */
+static bool may_try_again(struct run *run, enum err err, int *faults)
+{
+    bool waits = err == ERR_UNAVAILABLE || (err == ERR_CONFLICT && is_unclaimed(run));
+    if (!waits && (!err_is_fault(err) || ++*faults >= TRIES_MAX))
+        return false;
+    return wait_a_while(run);
+}
+
 /* --- children ---------------------------------------------------------------------- */
 
 static bool refuse(struct reason *why, const struct faults *faults)
@@ -22,19 +65,28 @@ static bool refuse(struct reason *why, const struct faults *faults)
     return false;
 }
 
-static bool make_child(struct run *run, struct submission *s, struct reason *why)
+static enum err submit_child(struct run *run, struct submission *s)
 {
     struct op_submit op;
+    op_submit_init(&op, s, 1);
+    enum err err = store_do(run->runner->store, &op.op);
+    return err == OK ? s->err : err;
+}
+
+static bool make_child(struct run *run, struct submission *s, struct reason *why)
+{
+    enum err err;
+    int faults = 0;
     if (!submission_has_task(s)) {
         reason_set(why, "%s", submission_refusal(s, OK).detail);
         return false;
     }
-    op_submit_init(&op, s, 1);
-    enum err err = store_do(run->runner->store, &op.op);
-    if (err == OK && s->err == OK)
-        return true;
-    reason_set(why, "%s", submission_refusal(s, err).detail);
-    return false;
+    do
+        err = submit_child(run, s);
+    while (err != OK && may_try_again(run, err, &faults));
+    if (err != OK)
+        reason_set(why, "%s", submission_refusal(s, err).detail);
+    return err == OK;
 }
 
 bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why)
@@ -87,8 +139,7 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
 
 void in_place_notify_locked(struct run *run)
 {
-    if (run->waits)
-        pthread_cond_signal(&run->resumes);
+    pthread_cond_signal(&run->resumes);
 }
 
 /* A shortage is none of its business: its body runs already. */
@@ -155,11 +206,6 @@ void in_place_freed_locked(struct runner *runner)
 
 /* --- waiting --------------------------------------------------------------------------- */
 
-static bool is_stopped(const struct run *run)
-{
-    return atomic_load(&run->attempt.stop) != STOP_NONE;
-}
-
 static void take_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
@@ -200,17 +246,17 @@ static enum waited sleep_in_place(struct run *run, int64_t timeout_ms)
     return woken ? WAITED_MET : stopped ? WAITED_STOPPED : WAITED_TIMED_OUT;
 }
 
-static enum waited refused(const struct op_wait *op, struct reason *why)
+static enum waited refused(struct run *run, const struct op_wait *op, struct reason *why)
 {
     char id[ID_TEXT_LEN + 1] = "";
     id_format(op->bad, id);
     switch (op->turn.op.err) {
     case ERR_NOT_FOUND: reason_set(why, "there is no invocation %s", id); break;
     case ERR_INVALID: reason_set(why, "%s waits for this one: neither would ever go on", id); break;
-    case ERR_CONFLICT: return WAITED_STOPPED;
+    case ERR_CONFLICT: attempt_stop(&run->attempt, STOP_CANCEL); return WAITED_STOPPED; /* the turn is over */
     default: reason_set(why, "the wait could not be written (see the log)");
     }
-    return WAITED_REFUSED;
+    return attempt_should_stop(&run->attempt) ? WAITED_STOPPED : WAITED_REFUSED;
 }
 
 static void resumed(struct op *op)
@@ -230,23 +276,34 @@ void in_place_resume_row(struct run *run)
     store_queue(run->runner->store, &run->resume.turn.op);
 }
 
+static enum err register_wait(struct run *run, struct op_wait *op)
+{
+    pthread_mutex_lock(&run->runner->lock);
+    run->woken = false;
+    pthread_mutex_unlock(&run->runner->lock);
+    return store_do(run->runner->store, &op->turn.op);
+}
+
 enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
                           struct reason *why)
 {
     struct run *run = run_of(attempt);
     struct op_wait op;
+    enum err err;
+    int faults = 0;
     op_wait_init(&op, &run->grant.turn);
     op.ids = ids;
     op.count = count;
     op.any = any;
     op.timed = timeout_ms >= 0;
+    op.again = true; /* a wait that was not known to be written may be */
     if (attempt_should_stop(attempt))
         return WAITED_STOPPED;
-    pthread_mutex_lock(&run->runner->lock);
-    run->woken = false;
-    pthread_mutex_unlock(&run->runner->lock);
-    if (store_do(run->runner->store, &op.turn.op) != OK)
-        return refused(&op, why);
+    do
+        err = register_wait(run, &op);
+    while (err != OK && may_try_again(run, err, &faults));
+    if (err != OK)
+        return refused(run, &op, why);
     if (op.met)
         return WAITED_MET;
     enum waited waited = sleep_in_place(run, timeout_ms);

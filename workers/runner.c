@@ -374,11 +374,11 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
         runner->policy = policy;
     runner->closing = true;
     struct run *run;
-    DL_FOREACH (runner->runs, run)
-        if (runner->policy == CLOSE_KILL) {
+    DL_FOREACH (runner->runs, run) {
+        if (runner->policy == CLOSE_KILL)
             attempt_stop(&run->attempt, STOP_KILL);
-            in_place_notify_locked(run);
-        }
+        in_place_notify_locked(run); /* one that tries again tries no more */
+    }
     runner_gate_locked(runner);
     in_place_closing_locked(runner);
     report_hurry_locked(runner);
