@@ -16,6 +16,7 @@
 #include "server/resources/turn_messages.h"
 #include "server/resources/turn_steps.h"
 #include "server/resources/turn_suspend.h"
+#include "server/resources/turn_wait.h"
 #include "server/resources/workers.h"
 #include "server/server.h"
 
@@ -66,6 +67,7 @@ const struct route server_routes[] = {
     {METHOD_POST, "/leases/{token}/messages", 0, BODY_JSON, .handler = turn_messages_post, TURN(turn_is_under_way),
      .no_query = true},
     {METHOD_GET, "/leases/{token}/inbox", 0, BODY_NONE, .handler = turn_messages_inbox, TURN(turn_is_under_way)},
+    {METHOD_POST, "/leases/{token}/wait", 0, BODY_JSON, .handler = turn_wait, TURN(turn_may_wait)},
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

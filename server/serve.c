@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/address.h"
 #include "server/resources/await.h"
 #include "server/resources/context.h"
 #include "server/resources/statistics.h"
@@ -223,6 +224,14 @@ static void read_anew(struct http_job *job, struct reader *reader)
     faults_release(&faults);
 }
 
+static void tell_address(struct server *s, const struct config *config)
+{
+    struct buf url = {0};
+    address_add(&url, config, http_address(s->http));
+    runner_set_url(s->context.runner, url.len ? buf_cstr(&url) : NULL);
+    buf_release(&url);
+}
+
 static void adopt(struct server *s, struct config *config)
 {
     struct reason why;
@@ -230,6 +239,7 @@ static void adopt(struct server *s, struct config *config)
         log_error("the log stays as it was", LOG_STR("reason", why.text));
     store_set_retain_max(s->context.store, config->retain_max);
     runner_prune(s->context.runner);
+    tell_address(s, config);
     warn_of_restart(s->config, config);
     config_unref(s->config);
     s->config = config;
@@ -396,6 +406,8 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         store_listen(context->store, &(struct store_listener){on_committed, NULL, on_flushed, s});
     if (err == OK)
         err = http_open(&http, &s->http, port, why);
+    if (err == OK)
+        tell_address(s, config);
     if (err == OK)
         err = store_start(context->store, why);
     if (err == OK)

@@ -43,6 +43,18 @@ bool op_is_several(const struct op *op)
     return true;
 }
 
+static enum err apply_nothing(struct tx *tx, struct op *op)
+{
+    (void)tx, (void)op;
+    return OK;
+}
+
+void op_barrier_init(struct op *op)
+{
+    static const struct op_class class = {.name = "barrier", .apply = apply_nothing};
+    op_init(op, &class);
+}
+
 /* --- claims and finishes that meet ---------------------------------------------- */
 
 /* The last op of that lease in the batch so far; a place for the first. Leases

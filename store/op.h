@@ -33,6 +33,10 @@ void store_queue_list(struct store *store, struct op *first, struct op *last, in
  * returns, which is true). Otherwise queues it. */
 bool store_queue_alone(struct store *store, struct op *op);
 
+/* An op that writes nothing: it is back when all that was queued before it is,
+ * ERR_UNAVAILABLE if its batch failed. Its done is the caller's to set. */
+void op_barrier_init(struct op *op);
+
 /* Queues the op and waits for it; its done is the store's. For start-up,
  * tools and tests. */
 enum err store_do(struct store *store, struct op *op);

@@ -278,8 +278,9 @@ enum err reader_log(struct reader *reader, int64_t id, int attempt, int64_t offs
 enum err reader_log_pieces(struct reader *reader, int64_t id, int attempt, int64_t *count)
 {
     int64_t first = (int64_t)attempt << 32;
-    return DB_NUMBER(reader->db, count, 0, "SELECT MAX(seq) + 1 - $2 FROM logs WHERE id = $1 AND seq BETWEEN $2 AND $3",
-                     v_int(id), v_int(first), v_int(first | UINT32_MAX));
+    return DB_NUMBER(reader->db, count, 0,
+                     "SELECT MAX(seq) + 1 - $2 FROM logs WHERE id = $1 AND seq BETWEEN $2 AND $3", v_int(id),
+                     v_int(first), v_int(first | UINT32_MAX));
 }
 
 enum err reader_log_after(struct reader *reader, int64_t id, int attempt, int64_t *seq, int64_t limit,

@@ -83,13 +83,21 @@ static enum err read_target(struct tx *tx, int64_t id, struct wait_target *out)
 }
 
 /* ERR_CONFLICT: it is not the turn's, or not running. */
-static enum err read_waiter(struct tx *tx, const struct turn *turn, int64_t *priority)
+static enum err read_waiter(struct tx *tx, const struct op_wait *op, int64_t *priority, enum status *status)
 {
-    enum err err = DB_NUMBER(tx->db, priority, -1,
-                             "SELECT priority FROM invocations WHERE id = $1 AND lease = $2 "
-                             "AND status = " SQL_RUNNING,
-                             v_int(turn->id), v_int(turn->lease));
-    return err == OK && *priority < 0 ? ERR_CONFLICT : err;
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db, "SELECT priority, status FROM invocations WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN,
+        v_int(op->turn.turn.id), v_int(op->turn.turn.lease));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK) {
+        *priority = db_int(stmt, 0);
+        *status = (enum status)db_int(stmt, 1);
+    }
+    db_reset(stmt);
+    bool other = err == OK && *status == STATUS_WAITING && !op->again;
+    return other || err == ERR_NOT_FOUND ? ERR_CONFLICT : err;
 }
 
 /* The row is queued: it goes ahead, and whoever hears of changes gets it anew. */
@@ -157,9 +165,13 @@ static enum err apply_wait(struct tx *tx, struct op *base)
     const struct turn *turn = &op->turn.turn;
     struct wait_for on = {.ids = op->ids, .count = op->count, .any = op->any, .timed = op->timed};
     int64_t priority;
+    enum status status;
     if (op->count > WAIT_IDS_MAX)
         return ERR_LIMIT;
-    enum err err = read_waiter(tx, turn, &priority);
+    enum err err = read_waiter(tx, op, &priority, &status);
+    if (err == OK && status == STATUS_WAITING)
+        err = transition_move_wait(
+            tx, &(struct move_wait){.turn = turn, .from = STATUS_WAITING, .to = STATUS_RUNNING});
     if (err == OK)
         err = wait_look(tx, &on);
     if (err == OK && op->inbox && !on.met)

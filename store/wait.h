@@ -12,7 +12,8 @@
 
 enum { WAIT_IDS_MAX = 1000 };
 
-/* ERR_CONFLICT: the lease was lost, or the turn has ended or waits already;
+/* ERR_CONFLICT: the lease was lost, or the turn has ended or waits already
+ * (unless `again`);
  * ERR_NOT_FOUND: there is no such invocation; ERR_INVALID: one of them waits,
  * by whatever detour, for this one. Whoever is waited for goes before new work
  * of its own or the waiter's priority, whichever is the better. */
@@ -24,6 +25,7 @@ struct op_wait {
     bool inbox; /* so is a message after after_seq that no turn has read; then `any` is set, and ids may be none */
     int64_t after_seq;
     bool timed;  /* it is given up after a time: it closes no circle */
+    bool again;  /* it may wait already: what for is forgotten then */
     bool met;    /* out: enough have ended: the turn does not wait */
     int64_t bad; /* out: the id that was refused */
 };

@@ -113,6 +113,7 @@ static void act(struct runner *runner, int timer)
     case TIMER_SHORTAGE: shortage_try(runner); break;
     case TIMER_SPARE: threads_try_spare(runner); break;
     case TIMER_LEASES: leases_expire(runner); break;
+    case TIMER_WAITS: waits_expire(runner); break;
     default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
     }
     pthread_mutex_lock(&runner->lock);

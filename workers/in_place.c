@@ -13,6 +13,11 @@
 #include <time.h>
 #include <utlist.h>
 
+static bool is_stopped(const struct run *run)
+{
+    return atomic_load(&run->attempt.stop) != STOP_NONE;
+}
+
 /* --- children ---------------------------------------------------------------------- */
 
 static bool refuse(struct reason *why, const struct faults *faults)
@@ -22,19 +27,31 @@ static bool refuse(struct reason *why, const struct faults *faults)
     return false;
 }
 
+/* Said again while the disk takes nothing: as a step it is one child all the same. */
+static enum err submit_child(struct run *run, struct submission *s)
+{
+    enum err err;
+    do {
+        struct op_submit op;
+        bool again;
+        op_submit_init(&op, s, 1);
+        err = patient_do(run, &op.op, &again);
+        if (err == OK)
+            err = s->err;
+    } while (err == ERR_CONFLICT && patient_is_unclaimed(run) && patient_rest(run));
+    return err;
+}
+
 static bool make_child(struct run *run, struct submission *s, struct reason *why)
 {
-    struct op_submit op;
     if (!submission_has_task(s)) {
         reason_set(why, "%s", submission_refusal(s, OK).detail);
         return false;
     }
-    op_submit_init(&op, s, 1);
-    enum err err = store_do(run->runner->store, &op.op);
-    if (err == OK && s->err == OK)
-        return true;
-    reason_set(why, "%s", submission_refusal(s, err).detail);
-    return false;
+    enum err err = submit_child(run, s);
+    if (err != OK)
+        reason_set(why, "%s", submission_refusal(s, err).detail);
+    return err == OK;
 }
 
 bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *id, struct reason *why)
@@ -72,7 +89,7 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
     struct run *run = run_of(attempt);
     struct invocation row;
     *out = (struct child_view){0};
-    enum err err = run->thread->reader ? OK : reader_open(run->runner->store, &run->thread->reader, NULL);
+    enum err err = run_open_reader(run);
     if (err == OK)
         err = reader_get(run->thread->reader, id, VIEW_FULL, &row);
     if (err != OK)
@@ -90,20 +107,13 @@ void in_place_notify_locked(struct run *run)
     pthread_cond_signal(&run->resumes);
 }
 
-/* The first that is to go on; it wakes the next, if there is a slot for that too. */
-void in_place_freed_locked(struct runner *runner)
-{
-    if (runner->resumes)
-        pthread_cond_signal(&runner->resumes->resumes);
-}
-
 /* A shortage is none of its business: its body runs already. */
 static bool has_slot(const struct runner *runner, const struct run *run)
 {
     return runner->slots_free > 0 && queue_may_resume(&runner->queue, &run->grant);
 }
 
-static void give_slot_locked(struct run *run)
+void in_place_give_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     run->waits = true;
@@ -112,32 +122,63 @@ static void give_slot_locked(struct run *run)
     queue_pause_body(&runner->queue, &run->grant);
     in_place_freed_locked(runner);
     in_place_closing_locked(runner);
-    threads_replace_locked(runner);
 }
 
-static void take_slot_locked(struct run *run)
+void in_place_want_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     runner->resuming++;
     DL_APPEND2(runner->resumes, run, resumes_prev, resumes_next);
     queue_wants_resume(&runner->queue, &run->grant, true);
-    while (!has_slot(runner, run))
-        pthread_cond_wait(&run->resumes, &runner->lock);
+}
+
+static void unwant_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
     queue_wants_resume(&runner->queue, &run->grant, false);
     DL_DELETE2(runner->resumes, run, resumes_prev, resumes_next);
     runner->resuming--;
+}
+
+void in_place_take_slot_locked(struct run *run)
+{
+    struct runner *runner = run->runner;
+    unwant_slot_locked(run);
     runner->waiting--;
     run->waits = false;
     run_take_slot_locked(run);
     queue_resume_body(&runner->queue, &run->grant);
-    in_place_freed_locked(runner);
+}
+
+void in_place_forget_slot_locked(struct run *run, bool wanted)
+{
+    if (wanted)
+        unwant_slot_locked(run);
+    run->runner->waiting--;
+    run->waits = false;
+}
+
+/* The first that is to go on; it wakes the next, if there is a slot for that too.
+ * Who has no thread that sleeps here takes it at once. */
+void in_place_freed_locked(struct runner *runner)
+{
+    struct run *run;
+    while ((run = runner->resumes) && run->wait && has_slot(runner, run))
+        waits_resume_locked(run);
+    if (run)
+        pthread_cond_signal(&run->resumes);
 }
 
 /* --- waiting --------------------------------------------------------------------------- */
 
-static bool is_stopped(const struct run *run)
+static void take_slot_locked(struct run *run)
 {
-    return atomic_load(&run->attempt.stop) != STOP_NONE;
+    struct runner *runner = run->runner;
+    in_place_want_slot_locked(run);
+    while (!has_slot(runner, run))
+        pthread_cond_wait(&run->resumes, &runner->lock);
+    in_place_take_slot_locked(run);
+    in_place_freed_locked(runner);
 }
 
 /* True: woken. */
@@ -159,7 +200,8 @@ static enum waited sleep_in_place(struct run *run, int64_t timeout_ms)
     int64_t began_us = clock_mono_us();
     int64_t until_us = timeout_ms < 0 ? INT64_MAX : began_us + timeout_ms * 1000;
     pthread_mutex_lock(&runner->lock);
-    give_slot_locked(run);
+    in_place_give_slot_locked(run);
+    threads_replace_locked(runner);
     bool woken = sleep_locked(run, until_us);
     bool stopped = !woken && is_stopped(run);
     take_slot_locked(run);
@@ -169,17 +211,17 @@ static enum waited sleep_in_place(struct run *run, int64_t timeout_ms)
     return woken ? WAITED_MET : stopped ? WAITED_STOPPED : WAITED_TIMED_OUT;
 }
 
-static enum waited refused(const struct op_wait *op, struct reason *why)
+static enum waited refused(struct run *run, const struct op_wait *op, struct reason *why)
 {
     char id[ID_TEXT_LEN + 1] = "";
     id_format(op->bad, id);
     switch (op->turn.op.err) {
     case ERR_NOT_FOUND: reason_set(why, "there is no invocation %s", id); break;
     case ERR_INVALID: reason_set(why, "%s waits for this one: neither would ever go on", id); break;
-    case ERR_CONFLICT: return WAITED_STOPPED;
+    case ERR_CONFLICT: attempt_stop(&run->attempt, STOP_CANCEL); return WAITED_STOPPED; /* the turn is over */
     default: reason_set(why, "the wait could not be written (see the log)");
     }
-    return WAITED_REFUSED;
+    return attempt_should_stop(&run->attempt) ? WAITED_STOPPED : WAITED_REFUSED;
 }
 
 static void resumed(struct op *op)
@@ -191,7 +233,7 @@ static void resumed(struct op *op)
 
 /* Not waited for: the turn's next words come after it, its end is accepted while
  * it waits, too. So the last one is always back when there is a next. */
-static void resume(struct run *run)
+void in_place_resume_row(struct run *run)
 {
     op_resume_init(&run->resume, &run->grant.turn);
     run->resume.turn.op.owner = run;
@@ -201,18 +243,20 @@ static void resume(struct run *run)
 
 enum waited in_place_await(struct run *run, struct op_wait *op, int64_t timeout_ms, struct reason *why)
 {
+    bool again;
+    op->again = true; /* a wait that was not known to be written may be */
     if (attempt_should_stop(&run->attempt))
         return WAITED_STOPPED;
     pthread_mutex_lock(&run->runner->lock);
     run->woken = false;
     run->hears = op->inbox;
     pthread_mutex_unlock(&run->runner->lock);
-    if (store_do(run->runner->store, &op->turn.op) != OK)
-        return refused(op, why);
+    if (patient_do(run, &op->turn.op, &again) != OK)
+        return refused(run, op, why);
     if (op->met)
         return WAITED_MET;
     enum waited waited = sleep_in_place(run, timeout_ms);
-    resume(run);
+    in_place_resume_row(run);
     return waited;
 }
 
@@ -227,6 +271,51 @@ enum waited in_place_wait(struct attempt *attempt, const int64_t *ids, int count
     op.any = any;
     op.timed = timeout_ms >= 0;
     return in_place_await(run, &op, timeout_ms, why);
+}
+
+/* --- without threads ------------------------------------------------------------------- */
+
+enum { THREAD_STOP_MIN_US = 1000000, THREAD_STOP_MAX_US = 60000000 };
+
+/* Where the next one only waits as well, that is found out more and more seldom. */
+static bool may_stop_locked(struct runner *runner)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us < runner->thread_stop.next_us && !runner->thread_stop.progress)
+        return false;
+    int64_t delay_us = runner->thread_stop.progress   ? 0
+                       : runner->thread_stop.delay_us ? runner->thread_stop.delay_us * 2
+                                                      : THREAD_STOP_MIN_US;
+    runner->thread_stop.delay_us = delay_us < THREAD_STOP_MAX_US ? delay_us : THREAD_STOP_MAX_US;
+    runner->thread_stop.next_us = now_us + runner->thread_stop.delay_us;
+    runner->thread_stop.progress = false;
+    return true;
+}
+
+/* The last that began: it loses least. NULL: all of them are about to go on. */
+static struct run *youngest_waiting_locked(struct runner *runner)
+{
+    struct run *run, *youngest = NULL;
+    DL_FOREACH (runner->runs, run) {
+        if (run->waits && is_stopped(run))
+            return NULL; /* one is on its way out */
+        if (run->waits && !run->woken)
+            youngest = run;
+    }
+    return youngest;
+}
+
+int64_t in_place_free_thread_locked(struct runner *runner, bool unused)
+{
+    bool others_run = runner->slots_free < runner->slot_count || runner->thread_count < 2;
+    bool wanted = runner->waiting && !runner->idle && runner_room_locked(runner) > 0 &&
+                  queue_has_work(&runner->queue) && (unused || !others_run);
+    struct run *run = wanted ? youngest_waiting_locked(runner) : NULL;
+    if (!run || !may_stop_locked(runner))
+        return 0;
+    attempt_stop(&run->attempt, STOP_KILL);
+    in_place_notify_locked(run);
+    return run->grant.turn.id;
 }
 
 /* --- closing --------------------------------------------------------------------------- */

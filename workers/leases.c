@@ -388,6 +388,54 @@ void leases_renewed(struct runner *runner, const struct turn *turn, int64_t leas
     pthread_mutex_unlock(&runner->lock);
 }
 
+void leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until)
+{
+    pthread_mutex_lock(&runner->lock);
+    struct lease *lease = find_locked(runner, turn->id, turn->lease);
+    if (lease) {
+        lease->lease_until = lease_until ? lease_until : lease->lease_until;
+        lease->until_us = clock_mono_us() + (for_ms + lease->lease_ms) * 1000;
+        lease->pays = true;
+        roster_seen_locked(lease->holder);
+        watch_locked(runner, lease, due_us(lease));
+    }
+    pthread_mutex_unlock(&runner->lock);
+}
+
+/* One whose end is on its way is not watched. */
+static void watch_again_locked(struct runner *runner, struct lease *lease)
+{
+    if (lease->deadline.place)
+        watch_locked(runner, lease, due_us(lease));
+}
+
+void leases_stand_still_locked(struct runner *runner, const struct turn *turn)
+{
+    struct lease *lease = find_locked(runner, turn->id, turn->lease);
+    if (!lease || !lease->ends_us)
+        return;
+    int64_t left_us = lease->ends_us - clock_mono_us();
+    lease->ends_left_us = left_us > 0 ? left_us : 1;
+    lease->ends_us = 0;
+    watch_again_locked(runner, lease);
+}
+
+void leases_go_on_locked(struct runner *runner, const struct turn *turn)
+{
+    struct lease *lease = find_locked(runner, turn->id, turn->lease);
+    if (!lease || !lease->ends_left_us)
+        return;
+    lease->ends_us = clock_mono_us() + lease->ends_left_us;
+    lease->ends_left_us = 0;
+    watch_again_locked(runner, lease);
+}
+
+bool leases_is_cancelled_locked(struct runner *runner, const struct turn *turn)
+{
+    const struct lease *lease = find_locked(runner, turn->id, turn->lease);
+    return lease && lease->cancelled;
+}
+
 void leases_begin_anew_locked(struct runner *runner)
 {
     struct lease *lease, *next;
@@ -561,7 +609,11 @@ static void load_one(void *context, const struct turn_row *row)
     lease->lease_until = row->lease_until;
     lease->lease_ms = row->lease_ms ? row->lease_ms : LEASE_DEFAULT_MS;
     lease->until_us = now_us + lease->lease_ms * 1000;
-    if (row->timeout_ms)
+    if (row->status == STATUS_WAITING)
+        waits_load_locked(runner, &row->turn);
+    if (row->timeout_ms && row->status == STATUS_WAITING) /* for how long is not known: all of it is left */
+        lease->ends_left_us = row->timeout_ms * 1000;
+    else if (row->timeout_ms)
         lease->ends_us = now_us + left_of_timeout(row) * 1000;
     if (row->cancelled)
         cancel_locked(lease);

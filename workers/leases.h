@@ -73,6 +73,10 @@ void leases_return(struct runner *runner, const struct turn *turns, int count);
 /* op_renew was committed: the lease counts anew from now. */
 void leases_renewed(struct runner *runner, const struct turn *turn, int64_t lease_ms, int64_t lease_until);
 
+/* Somebody asks for it, for so long, and counts as a renewal when that is over;
+ * `lease_until` is what the row says now, 0: as before. */
+void leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until);
+
 /* The leases of a worker whose invocations are cancelled: fills in at most `max`. */
 int leases_cancelled(struct runner *runner, const char *worker, struct turn *turns, int max);
 

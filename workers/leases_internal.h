@@ -16,8 +16,9 @@ struct lease {
     int64_t lease_until; /* as it stands in the row */
     int64_t lease_ms;    /* its length */
     int64_t until_us;    /* it is to be renewed by then */
-    int64_t ends_us;     /* the timeout of its turn; 0: none */
-    bool pays;           /* if it is lost: it was handed over, or renewed, by this server */
+    int64_t ends_us;     /* the timeout of its turn; 0: none, or it stands still: */
+    int64_t ends_left_us;
+    bool pays; /* if it is lost: it was handed over, or renewed, by this server */
     bool cancelled;
     int failures, max_retries;
     int64_t retention_ms;
@@ -36,6 +37,11 @@ struct roster_entry {
     bool news;     /* of them, or of its state, that it was not told */
     UT_hash_handle hh;
 };
+
+/* Of a turn that waits in place: its timeout stands still, and goes on. */
+void leases_stand_still_locked(struct runner *runner, const struct turn *turn);
+void leases_go_on_locked(struct runner *runner, const struct turn *turn);
+bool leases_is_cancelled_locked(struct runner *runner, const struct turn *turn);
 
 /* The entry of that name, made if need be; it is seen now. */
 struct roster_entry *roster_entry_locked(struct runner *runner, const char *name);

@@ -18,6 +18,14 @@ static bool is_unclaimed(struct run *run, int claim_faults)
     return unclaimed;
 }
 
+bool patient_is_unclaimed(struct run *run)
+{
+    pthread_mutex_lock(&run->runner->lock);
+    bool unclaimed = run->claim_faulted;
+    pthread_mutex_unlock(&run->runner->lock);
+    return unclaimed;
+}
+
 static int claim_faults(struct run *run)
 {
     pthread_mutex_lock(&run->runner->lock);

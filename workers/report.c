@@ -219,6 +219,20 @@ static void finished(struct op *op)
         run_free(run);
 }
 
+enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease)
+{
+    struct run *run;
+    enum claim_state state = CLAIM_NONE;
+    pthread_mutex_lock(&runner->lock);
+    DL_FOREACH (runner->runs, run) {
+        const struct grant *grant = &run->grant;
+        if (grant->turn.id == id && grant->turn.lease == lease && !grant->refused)
+            state = grant->claiming ? CLAIM_ON_ITS_WAY : CLAIM_WRITTEN;
+    }
+    pthread_mutex_unlock(&runner->lock);
+    return state;
+}
+
 /* --- sending --------------------------------------------------------------------------- */
 
 void report_init(struct run *run)

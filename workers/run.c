@@ -1,5 +1,6 @@
 /* One turn: from the job to its body, what the body says meanwhile, and what
  * becomes of the invocation. The start is not waited for. */
+#include "workers/lease_token.h"
 #include "workers/runner_internal.h"
 #include "workers/verdict.h"
 
@@ -130,6 +131,21 @@ void run_flush_locked(struct run *run)
     pthread_mutex_unlock(&run->attempt.lock);
 }
 
+static void sink_add_lease_url(struct attempt *attempt, struct buf *out)
+{
+    struct run *run = run_of(attempt);
+    struct runner *runner = run->runner;
+    pthread_mutex_lock(&runner->lock);
+    bool has_url = runner->url;
+    if (has_url)
+        buf_adds(out, runner->url);
+    pthread_mutex_unlock(&runner->lock);
+    if (!has_url)
+        return;
+    buf_addl(out, "/leases/");
+    lease_token_add(out, &run->grant.turn);
+}
+
 static const struct attempt_sink sink = {
     .log = sink_log,
     .progress = sink_progress,
@@ -141,6 +157,7 @@ static const struct attempt_sink sink = {
     .message = on_record_message,
     .inbox = on_record_inbox,
     .suspend = on_record_suspend,
+    .add_lease_url = sink_add_lease_url,
 };
 
 /* --- the end --------------------------------------------------------------------------- */
@@ -219,7 +236,9 @@ static void leave_locked(struct run *run)
     struct runner *runner = run->runner;
     journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
-    run_leave_slot_locked(run);
+    waits_left_locked(run);
+    if (run->slot >= 0)
+        run_leave_slot_locked(run);
     queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
@@ -237,6 +256,7 @@ static void run_ended(struct attempt *attempt, void *context)
         runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     leave_locked(run);
+    runner->thread_stop.progress |= run->outcome.end != OUTCOME_STOPPED;
     if (run->outcome.end == OUTCOME_UNSTARTED)
         shortage_note_locked(runner, buf_span(&run->outcome.error));
     histogram_add(&runner->run, clock_mono_us() - run->began_us);

@@ -62,6 +62,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         stop_running(runner, change->id, false);
     if (change->woken || (change->message && change->to == STATUS_WAITING))
         wake_waiting(runner, change->id, change->message);
+    if (change->woken)
+        waits_woken_locked(runner, change->id);
     if (change->suspended)
         note_suspended(runner, change->id);
     if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
@@ -80,7 +82,12 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
-    return leases_take_change_locked(runner, change);
+    bool news = leases_take_change_locked(runner, change);
+    if (change->cancel)
+        waits_cancelled_locked(runner, change->id);
+    if (status_in_turn(change->from) && (!status_in_turn(change->to) || change->suspended))
+        waits_ended_locked(runner, change->id);
+    return news;
 }
 
 bool runner_may_log(struct runner *runner, int task, int *left_out)
@@ -364,6 +371,14 @@ enum err runner_start(struct runner *runner, struct reason *why)
     return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
+void runner_set_url(struct runner *runner, const char *url)
+{
+    pthread_mutex_lock(&runner->lock);
+    free(runner->url);
+    runner->url = url ? xstrdup(url) : NULL;
+    pthread_mutex_unlock(&runner->lock);
+}
+
 void runner_prune(struct runner *runner)
 {
     pthread_mutex_lock(&runner->lock);
@@ -378,11 +393,11 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
         runner->policy = policy;
     runner->closing = true;
     struct run *run;
-    DL_FOREACH (runner->runs, run)
-        if (runner->policy == CLOSE_KILL) {
+    DL_FOREACH (runner->runs, run) {
+        if (runner->policy == CLOSE_KILL)
             attempt_stop(&run->attempt, STOP_KILL);
-            in_place_notify_locked(run);
-        }
+        in_place_notify_locked(run); /* one that tries again tries no more */
+    }
     runner_gate_locked(runner);
     in_place_closing_locked(runner);
     report_hurry_locked(runner);
@@ -436,6 +451,8 @@ void runner_free(struct runner *runner)
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
+    free(runner->url);
+    waits_release(runner);
     leases_release(runner);
     queue_release(&runner->queue);
     registry_unref(runner->registry);

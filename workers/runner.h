@@ -41,6 +41,10 @@ MUST_USE enum err runner_set_registry(struct runner *runner, struct registry *re
  * write through `op` (its done is the caller's) and acts on its commit. */
 void runner_pause(struct runner *runner, struct op_pause *op);
 
+/* The address of this server, by which lease URLs are made, without a slash at
+ * its end; NULL: it has none. It is copied. Before runner_start(), and at a reload. */
+void runner_set_url(struct runner *runner, const char *url);
+
 /* Prunes now: fewer may be kept than before (store_set_retain_max). */
 void runner_prune(struct runner *runner);
 
@@ -68,6 +72,14 @@ void runner_free(struct runner *runner);
 
 /* Are starts held back for want of processes, descriptors or memory? */
 bool runner_is_short(struct runner *runner);
+
+/* What is known of the claim of a turn whose body runs here. */
+enum claim_state {
+    CLAIM_NONE,       /* there is no such turn here, or its claim was refused */
+    CLAIM_ON_ITS_WAY, /* the row will have its lease when what is queued now is on disk, or when commits work again */
+    CLAIM_WRITTEN,
+};
+enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease);
 
 /* A failed attempt gets a line in the log, unless its task had enough of them
  * lately. `finish` says what becomes of it, and is not on its way yet. */

@@ -7,6 +7,7 @@
  *     in_place.c    what its body asks of the service: children, waiting for them
  *     on_record.c   what its body records: steps, messages
  *     patient.c     such words, said again while the disk takes none
+ *     waits.c       the same of who asks over HTTP
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
  *     leases.c      what is run elsewhere
@@ -69,6 +70,8 @@ struct run {
     struct op_resume resume;                 /* the last one */
     bool waits, woken;                       /* in place: what it waits for is there */
     bool hears;                              /* a message ends its wait, too */
+    struct wait *wait;                       /* over HTTP; NULL: it does not */
+    int64_t timeout_left_us;                 /* which stands still meanwhile; 0: it has none */
     pthread_cond_t resumes;                  /* woken, stopped, or a slot is free */
     struct run *resumes_prev, *resumes_next; /* in runner->resumes */
     bool ended;                              /* the body has, and `finish` is filled */
@@ -99,7 +102,16 @@ struct thread {
 };
 
 /* What the dispatcher minds, after the upkeeps. */
-enum { TIMER_FLUSH = UPKEEPS, TIMER_REFILL, TIMER_REWRITE, TIMER_SHORTAGE, TIMER_SPARE, TIMER_LEASES, TIMERS };
+enum {
+    TIMER_FLUSH = UPKEEPS,
+    TIMER_REFILL,
+    TIMER_REWRITE,
+    TIMER_SHORTAGE,
+    TIMER_SPARE,
+    TIMER_LEASES,
+    TIMER_WAITS,
+    TIMERS
+};
 _Static_assert((int)TIMERS <= (int)TIMERS_MAX, "each has its place");
 
 /* One kind of upkeep on its way. */
@@ -125,6 +137,7 @@ struct runner {
     pthread_cond_t quiet;         /* nothing runs, or closing went on */
     struct registry *registry;
     struct attempt_limits limits;
+    char *url; /* NULL: it has none */
     struct queue queue;
 
     struct slot *slots;
@@ -142,6 +155,10 @@ struct runner {
     int thread_count, idle_count;
     bool waking;        /* an idle one was woken and has not come yet */
     bool spare_missing; /* the last one that was wanted could not be made */
+    struct {            /* a body that waits was stopped, so that its thread runs another */
+        int64_t next_us, delay_us;
+        bool progress; /* one has ended since */
+    } thread_stop;
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
@@ -162,8 +179,10 @@ struct runner {
     struct lease_ask *asks;      /* that wait, the first first */
     struct lending *lendings;    /* claims for asks, on their way to disk */
     struct roster_entry *roster; /* who asks, by name (a hash) */
-    int64_t roster_swept_us;     /* when it was looked through last */
-    int64_t asked_all_us;        /* when somebody last asked for any task; 0: never */
+    struct wait *waits;          /* over HTTP, by their invocation (a hash) */
+    struct deadlines wait_deadlines;
+    int64_t roster_swept_us; /* when it was looked through last */
+    int64_t asked_all_us;    /* when somebody last asked for any task; 0: never */
 };
 
 /* runner.c. What decides whether anything starts has changed. */
@@ -211,6 +230,10 @@ void threads_wake_locked(struct runner *runner);
  * is given up and taken again. */
 void threads_replace_locked(struct runner *runner);
 
+/* The same of a thread that minds what waits: the one that takes its place is made
+ * by the dispatcher. */
+void threads_replace_later_locked(struct runner *runner);
+
 /* A thread could not be made a while ago: is one wanted still? */
 void threads_try_spare(struct runner *runner);
 
@@ -252,8 +275,23 @@ enum waited in_place_await(struct run *run, struct op_wait *op, int64_t timeout_
 /* A slot is free: whoever is to go on takes it. */
 void in_place_freed_locked(struct runner *runner);
 
+/* It gives its slot back; wants one, before anything new; takes one that is free,
+ * when it is the first of those who do; or ends without. */
+void in_place_give_slot_locked(struct run *run);
+void in_place_want_slot_locked(struct run *run);
+void in_place_take_slot_locked(struct run *run);
+void in_place_forget_slot_locked(struct run *run, bool wanted);
+
+/* Its row says that it goes on. Under the lock or without. */
+void in_place_resume_row(struct run *run);
+
 /* Of a body that waits: it is looked at whether it is to stop, or has been woken. */
 void in_place_notify_locked(struct run *run);
+
+/* No further thread can be had, bodies wait on those there are, and what may start
+ * has none: one that waits is stopped, at no cost, and runs again after what it
+ * waits for. `unused`: even if other bodies run. Its id; 0: none was. */
+int64_t in_place_free_thread_locked(struct runner *runner, bool unused);
 
 /* Bodies that wait for what will not come, as the service closes, are stopped, at no cost. */
 void in_place_closing_locked(struct runner *runner);
@@ -277,10 +315,29 @@ enum said on_record_suspend(struct attempt *attempt, struct span suspension, str
  * body is to end. */
 MUST_USE enum err patient_do(struct run *run, struct op *op, bool *again);
 
+/* Its claim met a fault: until that is written the row knows nothing of this turn. */
+bool patient_is_unclaimed(struct run *run);
+
 void patient_well_locked(struct runner *runner); /* commits work again */
 
 /* For who tries again by itself: waits a second, or until the disk is well. False: the body is to end. */
 bool patient_rest(struct run *run);
+/* --- waits.c ------------------------------------------------------------------------- */
+
+/* A slot is free for the first in runner->resumes, which is this one. */
+void waits_resume_locked(struct run *run);
+void waits_left_locked(struct run *run); /* its body has ended */
+
+/* What the store reports: it may go on, its turn is cancelled, its turn is over. */
+void waits_woken_locked(struct runner *runner, int64_t id);
+void waits_cancelled_locked(struct runner *runner, int64_t id);
+void waits_ended_locked(struct runner *runner, int64_t id);
+
+void waits_expire(struct runner *runner); /* TIMER_WAITS */
+
+/* The last server registered it, for a turn that is run elsewhere. */
+void waits_load_locked(struct runner *runner, const struct turn *turn);
+void waits_release(struct runner *runner);
 
 /* --- report.c ------------------------------------------------------------------------ */
 

@@ -159,11 +159,19 @@ static int start_thread(struct runner *runner)
     return code;
 }
 
+static void log_stopped(int64_t id)
+{
+    char text[ID_TEXT_LEN + 1] = "";
+    id_format(id, text);
+    log_warn("one that waits is stopped for want of threads, and runs again later", LOG_STR("id", text));
+}
+
 /* If there can be none now, it is tried again after a second: those there are
  * may be long in coming free. That is said once, until there can be one again. */
 static void start_spare(struct runner *runner)
 {
     int code = start_thread(runner);
+    int64_t stopped = 0;
     pthread_mutex_lock(&runner->lock);
     bool said = runner->spare_missing;
     runner->spare_missing = code != 0;
@@ -171,10 +179,14 @@ static void start_spare(struct runner *runner)
         runner->waking = false;
         threads_wake_locked(runner); /* one may have become idle meanwhile */
         dispatcher_set_locked(runner, TIMER_SPARE, clock_mono_us() + FAILED_AGAIN_MS * 1000);
+        if (said)
+            stopped = in_place_free_thread_locked(runner, !runs_bodies);
     }
     pthread_mutex_unlock(&runner->lock);
     if (code != 0 && !said)
         log_warn("no further thread for bodies", LOG_STR("error", strerror(code)));
+    if (stopped)
+        log_stopped(stopped);
 }
 
 void threads_try_spare(struct runner *runner)
@@ -197,6 +209,13 @@ void threads_replace_locked(struct runner *runner)
     pthread_mutex_unlock(&runner->lock);
     start_spare(runner);
     pthread_mutex_lock(&runner->lock);
+}
+
+void threads_replace_later_locked(struct runner *runner)
+{
+    threads_wake_locked(runner);
+    if (!runner->idle && !runner->waking && !runner->ended && runner_room_locked(runner) > 0)
+        dispatcher_set_locked(runner, TIMER_SPARE, 0);
 }
 
 enum err threads_start(struct runner *runner, struct reason *why)

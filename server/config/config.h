@@ -28,6 +28,7 @@ struct config {
     char *listen_host; /* "127.0.0.1", "::1", "0.0.0.0"; without brackets */
     int listen_port;   /* 0 picks one; 8080 */
     char *listen_path; /* of a Unix socket, absolute; listen_host is localhost then; NULL: none */
+    char *url;         /* by which lease URLs are made, without a slash at its end; NULL: where it listens */
     char *store;       /* a path (absolute), or ":memory:" */
     int slots;         /* 1..1024; twice the processors */
     bool insecure;     /* --insecure: off loopback without tokens */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SLOTS_MAX = 1024, HOSTS_MAX = 100 };
+enum { SLOTS_MAX = 1024, HOSTS_MAX = 100, URL_MAX = 1000 };
 
 #define KIB INT64_C(1024)
 #define MIB (1024 * KIB)
@@ -167,6 +167,14 @@ const struct key config_keys[] = {
      .parse = config_parse_listen,
      .default_text = "127.0.0.1:8080",
      .help = "ADDRESS:PORT, or unix:PATH; \"[::1]:8080\" is quoted; port 0 picks one"},
+    {.name = "url",
+     .type = KEY_TEXT,
+     .min = 1,
+     .max = URL_MAX,
+     .check = config_check_url,
+     .example = "https://errand.example.org",
+     .offset = offsetof(struct config, url),
+     .help = "what ERRAND_LEASE_URL of a command begins with; default: where it listens"},
     {.name = "store",
      .type = KEY_PARSED,
      .parse = config_parse_store,

@@ -14,11 +14,12 @@ extern const struct key config_keys[];
 /* Of one token, which fill a struct token. */
 extern const struct key config_token_keys[];
 
-/* Values of `listen`, `store`, `hosts`, `cors.origins` and `tokens`. */
+/* Values of `listen`, `url`, `store`, `hosts`, `cors.origins` and `tokens`. */
 bool config_parse_listen(struct span text, const char *folder, void *target, struct reason *why);
 bool config_parse_store(struct span text, const char *folder, void *target, struct reason *why);
 bool config_check_host(char *text, struct reason *why);
 bool config_check_origin(char *text, struct reason *why);
+bool config_check_url(char *text, struct reason *why);
 void config_read_tokens(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);
 
 /* Sets every key to its default. */

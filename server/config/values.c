@@ -148,6 +148,24 @@ bool config_check_origin(char *text, struct reason *why)
     return false;
 }
 
+/* What a path is added to: http(s)://host[:port][/path]. */
+bool config_check_url(char *text, struct reason *why)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    size_t len = strlen(text);
+    while (len && text[len - 1] == '/')
+        text[--len] = '\0';
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        const char *host = text + strlen(schemes[i]);
+        if (strncmp(text, schemes[i], strlen(schemes[i])) == 0 && *host && *host != '/' && *host != ':' &&
+            strcspn(host, "?#@ \"<>\\^`{|}") == strlen(host))
+            return true;
+    }
+    reason_set(why, "`%s` is not an address such as https://errand.example.org (http or https, no ? and no #)",
+               text);
+    return false;
+}
+
 bool config_is_loopback(const struct config *config)
 {
     unsigned char ip[16];

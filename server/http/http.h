@@ -41,7 +41,8 @@ struct route {
     bool holds_result;             /* its body may be as long as a result, and what is around that */
     bool secret;                   /* its first variable segment is one: no log shows the path */
     /* Its first word, before any byte of the body: false with a refusal answered.
-     * What it needs later goes to rq->state and rq->release. */
+     * What it needs later goes to rq->state and rq->release; what must be waited
+     * for before the handler may be called, to rq->before. */
     bool (*permit)(struct request *rq);
 };
 

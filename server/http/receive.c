@@ -412,7 +412,7 @@ static enum next handle(struct exchange *exchange)
         return exchange->sink->end(rq);
     if (rq->route->body != BODY_TEXT && !check_json(rq))
         return NEXT_ANSWER;
-    enum next next = rq->route->handler(rq);
+    enum next next = rq->before ? rq->before(rq) : rq->route->handler(rq);
     http_check_rows(exchange);
     return next;
 }

@@ -107,6 +107,7 @@ struct request {
     uint64_t generation;       /* which configuration that was: another number after each reload */
     struct reader *reader;     /* of the thread that has the request */
 
+    handler_fn *before; /* a permit's: called in place of the route's handler, which it calls when it may */
     enum next (*resume)(struct request *rq);
     void (*work)(struct request *rq);
     int64_t deadline_us; /* clock_mono_us; 0: none */

@@ -2,10 +2,10 @@
 
 #include "base/json.h"
 #include "server/resources/context.h"
-#include "server/resources/lease_token.h"
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
 #include "store/step.h"
+#include "workers/lease_token.h"
 #include "workers/woken.h"
 
 static enum err bind(const struct task *task, struct span sent, struct buf *bound, struct reason *why)

@@ -13,11 +13,11 @@
 #include "server/http/parameters.h"
 #include "server/resources/await.h"
 #include "server/resources/context.h"
-#include "server/resources/lease_token.h"
 #include "server/resources/lease_view.h"
 #include "server/resources/resource.h"
 #include "server/resources/turn.h"
 #include "server/resources/workers.h"
+#include "workers/lease_token.h"
 #include "workers/leases.h"
 #include "workers/suspension.h"
 

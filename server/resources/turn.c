@@ -3,15 +3,17 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "server/http/answer.h"
+#include "server/http/http.h"
 #include "server/http/parameters.h"
 #include "server/resources/context.h"
-#include "server/resources/lease_token.h"
 #include "server/resources/lease_view.h"
 #include "server/resources/message_body.h"
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
 #include "workers/kinds/attempt.h"
+#include "workers/lease_token.h"
 #include "workers/leases.h"
+#include "workers/waits.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,6 +24,11 @@ struct turning {
     struct turn_end end; /* first: its readers fill it */
     struct turn_row row;
     struct buf arena;
+
+    /* Of a turn whose claim is not on disk yet. */
+    int64_t id, lease;
+    bool (*is_permitted)(struct request *rq);
+    struct op barrier;
 
     /* A heartbeat's. */
     bool has_progress, renews;
@@ -53,6 +60,11 @@ static void turning_free(void *state)
 
 /* --- whose turn it is ------------------------------------------------------------ */
 
+const struct turn_row *turn_found(const struct request *rq)
+{
+    return &((const struct turning *)rq->state)->row;
+}
+
 enum next turn_is_stale(struct request *rq)
 {
     return answer_problem(rq, 409, "stale-lease",
@@ -60,27 +72,68 @@ enum next turn_is_stale(struct request *rq)
                           "one; stop the work, and report nothing");
 }
 
-static bool find_turn(struct request *rq)
+static enum err read_turn(struct request *rq)
 {
-    int64_t id, lease;
+    struct turning *turning = rq->state;
+    enum err err = reader_turn(rq->reader, turning->id, turning->lease, &turning->row);
+    turning->row.worker = (struct span){NULL, 0}; /* the reader's, and soon gone */
+    return err;
+}
+
+/* All that was queued before is on disk, a claim of this turn too: now its row says whose it is. */
+static enum next claim_awaited(struct request *rq)
+{
+    struct turning *turning = rq->state;
+    enum err err = turning->barrier.err;
+    if (err == OK)
+        err = read_turn(rq);
+    if (err_is_fault(err))
+        return answer_fault(rq, err);
+    if (err != OK && runner_claim(rq->context->runner, turning->id, turning->lease) == CLAIM_ON_ITS_WAY)
+        return answer_unavailable(rq); /* it met a fault, and is tried again */
+    if (err != OK)
+        return turn_is_stale(rq);
+    rq->before = NULL;
+    rq->resume = NULL;
+    return turning->is_permitted(rq) ? rq->route->handler(rq) : NEXT_ANSWER;
+}
+
+/* The start was not waited for; the first use of its token is. */
+static enum next await_claim(struct request *rq)
+{
+    struct turning *turning = rq->state;
+    op_barrier_init(&turning->barrier);
+    turning->barrier.owner = rq;
+    turning->barrier.done = resource_wake;
+    rq->resume = claim_awaited;
+    request_queue(rq, &turning->barrier);
+    return NEXT_COMMIT;
+}
+
+/* What is_permitted() says of the row, now or when the handler is to be called. */
+static bool permit(struct request *rq, bool (*is_permitted)(struct request *rq))
+{
     struct turning *turning = xcalloc(1, sizeof *turning);
     rq->state = turning;
     rq->release = turning_free;
-    enum err err = ERR_NOT_FOUND;
-    if (lease_token_parse(rq->segment, &id, &lease))
-        err = reader_turn(rq->reader, id, lease, &turning->row);
-    turning->row.worker = (struct span){NULL, 0}; /* the reader's, and soon gone */
-    if (err_is_fault(err))
+    turning->is_permitted = is_permitted;
+    bool is_token = lease_token_parse(rq->segment, &turning->id, &turning->lease);
+    enum err err = is_token ? read_turn(rq) : ERR_NOT_FOUND;
+    if (err == OK)
+        return is_permitted(rq);
+    if (err_is_fault(err)) {
         answer_fault(rq, err);
-    else if (err != OK)
+    } else if (is_token && runner_claim(rq->context->runner, turning->id, turning->lease) != CLAIM_NONE) {
+        rq->before = await_claim;
+        return true;
+    } else {
         turn_is_stale(rq);
-    return err == OK;
+    }
+    return false;
 }
 
-bool turn_is_under_way(struct request *rq)
+static bool is_under_way(struct request *rq)
 {
-    if (!find_turn(rq))
-        return false;
     const struct turning *turning = rq->state;
     bool is = status_in_turn(turning->row.status) && !turning->row.suspended;
     if (!is)
@@ -88,10 +141,8 @@ bool turn_is_under_way(struct request *rq)
     return is;
 }
 
-bool turn_may_suspend(struct request *rq)
+static bool may_suspend(struct request *rq)
 {
-    if (!find_turn(rq))
-        return false;
     const struct turning *turning = rq->state;
     bool may = status_in_turn(turning->row.status) || turning->row.suspended;
     if (!may)
@@ -99,10 +150,33 @@ bool turn_may_suspend(struct request *rq)
     return may;
 }
 
-bool turn_may_end(struct request *rq)
+bool turn_may_suspend(struct request *rq)
 {
-    if (!find_turn(rq))
-        return false;
+    return permit(rq, may_suspend);
+}
+
+/* What says anything else does not wait any longer, unless somebody asks for it. */
+static bool goes_on(struct request *rq)
+{
+    const struct turn_row *row = turn_found(rq);
+    bool stirs = row->status == STATUS_WAITING && !row->elsewhere && rq->method != METHOD_GET;
+    if (stirs)
+        waits_stir(rq->context->runner, &row->turn);
+    return is_under_way(rq);
+}
+
+bool turn_is_under_way(struct request *rq)
+{
+    return permit(rq, goes_on);
+}
+
+bool turn_may_wait(struct request *rq)
+{
+    return permit(rq, is_under_way);
+}
+
+static bool may_be_ended(struct request *rq)
+{
     const struct turning *turning = rq->state;
     if (turning->row.suspended) {
         turn_is_stale(rq);
@@ -114,9 +188,9 @@ bool turn_may_end(struct request *rq)
     return !runs_here;
 }
 
-const struct turn_row *turn_found(const struct request *rq)
+bool turn_may_end(struct request *rq)
 {
-    return &((const struct turning *)rq->state)->row;
+    return permit(rq, may_be_ended);
 }
 
 void turn_keep(struct request *rq, void *kept, void (*release)(void *kept))
@@ -146,7 +220,7 @@ bool turn_goes_on(struct request *rq)
     const struct turn *turn = &turn_found(rq)->turn;
     struct turn_row row;
     enum err err = reader_turn(rq->reader, turn->id, turn->lease, &row);
-    bool goes_on = err == OK && status_in_turn(row.status);
+    bool goes_on = err == OK && status_in_turn(row.status) && !row.suspended;
     if (err_is_fault(err))
         answer_fault(rq, err);
     else if (!goes_on)

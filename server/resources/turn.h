@@ -9,9 +9,13 @@
 #include "store/suspend.h"
 
 /* Their routes' permits, before the body: the turn is under way; or, for those
- * that end it, it was and may have ended. False with 409 answered. */
+ * that end it, it was and may have ended; or it may wait in place, while every
+ * other word ends such a wait that nobody asks for. False with 409 answered. A turn of this
+ * server whose claim is on its way to disk is let in, and its handler called when
+ * the row has it. */
 bool turn_is_under_way(struct request *rq);
 bool turn_may_end(struct request *rq);
+bool turn_may_wait(struct request *rq);
 
 /* The same, or it has suspended before by this very token. */
 bool turn_may_suspend(struct request *rq);

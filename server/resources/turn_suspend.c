@@ -37,11 +37,13 @@ enum next turn_answer_suspended(struct request *rq, const struct op_suspend *op)
     switch (err) {
     case OK: return answer_empty(rq, 204);
     case ERR_CONFLICT: return turn_is_stale(rq);
-    case ERR_NOT_FOUND: return answer_problem(rq, 422, "invalid-request", "there is no invocation %s; the turn goes on", id);
+    case ERR_NOT_FOUND:
+        return answer_problem(rq, 422, "invalid-request", "there is no invocation %s; the turn goes on", id);
     case ERR_INVALID:
         return answer_problem(rq, 409, "wait-cycle",
                               "%s waits for this one, and neither would ever go on: give a time, or wait for a "
-                              "message too; the turn goes on", id);
+                              "message too; the turn goes on",
+                              id);
     default: return answer_fault(rq, err);
     }
 }
@@ -61,7 +63,8 @@ enum next turn_suspend(struct request *rq)
     if (!parameters_are_none(rq))
         return NEXT_ANSWER;
     suspending->read.now_ms = clock_now_ms();
-    suspension_read(&(struct keys_json){&faults, &suspending->arena}, NULL, buf_span(&rq->body), &suspending->read);
+    suspension_read(&(struct keys_json){&faults, &suspending->arena}, NULL, buf_span(&rq->body),
+                    &suspending->read);
     if (faults.total)
         return answer_bad_body(rq, &faults);
     op_suspend_init(&suspending->op, turn);
@@ -81,7 +84,8 @@ static void read_woken(struct request *rq)
     const struct turn_row *row = turn_found(rq);
     struct woken woken;
     struct buf body = {0};
-    enum err err = woken_read(rq->reader, row->turn.id, row->elsewhere ? WOKEN_ELSEWHERE : WOKEN_HERE, WHOLE_BYTES, &woken);
+    enum err err =
+        woken_read(rq->reader, row->turn.id, row->elsewhere ? WOKEN_ELSEWHERE : WOKEN_HERE, WHOLE_BYTES, &woken);
     if (err != OK) {
         answer_fault(rq, err);
         return;

@@ -140,3 +140,30 @@ Test(shortage, a_server_that_gets_too_few_threads_to_start_says_so_and_ends)
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
+
+/* Parents wait on all the threads there are, and none is left for their children:
+ * nothing ended. */
+Test(shortage, parents_that_wait_on_all_threads_make_room_for_their_children)
+{
+    enum { PARENTS = 60 };
+    struct server *s = prepare_for_few_threads("slots: 2\ntasks:\n"
+                                               "  echo: {kind: native, module: $NATIVE}\n"
+                                               "  hold: {kind: native, module: $NATIVE}\n"
+                                               "  waits: {kind: native, module: $NATIVE}\n");
+    start(s);
+    char *held[2], *ids[PARENTS];
+    for (int i = 0; i < 2; i++) {
+        held[i] = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
+        AWAIT_STATUS(s, held[i], "running");
+    }
+    touch(file_in(s, "few"));
+    for (int i = 0; i < PARENTS; i++)
+        ids[i] = submit(s, "{'task': 'waits', 'args': {'child': {'task': 'echo', 'args': %d, 'step': 'c'}}}", i);
+    touch(file_in(s, "go"));
+    for (int i = 0; i < PARENTS; i++) {
+        struct reply *ended = final(s, ids[i]);
+        EXPECT_NUMBER(ended, "result.value", i);
+        EXPECT_NUMBER(ended, "max_retries", 0);
+    }
+    EXPECT_NUMBER(get(s, "/stats"), "invocations.succeeded", 2 * PARENTS + 2);
+}

@@ -3,8 +3,10 @@
 #include "tests/e2e/support.h"
 
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 SUITE(waiting);
 
@@ -229,4 +231,78 @@ Test(waiting, in_the_foreground_there_is_nobody_to_submit_to)
     const char *argv[] = {errand_binary(), "run", "waits", "{\"child\": {\"task\": \"echo\"}}", NULL};
     cr_expect_eq(run(file_in(s, "."), argv, NULL, &out, &err), 1);
     REQUIRE(strstr(err, "there is no server to submit to"), "%s", err);
+}
+
+/* --- over faults -------------------------------------------------------------------------- */
+
+/* They were refused at once, where a claim or an end is tried again. */
+Test(waiting, what_a_body_asks_outlasts_a_fault_of_the_disk)
+{
+    static const bool of_child[] = {true, false};
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    for (int i = 0; i < 2; i++) {
+        struct server *s = prepare(CONFIG);
+        char *bad = file_in(s, "bad"), *gate = file_in(s, "gate");
+        s->variables =
+            (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+        start(s);
+        char *other = submit(s, "{'task': 'echo', 'args': 1, 'delay': '1h'}");
+        char *what =
+            of_child[i] ? quoted("'child': {'task': 'echo', 'step': 'c'}") : quoted(format("'on': '%s'", other));
+        char *id = submit(s, "{'task': 'waits', 'args': {'gate': '%s', %s}}", gate, what);
+        AWAIT_STATUS(s, id, "running");
+        touch(bad);
+        touch(gate);
+        WAIT_UNTIL(get(s, "/readyz")->status == 503);
+        for (int64_t until = now_ms() + 1500; now_ms() < until;)
+            breathe();
+        EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "running");
+        unlink(bad);
+        if (!of_child[i]) {
+            AWAIT_STATUS(s, id, "waiting");
+            EXPECT(post(s, format("/invocations/%s/cancel", other), NULL), 200);
+        }
+        EXPECT_TEXT(final(s, id), "result.status", of_child[i] ? "succeeded" : "cancelled");
+    }
+}
+
+Test(waiting, a_stop_ends_what_is_tried_again)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare(CONFIG);
+    char *bad = file_in(s, "bad"), *gate = file_in(s, "gate"), *mark = file_in(s, "mark");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+    start(s);
+    char *other = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    submit(s, "{'task': 'waits', 'args': {'gate': '%s', 'mark': '%s', 'on': '%s'}}", gate, mark, other);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "invocations.running") == 1);
+    touch(bad);
+    touch(gate);
+    WAIT_UNTIL(get(s, "/readyz")->status == 503);
+    EXPECT(post(s, "/shutdown?policy=kill", NULL), 202);
+    WAIT_UNTIL(*read_whole(mark));
+    cr_expect_str_eq(strchr(read_whole(mark), ' '), " 1");
+}
+
+/* It heard "stop" from the wait, and errand_cancelled() said no. */
+Test(waiting, a_body_whose_lease_is_lost_hears_of_it_from_both_words)
+{
+    struct server *s = serve(CONFIG);
+    char *gate = file_in(s, "gate"), *mark = file_in(s, "mark"), *why = NULL;
+    char *other = submit(s, "{'task': 'echo', 'delay': '1h'}");
+    char *id = submit(s, "{'task': 'waits', 'args': {'gate': '%s', 'mark': '%s', 'on': '%s'}}", gate, mark, other);
+    AWAIT_STATUS(s, id, "running");
+    sqlite3 *handle;
+    cr_assert_eq(sqlite3_open(file_in(s, "errand.db"), &handle), SQLITE_OK);
+    sqlite3_busy_timeout(handle, 10000);
+    const char *sql = "UPDATE invocations SET lease = 42 WHERE status = 3";
+    cr_assert_eq(sqlite3_exec(handle, sql, NULL, NULL, &why), SQLITE_OK, "%s", why);
+    sqlite3_close(handle);
+    touch(gate);
+    WAIT_UNTIL(*read_whole(mark));
+    cr_expect_str_eq(strchr(read_whole(mark), ' '), " 1", "%s", read_whole(mark));
 }

@@ -56,6 +56,41 @@ static int64_t waits(struct fixture *f)
 
 /* --- waiting ------------------------------------------------------------------------- */
 
+/* Who asks anew for what it waits for: registered once, whatever it was before. */
+STORE_TEST(a_wait_may_be_registered_again_and_stands_once)
+{
+    struct waited w;
+    int64_t ids[] = {submit(f), submit(f)}, waiter = submit(f), nobody = INT64_C(1) << 40;
+    started(&w, f, waiter, 1);
+    cr_expect_not(wait_for(f, &w.turn, false, ids, 2, OK).met);
+    wait_for(f, &w.turn, false, ids, 2, ERR_CONFLICT);
+    struct op_wait op;
+    op_wait_init(&op, &w.turn);
+    op.again = true;
+    op.ids = ids;
+    op.count = 2;
+    IS_OK(store_do(f->store, &op.turn.op));
+    cr_expect(!op.met && waits(f) == 2 && status_of(f, waiter) == STATUS_WAITING);
+
+    op.ids = &nobody;
+    op.count = 1;
+    cr_expect_eq(store_do(f->store, &op.turn.op), ERR_NOT_FOUND);
+    cr_expect(waits(f) == 2 && status_of(f, waiter) == STATUS_WAITING, "what is refused changes nothing");
+
+    op.ids = ids;
+    op.count = 1;
+    IS_OK(store_do(f->store, &op.turn.op));
+    cr_expect(!op.met && waits(f) == 1);
+    succeed(f, ids[1]);
+    cr_expect_eq(woken(f, waiter), 0);
+    succeed(f, ids[0]);
+    cr_expect_eq(woken(f, waiter), 1);
+    IS_OK(store_do(f->store, &op.turn.op));
+    cr_expect(op.met && waits(f) == 0 && status_of(f, waiter) == STATUS_RUNNING);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    check_counters(f);
+}
+
 STORE_TEST(a_wait_ends_with_the_last_or_with_the_first_of_them)
 {
     static const bool any[] = {false, true};

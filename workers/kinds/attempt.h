@@ -108,6 +108,10 @@ struct attempt_sink {
     /* The turn ends, to go on later as checked JSON says (workers/suspension.h): SAID, and how the
      * body ends is nobody's business from then on. Refused: the turn goes on. */
     enum said (*suspend)(struct attempt *attempt, struct span suspension, struct reason *why);
+
+    /* Appends the address of the turn's own lease: whoever has it has the turn, and
+     * no log shows it. Nothing if the service has no address. Does not block. */
+    void (*add_lease_url)(struct attempt *attempt, struct buf *out);
 };
 
 /* The attempt is over and its outcome is decided. Any thread, perhaps before

@@ -262,14 +262,20 @@ static void leave(void)
     atomic_fetch_sub(&bodies, 1);
 }
 
-/* Submits `child` as the step "child" if there is one, and waits for it or for
- * `on`, for at most `for` milliseconds. Its result is what that came to. */
+/* Once the file `gate` is there, if it is named: submits `child` as the step
+ * "child" if there is one, and waits for it or for `on`, for at most `for`
+ * milliseconds. Its result is what that came to; the file `mark` says, too, what
+ * errand_wait() and then errand_cancelled() said. */
 void waits(struct errand_call *call)
 {
-    const char *child = NULL, *on = NULL, *status = "", *value = "";
+    const char *child = NULL, *on = NULL, *status = "", *value = "", *gate = NULL, *mark = NULL;
     char id[ERRAND_ID_BYTES], text[4096];
     int64_t timeout_ms = -1;
     size_t length;
+    errand_arg_text(call, "mark", &mark, NULL);
+    if (errand_arg_text(call, "gate", &gate, NULL) == 0)
+        while (access(gate, F_OK) != 0)
+            usleep(2000);
     errand_arg_int64(call, "for", &timeout_ms);
     errand_arg_text(call, "on", &on, NULL);
     if (errand_arg_json(call, "child", &child, &length) == 0) {
@@ -281,6 +287,11 @@ void waits(struct errand_call *call)
         errand_log(call, "%s\n", id);
     }
     int waited = errand_wait(call, &on, 1, 0, timeout_ms);
+    if (mark) {
+        int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        dprintf(fd, "%d %d", waited, errand_cancelled(call));
+        close(fd);
+    }
     if (waited == ERRAND_REFUSED) {
         if (!errand_cancelled(call))
             errand_fail_for_good(call, "refused", errand_why(call));

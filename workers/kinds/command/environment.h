@@ -10,9 +10,10 @@
 struct environment {
     char **vars; /* NULL-terminated "NAME=value", borrowed but for the texts below */
     char id[32], number[32], name[TASK_NAME_MAX + 16];
+    struct buf lease_url; /* empty: there is none */
 };
 
-void environment_init(struct environment *environment, const struct attempt *attempt);
+void environment_init(struct environment *environment, struct attempt *attempt);
 void environment_release(struct environment *environment);
 
 /* The value of a variable, NULL if it has none. */

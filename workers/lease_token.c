@@ -1,4 +1,4 @@
-#include "server/resources/lease_token.h"
+#include "workers/lease_token.h"
 
 #include "base/id.h"
 
