@@ -188,6 +188,18 @@ enum err suspension_given(struct tx *tx, int64_t id)
         v_int(id));
 }
 
+enum err suspension_forget(struct tx *tx, int64_t id)
+{
+    enum err err = DB_EXECUTE(tx->db, "DELETE FROM suspensions WHERE id = $1", v_int(id));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "DELETE FROM payloads WHERE id = $1 AND kind = $2", v_int(id),
+                         v_int(PAYLOAD_STATE));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "UPDATE invocations SET flags = flags & ~" SQL_FLAG_SUSPENDED " WHERE id = $1",
+                         v_int(id));
+    return err;
+}
+
 static enum err collect_due(struct tx *tx, int64_t *ids, int *count)
 {
     struct db_stmt *stmt = DB_QUERY(

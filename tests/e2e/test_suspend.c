@@ -99,6 +99,11 @@ Test(suspend, a_time_wakes_it_alone_and_it_survives_a_restart)
     EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/retry", later), NULL), 200), "status", "queued");
     r = lease(s);
     EXPECT_NULL(EXPECT_NUMBER(r, "leases.0.state", 5), "leases.0.woken");
+    EXPECT(tell(s, token_of(r), "fail", "{'error': {'type': 'x', 'retry': false}}"), 204);
+    EXPECT_PROBLEM(post(s, format("/invocations/%s/retry", later), "{'fresh': 1}"), 422, "invalid-request");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/retry", later), "{'fresh': true}"), 200), "status",
+                "queued");
+    EXPECT_NULL(lease(s), "leases.0.state");
 }
 
 /* Its budget is whole again; what fails is repeated with the same state. */
