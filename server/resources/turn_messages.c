@@ -18,15 +18,13 @@ static enum next sent(struct request *rq)
     struct buf body = {0};
     if (sending->op.turn.op.err == ERR_CONFLICT)
         return turn_is_stale(rq);
-    if (sending->op.turn.op.err == ERR_LIMIT)
-        return answer_problem(rq, 429, "too-many-messages", "an invocation sends %d messages at most", OUTBOX_MAX);
     if (sending->op.turn.op.err != OK)
         return answer_fault(rq, sending->op.turn.op.err);
     buf_addf(&body, "{\"seq\":%lld}", (long long)sending->op.first_seq);
     return answer_json(rq, 201, &body);
 }
 
-enum next turn_message(struct request *rq)
+enum next turn_messages_post(struct request *rq)
 {
     struct sending *sending = xcalloc(1, sizeof *sending);
     turn_keep(rq, sending, free);

@@ -3,4 +3,4 @@
 
 #include "server/http/request.h"
 
-handler_fn turn_message;
+handler_fn turn_messages_post;
