@@ -55,6 +55,7 @@ Test(suspend, the_next_turn_starts_with_the_state_and_what_woke_it)
         s, format("{'on': {'ids': ['%s', '%s', '%s']}, 'state': {'n': 1.50}}", second, first, second), &stale);
     struct reply *shown = EXPECT(get(s, "/invocations/%s", id), 200);
     EXPECT_NULL(EXPECT_NUMBER(EXPECT_TEXT(shown, "status", "waiting"), "attempt", 1), "worker");
+    EXPECT_NULL(EXPECT_TEXT(EXPECT_NUMBER(shown, "turns", 1), "waiting_for.0", first), "wakes_at");
     EXPECT_PROBLEM(tell(s, stale, "heartbeat", "{}"), 409, "stale-lease");
     EXPECT_PROBLEM(tell(s, stale, "complete", "{}"), 409, "stale-lease");
     EXPECT(tell(s, stale, "suspend", "{'on': {'until': '1h'}}"), 204); /* it has, and is not asked again */
