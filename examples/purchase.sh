@@ -1,3 +1,4 @@
+#!/bin/bash
 # examples/purchase.sh: charge, ask, sleep until somebody answers or three days are over, ship.
 set -euo pipefail
 say() { curl -fsS --retry 9 --retry-all-errors --json "$2" "${@:3}" "$ERRAND_LEASE_URL/$1"; }

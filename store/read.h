@@ -40,8 +40,8 @@ struct invocation {
     struct span step;                                                    /* its name in its parent */
     const int64_t *waiting_for; /* VIEW_FULL: what it waits for and is not final, at most WAITING_FOR_MAX of it; */
     int waiting_for_count;      /* lives as long as the spans do */
-    int turns;        /* VIEW_FULL: how many have suspended */
-    int64_t wakes_at; /* VIEW_FULL: the time that wakes it; 0: none */
+    int turns;                  /* VIEW_FULL: how many have suspended */
+    int64_t wakes_at;           /* VIEW_FULL: the time that wakes it; 0: none */
     bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
 

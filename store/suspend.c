@@ -252,13 +252,13 @@ enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *o
     if (err == OK) {
         reader->targets.len = 0;
         buf_add_span(&reader->targets, db_span(stmt, 5));
-        *out =
-            (struct suspended){.turns = (int)db_int(stmt, 0),
-                               .lease = db_int(stmt, 1),
-                               .wakes_at = db_int(stmt, 2),
-                               .by = (enum woken_by)db_int(stmt, 3),
-                               .given = db_int(stmt, 4),
-                               .targets = db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->targets)};
+        *out = (struct suspended){.turns = (int)db_int(stmt, 0),
+                                  .lease = db_int(stmt, 1),
+                                  .wakes_at = db_int(stmt, 2),
+                                  .by = (enum woken_by)db_int(stmt, 3),
+                                  .given = db_int(stmt, 4),
+                                  .targets =
+                                      db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->targets)};
     }
     db_reset(stmt);
     return err;

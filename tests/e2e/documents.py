@@ -2,7 +2,7 @@
 """Every example of README.md and docs/*.md works: their ```sh blocks are run
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
-are placeholders; a block that begins with `# examples/FILE` is that file; ```c, ```yaml and ```bash blocks are files that those find beside
+are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml and ```bash blocks are files that those find beside
 them, all of one language in one file; ```console blocks are for people and are not run."""
 
 import glob
@@ -63,7 +63,7 @@ def run(document):
         print("%s uses $ERRAND, and does not say what that is" % name)
         failed += 1
     for _, text in found:
-        example = re.match(r"# (examples/\S+):", text)
+        example = re.match(r"(?:#!.*\n)?# (examples/\S+):", text)
         if example and open(os.path.join(ROOT, example.group(1))).read() != text:
             print("%s does not have %s as it is" % (name, example.group(1)))
             failed += 1
