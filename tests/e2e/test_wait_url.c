@@ -410,6 +410,26 @@ Test(wait_url, a_worker_that_left_while_it_waits_loses_its_lease)
     EXPECT_PROBLEM(post(s, format("/leases/%s/wait", token), "%s", on(target)), 409, "stale-lease");
 }
 
+/* Whoever asked before is told to, or has left: neither takes from the lease what the
+ * next one holds. Nor does a heartbeat. */
+Test(wait_url, a_lease_is_held_as_long_as_anybody_asks)
+{
+    struct server *s = serve(CONFIG);
+    char *target = later(s), *token = lease_of(s, "far", "1s");
+    struct client *first = ask_to_wait(s, token, on(target));
+    AWAIT_STATUS(s, id_of(token), "waiting");
+    struct client *second = ask_to_wait(s, token, on(target));
+    EXPECT(client_receive(first, false), 202);
+    client_close(first);
+    EXPECT(post(s, format("/leases/%s/heartbeat", token), "{}"), 200);
+    for (int64_t until = now_ms() + 2500; now_ms() < until;)
+        breathe();
+    EXPECT_TEXT(get(s, "/invocations/%s", id_of(token)), "status", "waiting");
+    begin_now(s, target);
+    EXPECT(client_receive(second, false), 200);
+    EXPECT(post(s, format("/leases/%s/complete", token), "{'result': 1}"), 204);
+}
+
 Test(wait_url, a_cancellation_reaches_who_waits_elsewhere)
 {
     struct server *s = serve(CONFIG);
