@@ -455,3 +455,23 @@ Test(wait_url, two_waits_of_one_turn_at_once_are_refused_unless_they_are_the_sam
     begin_now(s, one);
     EXPECT(client_receive(again, false), 200);
 }
+
+/* --- and suspends ---------------------------------------------------------------------- */
+
+#define SUSPEND(until) "curl -sf --json '{\"on\":{\"until\":\"" until "\"}}' $ERRAND_LEASE_URL/suspend || exit 1; "
+
+Test(wait_url, a_wait_is_over_when_the_turn_suspends)
+{
+    struct server *s = serve("slots: 1\n" CONFIG);
+    char *target = later(s);
+    char *script = format(
+        "curl -s --json '%s' $WAIT >waited & while [ ! -e go ]; do sleep 0.01; done; " SUSPEND("1h") "wait; "
+                                                                                                     "touch ended",
+        on(target));
+    char *id = run_with(s, "sh", script);
+    AWAIT_STATUS(s, id, "waiting");
+    touch(file_in(s, "go"));
+    WAIT_UNTIL(exists(file_in(s, "ended")));
+    EXPECT_IN(read_whole(file_in(s, "waited")), "stale-lease");
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "waiting");
+}
