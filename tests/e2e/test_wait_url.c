@@ -475,3 +475,15 @@ Test(wait_url, a_wait_is_over_when_the_turn_suspends)
     EXPECT_IN(read_whole(file_in(s, "waited")), "stale-lease");
     EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "waiting");
 }
+
+Test(wait_url, what_goes_on_of_one_that_was_woken_ends_when_that_is_cancelled)
+{
+    struct server *s = serve(CONFIG);
+    char *id = run_with(s, "sh", SUSPEND("0s") "echo $$ >pid; mv pid mine; exec sleep 100");
+    AWAIT_STATUS(s, id, "queued");
+    WAIT_UNTIL(exists(file_in(s, "mine")));
+    pid_t pid = atoi(read_whole(file_in(s, "mine")));
+    REQUIRE(is_alive(pid));
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+    WAIT_UNTIL(!is_alive(pid));
+}
