@@ -129,10 +129,13 @@ struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct 
 
 /* --- what the store answers ------------------------------------------------------------ */
 
-static void settle_locked(struct run *run, enum err err)
+/* True: it came back, and may be for somebody elsewhere by now. */
+static bool settle_locked(struct run *run, enum err err)
 {
-    if (queue_settle(&run->runner->queue, &run->grant, err))
+    bool came_back = queue_settle(&run->runner->queue, &run->grant, err);
+    if (came_back)
         threads_wake_locked(run->runner);
+    return came_back;
 }
 
 static void set_claim_faulted_locked(struct run *run, bool faulted)
@@ -156,7 +159,7 @@ static void claimed(struct op *op)
     struct fault_note note;
     struct op *first = NULL, *last = NULL;
     int count = 0;
-    bool faulted = err_is_fault(op->err);
+    bool faulted = err_is_fault(op->err), came_back = false;
     if (op->err == OK && run->finish_queued && !run->claim_faulted)
         return; /* as for most: the end, which comes next, settles both under one lock */
     pthread_mutex_lock(&runner->lock);
@@ -170,7 +173,7 @@ static void claimed(struct op *op)
             rewrite_later_locked(run);
     } else {
         if (!faulted)
-            settle_locked(run, op->err);
+            came_back = settle_locked(run, op->err);
         if (!run->finish_queued) /* output that was refused in this very batch is held still */
             append_reports(run, &first, &last, &count);
     }
@@ -183,6 +186,8 @@ static void claimed(struct op *op)
         log_fault(runner->store, &note);
     if (first)
         store_queue_list(runner->store, first, last, count);
+    if (came_back)
+        leases_serve(runner);
 }
 
 static void finished(struct op *op)
@@ -192,7 +197,7 @@ static void finished(struct op *op)
     struct fault_note note;
     struct op *first = NULL, *last = NULL;
     int count = 0;
-    bool faulted = err_is_fault(op->err);
+    bool faulted = err_is_fault(op->err), came_back = false;
     pthread_mutex_lock(&runner->lock);
     run->finish_queued = false;
     if (faulted)
@@ -205,7 +210,7 @@ static void finished(struct op *op)
         append_reports(run, &first, &last, &count);
     } else {
         set_claim_faulted_locked(run, false);
-        settle_locked(run, run->claim.turn.op.err);
+        came_back = settle_locked(run, run->claim.turn.op.err);
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
         in_place_closing_locked(runner);
@@ -217,6 +222,8 @@ static void finished(struct op *op)
         store_queue_list(runner->store, first, last, count);
     else if (!again)
         run_free(run);
+    if (came_back)
+        leases_serve(runner);
 }
 
 enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease)

@@ -487,3 +487,22 @@ Test(wait_url, what_goes_on_of_one_that_was_woken_ends_when_that_is_cancelled)
     EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
     WAIT_UNTIL(!is_alive(pid));
 }
+
+Test(wait_url, who_asks_gets_what_a_last_process_held_up_as_soon_as_that_has_ended)
+{
+    struct server *s = serve(CONFIG);
+    char *id = run_with(s, "sh", SUSPEND("0s") "touch there; while [ ! -e go ]; do sleep 0.01; done");
+    AWAIT_STATUS(s, id, "queued");
+    WAIT_UNTIL(exists(file_in(s, "there")));
+    configure(s, "tasks: {sh: {kind: remote}}\n");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(strstr(get(s, "/tasks/sh")->body, "\"remote\""));
+    struct client *client = client_open(s);
+    char *body = quoted("{'worker': 'w', 'wait': '60s'}");
+    client_ask(client, "POST", "/leases", "Content-Type: application/json\r\n", body, strlen(body));
+    int64_t asked = now_ms();
+    EXPECT(get(s, "/healthz"), 200); /* the ask came before this */
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(EXPECT(client_receive(client, false), 200), "leases.0.invocation.id", id);
+    REQUIRE(now_ms() - asked < PATIENCE_MS);
+}
