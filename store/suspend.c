@@ -179,12 +179,13 @@ enum err suspension_message(struct tx *tx, int64_t id)
     return err == OK && waits ? suspension_wake(tx, id, WOKEN_BY_INBOX) : err;
 }
 
+/* What nothing woke (it was cancelled, and retried) is given nothing. */
 enum err suspension_given(struct tx *tx, int64_t id)
 {
     return DB_EXECUTE(
         tx->db,
         "UPDATE suspensions SET given = (SELECT MAX(seq) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
-        ") WHERE id = $1",
+        ") WHERE id = $1 AND woken_by IS NOT NULL",
         v_int(id));
 }
 

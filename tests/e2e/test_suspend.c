@@ -124,6 +124,20 @@ Test(suspend, a_cancellation_that_comes_first_ends_it)
     EXPECT_PROBLEM(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 409, "stale-lease");
 }
 
+/* What woke nobody was given to nobody: its messages are unread still. */
+Test(suspend, a_retry_of_one_that_was_cancelled_asleep_reads_no_messages)
+{
+    struct server *s = serve(CONFIG);
+    const char *stale;
+    char *id = suspended(s, "{'on': {'until': '1h'}, 'state': 1}", &stale);
+    EXPECT(post(s, format("/invocations/%s/inbox", id), "'hello'"), 201);
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+    EXPECT(post(s, format("/invocations/%s/retry", id), NULL), 200);
+    struct reply *r = EXPECT_NULL(lease(s), "leases.0.woken");
+    EXPECT(tell(s, token_of(r), "suspend", "{'on': {'inbox': true}}"), 204);
+    EXPECT_TEXT(EXPECT_TEXT(lease(s), "leases.0.woken.by", "inbox"), "leases.0.woken.messages.0.body", "hello");
+}
+
 Test(suspend, what_cannot_wake_it_is_refused_and_the_turn_goes_on)
 {
     static const struct {
