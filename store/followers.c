@@ -76,7 +76,9 @@ static enum err wake_waiters(struct tx *tx, struct transition *t)
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
     enum err err = wait_again(tx, t->id);
-    return err == OK ? children_follow_again(tx, t->id) : err;
+    if (err == OK)
+        err = children_follow_again(tx, t->id);
+    return err == OK ? children_leave(tx, t->id) : err;
 }
 
 static enum err forget_waits(struct tx *tx, struct transition *t)

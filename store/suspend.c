@@ -189,6 +189,18 @@ enum err suspension_given(struct tx *tx, int64_t id)
         v_int(id));
 }
 
+enum err suspension_forget(struct tx *tx, int64_t id)
+{
+    enum err err = DB_EXECUTE(tx->db, "DELETE FROM suspensions WHERE id = $1", v_int(id));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "DELETE FROM payloads WHERE id = $1 AND kind = $2", v_int(id),
+                         v_int(PAYLOAD_STATE));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "UPDATE invocations SET flags = flags & ~" SQL_FLAG_SUSPENDED " WHERE id = $1",
+                         v_int(id));
+    return err;
+}
+
 static enum err collect_due(struct tx *tx, int64_t *ids, int *count)
 {
     struct db_stmt *stmt = DB_QUERY(
@@ -239,15 +251,15 @@ enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *o
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK) {
-        reader->note.len = 0;
-        buf_add_span(&reader->note, db_span(stmt, 5));
-        *out =
-            (struct suspended){.turns = (int)db_int(stmt, 0),
-                               .lease = db_int(stmt, 1),
-                               .wakes_at = db_int(stmt, 2),
-                               .by = (enum woken_by)db_int(stmt, 3),
-                               .given = db_int(stmt, 4),
-                               .targets = db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->note)};
+        reader->targets.len = 0;
+        buf_add_span(&reader->targets, db_span(stmt, 5));
+        *out = (struct suspended){.turns = (int)db_int(stmt, 0),
+                                  .lease = db_int(stmt, 1),
+                                  .wakes_at = db_int(stmt, 2),
+                                  .by = (enum woken_by)db_int(stmt, 3),
+                                  .given = db_int(stmt, 4),
+                                  .targets =
+                                      db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->targets)};
     }
     db_reset(stmt);
     return err;
@@ -256,17 +268,4 @@ enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *o
 enum err reader_state(struct reader *reader, int64_t id, struct buf *state)
 {
     return reader_payload(reader, id, PAYLOAD_STATE, state);
-}
-
-enum err reader_step_of(struct reader *reader, int64_t id, struct buf *step)
-{
-    struct db_stmt *stmt =
-        DB_QUERY(reader->db, "SELECT step FROM children WHERE id = $1 AND step IS NOT NULL", v_int(id));
-    if (!stmt)
-        return ERR_DB;
-    enum err err = db_step_found(stmt);
-    if (err == OK)
-        buf_add_span(step, db_span(stmt, 0));
-    db_reset(stmt);
-    return err == ERR_NOT_FOUND ? OK : err;
 }

@@ -17,5 +17,8 @@ MUST_USE enum err suspension_given(struct tx *tx, int64_t id);
 /* Was it this turn that suspended last? ERR_CONFLICT: no. */
 MUST_USE enum err suspension_was_by(struct tx *tx, const struct turn *turn);
 
+/* It starts from nothing: no state, and nothing that woke it. */
+MUST_USE enum err suspension_forget(struct tx *tx, int64_t id);
+
 /* UPKEEP_WAKE: those whose time has come. */
 MUST_USE enum err suspensions_wake_due(struct tx *tx, struct op_upkeep *op);

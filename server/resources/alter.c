@@ -151,7 +151,20 @@ enum next alter_cancel(struct request *rq)
 
 enum next alter_retry(struct request *rq)
 {
-    return alter(rq, ALTER_RETRY);
+    static const struct key fields[] = {
+        {.name = "fresh", .type = KEY_BOOL, .offset = offsetof(struct op_alter, fresh)},
+        {0},
+    };
+    struct faults faults = {0};
+    struct buf arena = {0};
+    int64_t id;
+    if (!resource_id(rq, &id) || !parameters_are_none(rq))
+        return NEXT_ANSWER;
+    struct altering *altering = begin(rq, ALTER_RETRY, id);
+    if (rq->body.len)
+        keys_read_json(&(struct keys_json){&faults, &arena}, NULL, buf_span(&rq->body), fields, &altering->op);
+    buf_release(&arena);
+    return faults.total ? answer_bad_body(rq, &faults) : commit(rq, altering);
 }
 
 enum next alter_delete(struct request *rq)

@@ -2,6 +2,7 @@
  * wakes them once, whenever it comes. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "store/step.h"
 #include "store/suspend.h"
 #include "tests/store/support.h"
 
@@ -280,5 +281,101 @@ STORE_TEST(what_has_suspended_outlives_the_server)
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     IS_OK(alter(f, ALTER_DELETE, turn.id));
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM suspensions"), 1);
+    check_counters(f);
+}
+
+/* --- again, from nothing ---------------------------------------------------------------- */
+
+static struct submission child_of(struct fixture *f, const struct turn *parent, const char *step)
+{
+    struct submission s = plain(f);
+    struct op_submit op;
+    s.parent = parent->id;
+    s.parent_lease = parent->lease;
+    s.step = step ? (struct span){step, strlen(step)} : (struct span){NULL, 0};
+    op_submit_init(&op, &s, 1);
+    IS_OK(store_do(f->store, &op.op));
+    IS_OK(s.err);
+    return s;
+}
+
+static void fail_turn(struct fixture *f, struct waited *w, enum finish_next next)
+{
+    set_error(w, "{\"type\":\"x\"}", "x");
+    IS_OK(end(w, f, next, STATUS_FAILED));
+}
+
+STORE_TEST(a_fresh_retry_finds_nothing_of_what_was)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    struct op_step step;
+    op_step_init(&step, &turn);
+    step.name = SPAN("a");
+    step.value = SPAN("1");
+    IS_OK(store_do(f->store, &step.turn.op));
+    int64_t named = child_of(f, &turn, "b").id, unnamed = child_of(f, &turn, NULL).id,
+            done = child_of(f, &turn, "c").id;
+    succeed(f, done);
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    struct op_alter retry;
+    op_alter_init(&retry, ALTER_RETRY, &turn.id, 1);
+    retry.fresh = true;
+    IS_OK(store_do(f->store, &retry.op));
+    started(&w, f, turn.id, 2);
+    struct submission again = child_of(f, &w.turn, "b");
+    cr_expect_neq(again.id, named);
+    while (upkeep(f, UPKEEP_FOLLOW_UP).more)
+        ;
+    cr_expect_eq(status_of(f, named), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, unnamed), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, done), STATUS_SUCCEEDED);
+    cr_expect_eq(status_of(f, again.id), STATUS_QUEUED, "a cancellation reaches none that comes later");
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM steps"), 0);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM suspensions"), 0);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM payloads"), 0);
+    check_counters(f);
+}
+
+/* Cancelled and retried at once: its children of before are cancelled, those of now are not. */
+STORE_TEST(a_cancellation_on_its_way_to_children_reaches_none_that_a_retry_makes)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t before = child_of(f, &turn, NULL).id;
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    IS_OK(alter(f, ALTER_RETRY, turn.id));
+    started(&w, f, turn.id, 2);
+    int64_t after = child_of(f, &w.turn, NULL).id;
+    while (upkeep(f, UPKEEP_FOLLOW_UP).more)
+        ;
+    cr_expect_eq(status_of(f, before), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, after), STATUS_QUEUED);
+}
+
+/* Only success is kept for good. */
+STORE_TEST(a_step_that_failed_runs_again_after_a_failure_of_its_parent)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t bad = child_of(f, &turn, "bad").id, good = child_of(f, &turn, "good").id;
+    fail_for_good(f, bad);
+    succeed(f, good);
+    cr_expect_eq(child_of(f, &turn, "bad").status, STATUS_FAILED, "it has not failed itself");
+    fail_turn(f, &w, FINISH_REQUEUE); /* as after a recovery */
+    started(&w, f, turn.id, 2);
+    cr_expect_eq(child_of(f, &w.turn, "bad").status, STATUS_FAILED);
+    fail_turn(f, &w, FINISH_RETRY);
+    started(&w, f, turn.id, 3);
+    struct submission again = child_of(f, &w.turn, "bad");
+    cr_expect_eq(again.id, bad);
+    cr_expect_eq(again.status, STATUS_QUEUED);
+    cr_expect_eq(child_of(f, &w.turn, "good").status, STATUS_SUCCEEDED);
+    started(&w, f, bad, 2);
+    fail_turn(f, &w, FINISH_FINAL);
+    cr_expect_eq(askf(f, "SELECT asked FROM children WHERE id = %lld", (long long)bad), 1,
+                 "once for each failure");
     check_counters(f);
 }
