@@ -132,6 +132,25 @@ Test(suspend, a_cancellation_that_comes_first_ends_it)
     EXPECT_PROBLEM(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 409, "stale-lease");
 }
 
+Test(suspend, what_it_is_to_get_cannot_be_deleted)
+{
+    struct server *s = serve(CONFIG);
+    char *done = submit(s, "{'task': 'echo', 'args': 'kept'}"), *other = submit(s, "{'task': 'other'}");
+    const char *stale;
+    final(s, done);
+    char *id = submit(s, "{'task': 'far'}");
+    struct reply *r = EXPECT(post(s, "/leases", "{'worker': 'w', 'tasks': ['far'], 'wait': '30s'}"), 200);
+    stale = token_of(r);
+    EXPECT(tell(s, stale, "suspend", format("{'on': {'ids': ['%s', '%s']}, 'state': 1}", done, other)), 204);
+    EXPECT_PROBLEM(ask(s, "DELETE", format("/invocations/%s", done), NULL, NULL), 409, "conflict");
+    EXPECT(post(s, format("/invocations/%s/cancel", other), NULL), 200);
+    AWAIT_STATUS(s, id, "queued");
+    EXPECT_PROBLEM(ask(s, "DELETE", format("/invocations/%s", other), NULL, NULL), 409, "conflict");
+    r = EXPECT_TEXT(lease(s), "leases.0.woken.results.0.result", "kept");
+    EXPECT(tell(s, token_of(r), "complete", "{'result': 1}"), 204);
+    EXPECT(ask(s, "DELETE", format("/invocations/%s", done), NULL, NULL), 204);
+}
+
 /* What woke nobody was given to nobody: its messages are unread still. */
 Test(suspend, a_retry_of_one_that_was_cancelled_asleep_reads_no_messages)
 {
