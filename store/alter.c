@@ -144,6 +144,8 @@ static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, cons
 {
     bool held = false;
     enum err err = row->flags & FLAG_CHILD ? children_is_held(tx, id, &held) : OK;
+    if (err == OK && !held)
+        err = result_is_kept(tx, id, &held);
     if (err != OK || held)
         return err == OK ? ERR_CONFLICT : err;
     return transition_remove(tx, id, row->task, row->status, &a->room);

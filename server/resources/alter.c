@@ -51,6 +51,10 @@ static enum next altered(struct request *rq)
     const struct op_alter *op = &altering->op;
     if (op->op.err == ERR_MISMATCH)
         return refuse_condition(rq);
+    if (op->op.err == ERR_CONFLICT && op->what == ALTER_DELETE && status_is_final(op->status))
+        return answer_problem(
+            rq, 409, "conflict",
+            "one that has not ended waits for it, is to get its result, or may ask for it as its step");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)

@@ -273,6 +273,8 @@ static void do_everything(struct fixture *f)
     IS_OK(alter(f, ALTER_CANCEL, id));
     wait_for_a_child(f);
     suspend_twice(f);
+    store_set_retain_max(f->store, 1);
+    upkeep(f, UPKEEP_PRUNE);
     int64_t casualty = submit(f);
     fixture_shut(f);
     fixture_open(f);
@@ -316,12 +318,16 @@ static const struct {
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
     {"SELECT waiter FROM waits WHERE target", "waits_target (target=?"},
     {"UPDATE waits SET ended = 1 WHERE waiter", "(waiter=? AND target=?)"},
-    {"FROM children c JOIN", "children_step (parent=? AND step=?)"},
+    {"c.parent = ?1 AND c.step = ?2", "children_step (parent=? AND step=?)"},
     {"SELECT parent FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
     {"SELECT parent, step FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM children WHERE parent = ?1 AND id > ?2", "children_parent (parent=? AND id>?)"},
     {"c.parent = ?3", "children_parent (parent=? AND id>? AND id<?)"},
     {"SELECT target FROM waits", "(waiter=?)"},
+    {"SELECT 1 FROM results_kept", "results_kept_target (target=?)"},
+    {"SELECT 1 FROM results_kept", "waits_target (target=?)"},
+    {"DELETE FROM results_kept", "(waiter=?)"},
+    {"AND prune_at > ?1", "invocations_prune (prune_at>?)"},
     {"follows = 1 ORDER BY id", "children_follow (parent=?)"},
     {"WHERE status IN (3, 4) AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},

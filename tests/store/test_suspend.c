@@ -195,6 +195,65 @@ STORE_TEST(a_cancellation_ends_what_suspends_or_has_suspended)
     check_counters(f);
 }
 
+static bool is_there(struct fixture *f, int64_t id)
+{
+    return askf(f, "SELECT COUNT(*) FROM invocations WHERE id = %lld", (long long)id);
+}
+
+/* What had ended before it suspended, and what ends later: until the turn that gets it
+ * has ended, too. */
+STORE_TEST(what_it_asked_for_is_neither_deleted_nor_pruned_until_it_ends)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t ids[] = {submit(f), submit(f)};
+    succeed(f, ids[0]);
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = 2, .state = SPAN("1")}));
+    cr_expect_eq(alter(f, ALTER_DELETE, ids[0]), ERR_CONFLICT);
+    succeed(f, ids[1]);
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    exec_sql(f, "UPDATE invocations SET prune_at = 1 WHERE prune_at IS NOT NULL");
+    upkeep(f, UPKEEP_PRUNE);
+    cr_expect(is_there(f, ids[0]) && is_there(f, ids[1]));
+    started(&w, f, turn.id, 1);
+    IS_OK(end(&w, f, FINISH_REQUEUE, STATUS_QUEUED));
+    cr_expect_eq(alter(f, ALTER_DELETE, ids[1]), ERR_CONFLICT);
+    started(&w, f, turn.id, 2);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM results_kept"), 0);
+    IS_OK(alter(f, ALTER_DELETE, ids[1]));
+
+    turn = turn_of(f, &w); /* a cancellation is an end, too */
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = 1, .inbox = true}));
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM results_kept"), 0);
+    check_counters(f);
+}
+
+/* More of them than a step of pruning looks at, and all the oldest. */
+STORE_TEST(what_is_kept_holds_up_no_pruning)
+{
+    enum { KEPT = 250, OTHERS = 5 };
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t ids[KEPT], others[OTHERS];
+    for (int i = 0; i < KEPT; i++)
+        succeed(f, ids[i] = submit(f));
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = KEPT}));
+    for (int i = 0; i < OTHERS; i++)
+        succeed(f, others[i] = submit(f));
+    store_set_retain_max(f->store, 1);
+    int steps = 0;
+    for (struct op_upkeep op = {.more = true}; op.more && steps < 20; steps++)
+        op = upkeep(f, UPKEEP_PRUNE);
+    cr_expect_lt(steps, 20, "it goes on for ever");
+    for (int i = 0; i < OTHERS; i++)
+        cr_expect_not(is_there(f, others[i]));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations"), KEPT + 1);
+    check_counters(f);
+}
+
 /* What a turn was given of the inbox is read when it ends well, and not else. */
 STORE_TEST(messages_come_again_until_a_turn_that_had_them_ends_well)
 {
