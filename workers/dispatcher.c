@@ -95,13 +95,11 @@ static void refill_all(struct runner *runner)
 
 static void rewrite(struct runner *runner)
 {
-    int count;
-    struct op *last;
+    struct ops ops = {0};
     pthread_mutex_lock(&runner->lock);
-    struct op *first = report_rewrites_locked(runner, clock_mono_us(), &last, &count);
+    report_rewrites_locked(runner, clock_mono_us(), &ops);
     pthread_mutex_unlock(&runner->lock);
-    if (first)
-        store_queue_list(runner->store, first, last, count);
+    ops_queue(runner->store, &ops);
 }
 
 static void act(struct runner *runner, int timer)

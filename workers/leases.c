@@ -15,29 +15,6 @@ enum {
     UNSERVED_AFTER_US = 60 * 1000000,
 };
 
-/* A list of ops, to be queued without the lock. */
-struct ops {
-    struct op *first, *last;
-    int count;
-};
-
-static void ops_add(struct ops *ops, struct op *op)
-{
-    op->next = NULL;
-    if (ops->last)
-        ops->last->next = op;
-    else
-        ops->first = op;
-    ops->last = op;
-    ops->count++;
-}
-
-static void ops_queue(struct runner *runner, const struct ops *ops)
-{
-    if (ops->first)
-        store_queue_list(runner->store, ops->first, ops->last, ops->count);
-}
-
 /* --- the leases that are out ---------------------------------------------------------- */
 
 static struct lease *find_locked(struct runner *runner, int64_t id, int64_t token)
@@ -169,30 +146,26 @@ static bool give_locked(struct runner *runner, struct lease_ask *ask, struct ops
     return count > 0;
 }
 
-struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count)
+void leases_serve_locked(struct runner *runner, struct ops *ops)
 {
-    struct ops ops = {0};
     struct lease_ask *ask, *next;
     DL_FOREACH_SAFE (runner->asks, ask, next) {
         if (!queue_has_work_elsewhere(&runner->queue))
             break;
-        if (!is_active_locked(runner, ask) || !give_locked(runner, ask, &ops))
+        if (!is_active_locked(runner, ask) || !give_locked(runner, ask, ops))
             continue;
         DL_DELETE(runner->asks, ask);
         ask->listed = false;
     }
-    *last = ops.last;
-    *count = ops.count;
-    return ops.first;
 }
 
 void leases_serve(struct runner *runner)
 {
-    struct ops ops;
+    struct ops ops = {0};
     pthread_mutex_lock(&runner->lock);
-    ops.first = leases_serve_locked(runner, &ops.last, &ops.count);
+    leases_serve_locked(runner, &ops);
     pthread_mutex_unlock(&runner->lock);
-    ops_queue(runner, &ops);
+    ops_queue(runner->store, &ops);
 }
 
 static void wait_locked(struct runner *runner, struct lease_ask *ask)
@@ -279,7 +252,7 @@ static void lent(struct op *op)
     if (--runner->unfinished == 0)
         pthread_cond_broadcast(&runner->quiet);
     pthread_mutex_unlock(&runner->lock);
-    ops_queue(runner, &more);
+    ops_queue(runner->store, &more);
     if (nobody)
         leases_return(runner, &lending->grant.turn, 1);
     if (over)
@@ -310,7 +283,7 @@ bool leases_ask(struct runner *runner, struct lease_ask *ask, bool wait)
     if (waits)
         wait_locked(runner, ask);
     pthread_mutex_unlock(&runner->lock);
-    ops_queue(runner, &ops);
+    ops_queue(runner->store, &ops);
     return taken || waits;
 }
 
@@ -370,7 +343,7 @@ void leases_return(struct runner *runner, const struct turn *turns, int count)
         finish->turn.op.done = returned;
         ops_add(&ops, &finish->turn.op);
     }
-    ops_queue(runner, &ops);
+    ops_queue(runner->store, &ops);
 }
 
 void leases_renewed(struct runner *runner, const struct turn *turn, int64_t lease_ms, int64_t lease_until)
@@ -585,7 +558,7 @@ void leases_expire(struct runner *runner)
     if (first)
         dispatcher_set_locked(runner, TIMER_LEASES, first->at_us);
     pthread_mutex_unlock(&runner->lock);
-    ops_queue(runner, &ops);
+    ops_queue(runner->store, &ops);
 }
 
 /* --- those that the last server gave out ---------------------------------------------------------- */

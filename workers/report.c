@@ -79,52 +79,37 @@ static void reduce(struct run *run)
     finish->inbox_read = 0;
 }
 
-static void append(struct op *op, struct op **first, struct op **last, int *count)
-{
-    op->next = NULL;
-    if (*last)
-        (*last)->next = op;
-    else
-        *first = op;
-    *last = op;
-    ++*count;
-}
-
 /* The claim, if that is what failed, with the output that was refused for want
  * of it, and the end, if there is one. */
-static void append_reports(struct run *run, struct op **first, struct op **last, int *count)
+static void append_reports(struct run *run, struct ops *ops)
 {
     struct log_write *write, *next;
     if (run->claim_faulted)
-        append(&run->claim.turn.op, first, last, count);
+        ops_add(ops, &run->claim.turn.op);
     DL_FOREACH_SAFE (run->held_logs, write, next) {
         DL_DELETE(run->held_logs, write);
-        append(&write->op.turn.op, first, last, count);
+        ops_add(ops, &write->op.turn.op);
     }
     run->finish_queued = run->ended;
     if (!run->ended)
         return;
     if (!run->claim_faulted && run->faults >= FAULTS_WHOLE && !run->runner->closing)
         reduce(run);
-    append(&run->finish.turn.op, first, last, count);
+    ops_add(ops, &run->finish.turn.op);
 }
 
-struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct op **last, int *count)
+void report_rewrites_locked(struct runner *runner, int64_t now_us, struct ops *ops)
 {
-    struct op *first = NULL;
     struct run *later = NULL, *run, *next;
-    *last = NULL;
-    *count = 0;
     LL_FOREACH_SAFE2 (runner->rewrites, run, next, rewrite_next) {
         if (run->rewrite_us > now_us) {
             LL_PREPEND2(later, run, rewrite_next);
             dispatcher_set_locked(runner, TIMER_REWRITE, run->rewrite_us);
         } else {
-            append_reports(run, &first, last, count);
+            append_reports(run, ops);
         }
     }
     runner->rewrites = later;
-    return first;
 }
 
 /* --- what the store answers ------------------------------------------------------------ */
@@ -154,8 +139,7 @@ static void claimed(struct op *op)
     struct run *run = op->owner;
     struct runner *runner = run->runner;
     struct fault_note note;
-    struct op *first = NULL, *last = NULL;
-    int count = 0;
+    struct ops ops = {0};
     bool faulted = err_is_fault(op->err);
     if (op->err == OK && run->finish_queued && !run->claim_faulted)
         return; /* as for most: the end, which comes next, settles both under one lock */
@@ -172,7 +156,7 @@ static void claimed(struct op *op)
         if (!faulted)
             settle_locked(run, op->err);
         if (!run->finish_queued) /* output that was refused in this very batch is held still */
-            append_reports(run, &first, &last, &count);
+            append_reports(run, &ops);
     }
     if (op->err == ERR_CONFLICT && !run->ended) {
         journal_refused(run->attempt.record);
@@ -181,8 +165,7 @@ static void claimed(struct op *op)
     pthread_mutex_unlock(&runner->lock);
     if (faulted)
         log_fault(runner->store, &note);
-    if (first)
-        store_queue_list(runner->store, first, last, count);
+    ops_queue(runner->store, &ops);
 }
 
 static void finished(struct op *op)
@@ -190,8 +173,7 @@ static void finished(struct op *op)
     struct run *run = op->owner;
     struct runner *runner = run->runner;
     struct fault_note note;
-    struct op *first = NULL, *last = NULL;
-    int count = 0;
+    struct ops ops = {0};
     bool faulted = err_is_fault(op->err);
     pthread_mutex_lock(&runner->lock);
     run->finish_queued = false;
@@ -202,7 +184,7 @@ static void finished(struct op *op)
     if (again) {
         rewrite_later_locked(run);
     } else if (more) {
-        append_reports(run, &first, &last, &count);
+        append_reports(run, &ops);
     } else {
         set_claim_faulted_locked(run, false);
         settle_locked(run, run->claim.turn.op.err);
@@ -214,7 +196,7 @@ static void finished(struct op *op)
     if (faulted)
         log_fault(runner->store, &note);
     if (more)
-        store_queue_list(runner->store, first, last, count);
+        ops_queue(runner->store, &ops);
     else if (!again)
         run_free(run);
 }

@@ -123,16 +123,14 @@ static void on_committed(void *context, const struct change *changes, int count)
         if (has_expired(&changes[i]))
             log_expired(runner, &changes[i]);
     bool news = false;
-    struct op *last;
-    int claims;
+    struct ops claims = {0};
     pthread_mutex_lock(&runner->lock);
     for (int i = 0; i < count; i++)
         news |= take_change(runner, &changes[i], now_us);
     threads_wake_locked(runner);
-    struct op *first = leases_serve_locked(runner, &last, &claims);
+    leases_serve_locked(runner, &claims);
     pthread_mutex_unlock(&runner->lock);
-    if (first)
-        store_queue_list(runner->store, first, last, claims);
+    ops_queue(runner->store, &claims);
     if (news)
         leases_end_asks(runner, false);
 }

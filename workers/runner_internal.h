@@ -23,6 +23,7 @@
 #include "workers/kinds/kind.h"
 #include "workers/failures.h"
 #include "workers/histogram.h"
+#include "workers/ops.h"
 #include "workers/queue/queue.h"
 #include "workers/queue/timers.h"
 #include "workers/runner.h"
@@ -349,9 +350,9 @@ void report_claim(struct run *run); /* without the runner's lock */
 bool report_end_locked(struct run *run);
 void report_finish(struct run *run);
 
-/* Takes the reports that are to be tried again by now: they are to be queued,
- * without the lock. The last is in *last, their number in *count. */
-struct op *report_rewrites_locked(struct runner *runner, int64_t now_us, struct op **last, int *count);
+/* Adds the reports that are to be tried again by now: they are to be queued,
+ * without the lock. */
+void report_rewrites_locked(struct runner *runner, int64_t now_us, struct ops *ops);
 
 /* All of them at once: the server closes. */
 void report_hurry_locked(struct runner *runner);
@@ -367,7 +368,7 @@ void shortage_try(struct runner *runner);
 /* --- leases.c ----------------------------------------------------------------------------- */
 
 /* There may be work for who asks: gives it. The ops are to be queued without the lock. */
-struct op *leases_serve_locked(struct runner *runner, struct op **last, int *count);
+void leases_serve_locked(struct runner *runner, struct ops *ops);
 void leases_serve(struct runner *runner); /* the same, and queues them */
 
 /* True if somebody has news of it: leases_end_asks() is to follow, without the lock. */

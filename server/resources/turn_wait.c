@@ -261,7 +261,7 @@ static enum next asked(struct request *rq)
         return answer_problem(rq, 409, "conflict",
                               "the turn waits for others already, and can wait for one thing "
                               "at a time");
-    if (!waiting->renews || rq->left)
+    if (!waiting->renews || rq->left || rq->closing)
         return show_results(rq);
     waiting->renews = false;
     return renew(rq, 0, renewed_last);

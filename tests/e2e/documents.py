@@ -59,7 +59,7 @@ def run(document):
     whole = open(document).read()
     found = blocks(whole)
     name = os.path.relpath(document, ROOT)
-    if "$ERRAND" in whole and "export ERRAND=" not in whole:
+    if re.search(r"\$ERRAND\b", whole) and "export ERRAND=" not in whole:
         print("%s uses $ERRAND, and does not say what that is" % name)
         failed += 1
     with tempfile.TemporaryDirectory() as folder:

@@ -273,7 +273,6 @@ Test(read, an_unknown_invocation_is_404)
                                         "/events",
                                         "/metrics",
                                         "/slots",
-                                        "/messages",
                                         "/invocations/0000000000000/children"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)

@@ -13,7 +13,9 @@ SUITE(suspend);
     "  other: {kind: remote, priority: 2}\n"                           \
     "  echo: {kind: native, module: $NATIVE}\n"                        \
     "  hold: {kind: native, module: $NATIVE}\n"                        \
-    "  sleeper: {kind: native, module: $NATIVE}\n"
+    "  sleeper: {kind: native, module: $NATIVE}\n"                     \
+    "  order: {kind: command, run: [sh, order.sh]}\n"                  \
+    "  large: {kind: command, run: [sh, large.sh]}\n"
 
 /* The lease that there must be within the patience of a test. */
 static struct reply *lease(struct server *s)
@@ -252,4 +254,78 @@ Test(suspend, many_may_sleep_with_one_slot)
         submit(s, "{'task': 'sleeper', 'args': {'on': {'until': '400ms'}, 'state': %d}}", i);
     WAIT_UNTIL(number_of(get(s, "/stats"), "tasks.sleeper.succeeded") == 200);
     EXPECT_NUMBER(get(s, "/stats"), "tasks.sleeper.queued", 0);
+}
+
+/* --- commands ---------------------------------------------------------------------------- */
+
+/* Its own process suspends, goes on for a while, and is ended before the next turn starts. */
+#define ORDER                                                                             \
+    "if [ -z \"$ERRAND_WOKEN\" ]; then\n"                                                 \
+    "  echo first; curl -sS --json '{\"on\": {\"inbox\": true}, \"state\": {\"n\": 1}}' " \
+    "\"$ERRAND_LEASE_URL/suspend\"\n"                                                     \
+    "  touch suspended; while [ ! -e go ]; do sleep 0.01; done; echo late; exit 3\n"      \
+    "fi\n"                                                                                \
+    "echo \"$ERRAND_ATTEMPT $ERRAND_STATE $ERRAND_WOKEN\"\n"
+
+Test(suspend, a_command_suspends_and_its_next_turn_waits_for_its_process)
+{
+    struct server *s = prepare(CONFIG);
+    write_whole(file_in(s, "order.sh"), ORDER);
+    start(s);
+    char *id = submit(s, "{'task': 'order'}");
+    WAIT_UNTIL(exists(file_in(s, "suspended")));
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "waiting");
+    EXPECT(post(s, format("/invocations/%s/inbox", id), "'yes'"), 201);
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "queued");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded"); /* what comes after it runs */
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "queued");
+    touch(file_in(s, "go"));
+    struct reply *r = EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
+    const char *result = text_of(r, "result");
+    REQUIRE(strstr(result, "1 {\"n\": 1} {\"by\":\"inbox\"") == result, "%s", result);
+    REQUIRE(strstr(result, "\"body\":\"yes\"}]}"), "%s", result);
+    cr_expect_str_eq(get(s, "/invocations/%s/log", id)->body, "first\nlate\n");
+}
+
+/* The process is killed with the server, its turn had ended: nobody pays, nothing runs twice. */
+Test(suspend, a_crash_before_the_process_has_ended_loses_nothing)
+{
+    struct server *s = prepare("defaults: {max_recoveries: 0}\n" CONFIG);
+    write_whole(file_in(s, "order.sh"), ORDER);
+    start(s);
+    char *id = submit(s, "{'task': 'order'}"), *asleep = submit(s, "{'task': 'order'}");
+    AWAIT_STATUS(s, id, "waiting");
+    AWAIT_STATUS(s, asleep, "waiting");
+    EXPECT(post(s, format("/invocations/%s/inbox", id), "'yes'"), 201);
+    restart(s);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
+    EXPECT_TEXT(get(s, "/invocations/%s", asleep), "status", "waiting");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", asleep), NULL), 200), "status", "cancelled");
+}
+
+Test(suspend, a_cancellation_stops_the_process_that_has_suspended)
+{
+    struct server *s = prepare("slots: 1\n" CONFIG);
+    write_whole(file_in(s, "order.sh"), ORDER);
+    start(s);
+    char *id = submit(s, "{'task': 'order'}");
+    WAIT_UNTIL(exists(file_in(s, "suspended")));
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+}
+
+/* Above 64 kB what it resumes with stands in a file. */
+Test(suspend, a_large_state_stands_in_a_file)
+{
+    struct server *s = prepare(CONFIG);
+    write_whole(
+        file_in(s, "large.sh"),
+        "if [ -z \"$ERRAND_WOKEN\" ]; then\n"
+        "  { printf '{\"on\": {\"until\": \"1ms\"}, \"state\": \"'; head -c 100000 /dev/zero | tr '\\0' x; "
+        "printf '\"}'; } | curl -sS --json @- \"$ERRAND_LEASE_URL/suspend\"\n"
+        "  exit\n"
+        "fi\n"
+        "printf '%s %s' \"${ERRAND_STATE-none}\" \"$(sh -c 'wc -c <\"$ERRAND_STATE_FILE\"')\"\n");
+    start(s);
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'large'}")), "result", "none 100002");
 }

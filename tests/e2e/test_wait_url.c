@@ -399,6 +399,20 @@ Test(wait_url, a_wait_elsewhere_goes_on_after_a_crash_of_the_server)
     EXPECT(post(s, path, "%s", on(second)), 200);
 }
 
+Test(wait_url, a_stop_answers_who_waits_elsewhere)
+{
+    struct server *s = serve(CONFIG);
+    char *target = later(s), *token = lease_of(s, "far", "30s");
+    struct client *client = ask_to_wait(s, token, on(target));
+    AWAIT_STATUS(s, id_of(token), "waiting");
+    send_signal(s, SIGTERM);
+    EXPECT(client_receive(client, false), 202);
+    cr_expect_eq(await_exit(s), 0);
+    start(s);
+    begin_now(s, target);
+    EXPECT(post(s, format("/leases/%s/wait", token), "%s", on(target)), 200);
+}
+
 Test(wait_url, a_worker_that_left_while_it_waits_loses_its_lease)
 {
     struct server *s = serve(CONFIG);

@@ -42,6 +42,7 @@ struct command {
     pid_t pid;
     struct pollfd watched[WATCH_COUNT]; /* fd -1: not watched (any more) */
     struct span input;                  /* of stdin, what is still to be written */
+    struct environment_files files;
 
     enum ending ending; /* why SIGTERM was sent */
     bool killed;        /* SIGKILL was sent, too */
@@ -207,8 +208,10 @@ static bool start(struct command *command)
     if (argv_expand(command->attempt->task, command->attempt->args, &argv, &faults) == OK) {
         struct environment environment;
         int stdio[3] = {-1, -1, -1};
-        environment_init(&environment, command->attempt);
-        if (open_pipes(command, stdio))
+        int error = environment_init(&environment, command->attempt, &command->files);
+        if (error)
+            fail_start(command, "say what it resumes with", NULL, error);
+        else if (open_pipes(command, stdio))
             started = start_program(command, argv.words, &environment, stdio);
         else
             fail_start(command, "make its pipes", NULL, errno);
@@ -462,7 +465,10 @@ static void conclude(struct command *command, int status)
 
 static void run(struct attempt *attempt)
 {
-    struct command command = {.attempt = attempt, .outcome = attempt->outcome, .input = attempt->args};
+    struct command command = {.attempt = attempt,
+                              .outcome = attempt->outcome,
+                              .input = attempt->args,
+                              .files = {.state = -1, .woken = -1}};
     for (int i = 0; i < WATCH_COUNT; i++)
         command.watched[i] = (struct pollfd){-1, i == WATCH_IN ? POLLOUT : POLLIN, 0};
     command.watched[WATCH_WAKE].fd = attempt->wake_fd;
@@ -475,6 +481,8 @@ static void run(struct attempt *attempt)
     close_fd(&command.watched[WATCH_ERR].fd);
     close_fd(&command.watched[WATCH_IN].fd);
     close_fd(&command.watched[WATCH_PROCESS].fd);
+    close_fd(&command.files.state);
+    close_fd(&command.files.woken);
     buf_release(&command.out);
     buf_release(&command.tail);
     attempt_end(attempt);

@@ -2,11 +2,15 @@
 
 #include "workers/kinds/command/command.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define LEASE_URL "ERRAND_LEASE_URL="
+
+enum { VARIABLE_BYTES = 64 * 1024 /* of state and woken: one string of an environment has at most 128 KiB */ };
 
 /* How many bytes of a variable are its name and the '='. */
 static size_t name_len(const char *var)
@@ -42,12 +46,14 @@ static size_t add_missing(char **vars, size_t count, char **more)
     return count;
 }
 
-/* A server that is itself a command's child has an address of another's turn. */
-static size_t without_foreign_lease(char **vars, size_t from, size_t count)
+/* A server that is itself a command's child has what was said to another's turn. */
+static size_t without_foreign_turn(char **vars, size_t from, size_t count)
 {
+    static char *const ours[] = {
+        LEASE_URL, "ERRAND_STATE=", "ERRAND_STATE_FILE=", "ERRAND_WOKEN=", "ERRAND_WOKEN_FILE=", NULL};
     size_t kept = from;
     for (size_t i = from; i < count; i++)
-        if (strncmp(vars[i], LEASE_URL, sizeof LEASE_URL - 1) != 0)
+        if (!is_named_in((char **)ours, count_of((char **)ours), vars[i]))
             vars[kept++] = vars[i];
     return kept;
 }
@@ -63,28 +69,75 @@ static void add_lease_url(struct environment *environment, struct attempt *attem
         buf_release(url);
 }
 
-void environment_init(struct environment *environment, struct attempt *attempt)
+static int write_whole(int fd, struct span bytes)
+{
+    while (bytes.len) {
+        ssize_t n = write(fd, bytes.p, bytes.len);
+        if (n < 0 && errno != EINTR)
+            return errno;
+        if (n > 0)
+            bytes = (struct span){bytes.p + n, bytes.len - (size_t)n};
+    }
+    return 0;
+}
+
+/* A file that is nobody's to remove: it is in memory, and the server has it open.
+ * (A descriptor that the child inherits would be closed by many before they start
+ * another.) */
+static int add_file(struct buf *out, const char *name, struct span json, int *fd)
+{
+    *fd = memfd_create(name, MFD_CLOEXEC);
+    if (*fd < 0)
+        return errno;
+    buf_addf(out, "%s_FILE=/proc/%d/fd/%d", name, (int)getpid(), *fd);
+    return write_whole(*fd, json);
+}
+
+static int add_json(struct buf *out, const char *name, struct span json, int *fd)
+{
+    *fd = -1;
+    if (!json.p)
+        return 0;
+    if (json.len > VARIABLE_BYTES)
+        return add_file(out, name, json, fd);
+    buf_addf(out, "%s=", name);
+    buf_add_span(out, json);
+    return 0;
+}
+
+static size_t add_own(char **vars, size_t count, struct buf *text)
+{
+    if (text->len)
+        vars[count++] = (char *)buf_cstr(text);
+    return count;
+}
+
+int environment_init(struct environment *environment, struct attempt *attempt, struct environment_files *files)
 {
     char id[ID_TEXT_LEN + 1] = {0};
     id_format(attempt->id, id);
     snprintf(environment->id, sizeof(environment->id), "ERRAND_ID=%s", id);
     snprintf(environment->number, sizeof(environment->number), "ERRAND_ATTEMPT=%d", attempt->number);
     snprintf(environment->name, sizeof(environment->name), "ERRAND_TASK=%s", attempt->task->name);
-    environment->lease_url = (struct buf){0};
+    environment->lease_url = environment->state = environment->woken = (struct buf){0};
     add_lease_url(environment, attempt);
+    int error = add_json(&environment->state, "ERRAND_STATE", attempt->state, &files->state);
+    int again = add_json(&environment->woken, "ERRAND_WOKEN", attempt->woken, &files->woken);
 
     char **more = command_task(attempt->task)->env;
-    size_t room = 4 + count_of(more) + count_of(environ) + 1, count = 0;
+    size_t room = 6 + count_of(more) + count_of(environ) + 1, count = 0;
     char **vars = xcalloc(room, sizeof(*vars));
     vars[count++] = environment->id;
     vars[count++] = environment->number;
     vars[count++] = environment->name;
-    if (environment->lease_url.len)
-        vars[count++] = (char *)buf_cstr(&environment->lease_url);
+    count = add_own(vars, count, &environment->lease_url);
+    count = add_own(vars, count, &environment->state);
+    count = add_own(vars, count, &environment->woken);
     count = add_missing(vars, count, more);
-    count = without_foreign_lease(vars, count, add_missing(vars, count, environ));
+    count = without_foreign_turn(vars, count, add_missing(vars, count, environ));
     vars[count] = NULL;
     environment->vars = vars;
+    return error ? error : again;
 }
 
 void environment_release(struct environment *environment)
@@ -92,6 +145,8 @@ void environment_release(struct environment *environment)
     free(environment->vars);
     environment->vars = NULL;
     buf_release(&environment->lease_url);
+    buf_release(&environment->state);
+    buf_release(&environment->woken);
 }
 
 const char *environment_get(const struct environment *environment, const char *name)
