@@ -59,18 +59,18 @@ class Ledger:
 class Turn:
     """A lease, as its holder sees it."""
 
-    def __init__(self, worker, lease, length_ms):
+    def __init__(self, worker, lease, length_ms, asked):
         self.worker, self.rng, self.token, self.length = worker, worker.rng, lease["token"], length_ms / 1000
         self.row, self.steps = lease["invocation"], lease["steps"]
         self.id, self.args, self.run = self.row["id"], self.row["args"], time.time_ns()
         self.by, self.answer, self.says = None, None, None  # what woke it; the report that goes along with the next poll
         if self.row["task"] == "far":
-            self.begin(lease["state"], lease["woken"])
+            self.begin(lease["state"], lease["woken"], asked)
 
-    def begin(self, state, woken):
+    def begin(self, state, woken, asked):
         state = state or {"values": [], "chain": [], "seen": []}
         self.values, self.chain, self.seen = state["values"], state["chain"], state["seen"]
-        self.note("start", time.monotonic_ns(), json.dumps({"chain": self.chain}, separators=(",", ":"))[1:-1])
+        self.note("start", asked, time.monotonic_ns(), json.dumps({"chain": self.chain}, separators=(",", ":"))[1:-1])
         if (woken is None) != (self.chain == []):
             self.note("fault", "it has a state and was not woken, or otherwise")
         if woken:
@@ -278,7 +278,7 @@ class Worker:
             if status != 200:
                 raise service.Violation("POST /leases: %d %s" % (status, answer))
             self.hear(reports, again, sent, answer["refused"])
-            return [Turn(self, lease, length) for lease in answer["leases"]]
+            return [Turn(self, lease, length, sent) for lease in answer["leases"]]
         return []
 
     @staticmethod

@@ -289,7 +289,7 @@ class Turn:
 
     def __init__(self, id, run):
         self.id, self.run = id, run
-        self.started = None  # when, on the monotonic clock
+        self.asked = self.started = None  # when, on the monotonic clock
         self.chain = []  # of suspensions, as its state said
         self.heard = []  # (stamp, what, again, sent, heard, status)
         self.suspended = None  # when it knew
@@ -304,6 +304,7 @@ class Audit(Faults):
         self.by_id = {row["id"]: row for row, _ in self.rows}
         self.turns = {}  # by (id, run)
         self.done = {}  # (run, value, when) by (id, step)
+        self.suspended = collections.defaultdict(list)  # (when, stamp) by id
         self.sends = collections.Counter()  # by (id, stamp)
         self.answers = collections.defaultdict(list)  # statuses by (id, stamp)
         self.worked = set()
@@ -373,8 +374,8 @@ class Audit(Faults):
 
     # --- lines ---
 
-    def note_start(self, turn, at, chain):
-        turn.started, turn.chain = int(at), json.loads("{" + chain + "}")["chain"]
+    def note_start(self, turn, asked, at, chain):
+        turn.asked, turn.started, turn.chain = int(asked), int(at), json.loads("{" + chain + "}")["chain"]
 
     def note_work(self, turn, k, value):
         run, kept, at = self.done.get((turn.id, k), (None, None, 0))
@@ -393,6 +394,7 @@ class Audit(Faults):
 
     def note_suspended(self, turn, stamp, at):
         turn.suspended = int(at)
+        self.suspended[turn.id].append((int(at), int(stamp)))
         if int(stamp) not in self.result(turn.id)["chain"]:
             self.fault(turn.id, "suspended as", stamp, "which had no effect:", self.result(turn.id)["chain"])
 
@@ -420,6 +422,9 @@ class Audit(Faults):
         for turn in turns:
             if turn.chain != chain[: len(turn.chain)]:
                 self.fault(id, "had a turn with the suspensions", turn.chain, "of", chain)
+            before = [stamp for at, stamp in self.suspended[id] if at < turn.asked]
+            if not set(before) <= set(turn.chain):
+                self.fault(id, "began a turn with the suspensions", turn.chain, "after", before)
             for what, again, sent, _, status in turn.heard:
                 if turn.suspended and sent > turn.suspended and status < 300:
                     self.fault(id, turn.run, "went on after it had suspended:", what, status)

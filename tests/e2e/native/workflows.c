@@ -164,7 +164,7 @@ static void begin(struct flow *flow, struct errand_call *call)
         list_read(&flow->seen, state, "seen");
     }
     *list_put(chain, "chain", &flow->chain) = '\0';
-    note(flow, "start", "%" PRId64 " %s", now(CLOCK_MONOTONIC), chain);
+    note(flow, "start", "%" PRId64 " %" PRId64 " %s", now(CLOCK_MONOTONIC), now(CLOCK_MONOTONIC), chain);
     if (!state != !woken)
         note(flow, "fault", "it has a state and was not woken, or otherwise");
     if (woken)
