@@ -187,6 +187,10 @@ static enum err refill_from(struct op_refill *op, struct db_stmt *stmt)
     bool row;
     enum err err;
     while ((err = db_step(stmt, &row)) == OK && row) {
+        if (op->count == op->cap) {
+            op->cap = op->cap ? 2 * op->cap : 256;
+            op->items = xrealloc(op->items, (size_t)op->cap * sizeof *op->items);
+        }
         struct ready *ready = &op->items[op->count++];
         ready_read(stmt, ready);
         buf_add_span(&op->arena, ready->args);
@@ -241,7 +245,6 @@ static int compare_ready(const void *a, const void *b)
 static enum err apply_refill(struct tx *tx, struct op *base)
 {
     struct op_refill *op = (struct op_refill *)base;
-    op->items = xrealloc(op->items, 2 * (size_t)op->limit * sizeof *op->items);
     op->count = 0;
     op->arena.len = 0;
     enum err err = refill_ranked(tx, op);

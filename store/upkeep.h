@@ -34,7 +34,7 @@ struct op_refill {
     int limit;
     /* out */
     struct ready *items;
-    int count;
+    int count, cap;
     struct buf arena; /* the items' bytes */
 };
 void op_refill_init(struct op_refill *op);
