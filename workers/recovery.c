@@ -19,21 +19,14 @@ static int recoveries_of(void *context, int task)
     return 3; /* a task that left the configuration */
 }
 
-static struct ready ready_of(const struct invocation *row)
+static void hand_over(struct runner *runner, const struct ready *ready)
 {
-    return (struct ready){
-        .id = row->id,
-        .rank = row->id,
-        .task = row->task,
-        .priority = row->priority,
-        .attempt = row->attempt,
-        .failures = row->failures,
-        .max_retries = row->max_retries,
-        .timeout_ms = row->timeout_ms,
-        .retention_ms = row->retention_ms,
-        .expires_at = row->expires_at,
-        .args = row->args.p ? row->args : SPAN(""),
-    };
+    pthread_mutex_lock(&runner->lock);
+    bool waits = queue_suspect(&runner->queue, ready, clock_mono_us());
+    pthread_mutex_unlock(&runner->lock);
+    if (waits)
+        log_warn("runs with no other native task beside it after unexplained deaths",
+                 LOG_STR("task", store_task_name(runner->store, ready->task)));
 }
 
 /* Hands over the jobs that are to run with no other body in the process. */
@@ -44,17 +37,12 @@ static enum err load_suspects(struct runner *runner, const int64_t *ids, int cou
         return OK;
     enum err err = reader_open(runner->store, &reader, NULL);
     for (int i = 0; i < count && err == OK; i++) {
-        struct invocation row;
-        err = reader_get(reader, ids[i], VIEW_FULL, &row);
-        if (err != OK || row.status != STATUS_QUEUED)
-            continue;
-        struct ready ready = ready_of(&row);
-        pthread_mutex_lock(&runner->lock);
-        bool waits = queue_suspect(&runner->queue, &ready, clock_mono_us());
-        pthread_mutex_unlock(&runner->lock);
-        if (waits)
-            log_warn("runs with no other native task beside it after unexplained deaths",
-                     LOG_STR("task", store_task_name(runner->store, row.task)));
+        struct ready ready;
+        err = reader_ready(reader, ids[i], &ready);
+        if (err == ERR_NOT_FOUND)
+            err = OK;
+        else if (err == OK)
+            hand_over(runner, &ready);
     }
     reader_close(reader);
     return err;

@@ -13,6 +13,7 @@ SUITE(suspend);
     "  other: {kind: remote, priority: 2}\n"                           \
     "  echo: {kind: native, module: $NATIVE}\n"                        \
     "  hold: {kind: native, module: $NATIVE}\n"                        \
+    "  sleeps_and_holds: {kind: native, module: $NATIVE}\n"            \
     "  sleeper: {kind: native, module: $NATIVE}\n"                     \
     "  order: {kind: command, run: [sh, order.sh]}\n"                  \
     "  large: {kind: command, run: [sh, large.sh]}\n"
@@ -283,6 +284,19 @@ Test(suspend, what_a_native_body_cannot_wait_for_is_said_to_it)
         struct reply *r = final(s, submit(s, "{'task': 'sleeper', 'args': %s}", quoted(rows[i][0])));
         EXPECT_HAS(EXPECT_TEXT(r, "error.type", "not_suspended"), rows[i][1]);
     }
+}
+
+/* After two unexplained deaths: it was started as one that had never suspended. */
+Test(suspend, a_native_body_that_is_to_run_alone_has_its_state)
+{
+    struct server *s = serve(CONFIG);
+    char *id = submit(s, "{'task': 'sleeps_and_holds', 'args': '%s'}", file_in(s, "go"));
+    for (int death = 1; death <= 2; death++) {
+        WAIT_UNTIL(strstr(get(s, "/invocations/%s/log?attempt=%d", id, death)->body, "holding"));
+        restart(s);
+    }
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(EXPECT_NUMBER(final(s, id), "attempt", 3), "result", "kept");
 }
 
 /* A thousand that wait for a time: each goes on, and none holds anything meanwhile. */

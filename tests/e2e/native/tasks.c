@@ -15,7 +15,7 @@
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
     segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most,
-    sleeper;
+    sleeper, sleeps_and_holds;
 
 static int *volatile nowhere = (int *)8;
 
@@ -356,6 +356,23 @@ void sleeper(struct errand_call *call)
     int n = sprintf(text, "{\"state\":%s,\"woken\":%s}", state ? state : "null", woken);
     errand_result(call, text, (size_t)n);
     free(text);
+}
+
+/* The first turn leaves a state; the next gives it back when the file is there. */
+void sleeps_and_holds(struct errand_call *call)
+{
+    static const char suspension[] = "{\"on\":{\"until\":\"1ms\"},\"state\":\"kept\"}";
+    size_t length;
+    const char *state = errand_state(call, &length);
+    if (!state && errand_attempt(call) == 1)
+        errand_suspend(call, suspension, sizeof suspension - 1);
+    else if (!state)
+        errand_fail_for_good(call, "no_state", "it was lost");
+    if (!state)
+        return;
+    hold(call);
+    if (!errand_cancelled(call))
+        errand_result(call, state, length);
 }
 
 /* How many of those were in their own code at once, at most. */
