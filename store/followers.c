@@ -59,14 +59,16 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     return err;
 }
 
-/* Whoever waited for it may have all that it waited for. */
+/* Whoever waited for it may have all that it waited for. The ends of a batch share the
+ * room: a thousand may be cancelled at once, and a thousand wait for each. */
 static enum err wake_waiters(struct tx *tx, struct transition *t)
 {
-    struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
+    struct follow_up_room room = {FOLLOW_UP_ROWS - tx->wakes, FOLLOW_UP_BYTES};
     bool left = false;
     if (!(t->follow & FOLLOW_WAITED))
         return OK;
     enum err err = wait_wake(tx, t->id, &room, &left);
+    tx->wakes = room.rows > 0 ? FOLLOW_UP_ROWS - room.rows : FOLLOW_UP_ROWS;
     if (err == OK && left)
         err = follow_up_note(tx, FOLLOW_UP_WAKE, t->id);
     t->note.follow_up |= left;

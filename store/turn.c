@@ -140,8 +140,8 @@ static enum err apply_finish(struct tx *tx, struct op *base)
     if (err == ERR_CONFLICT && op->may_have_suspended)
         return append_late(tx, turn, op->log_from, op->log, op->log_count);
     if (err == OK && op->drop_stdout)
-        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND attempt = $2 AND stream = 1", v_int(turn->id),
-                         v_int(turn->attempt));
+        err = DB_EXECUTE(tx->db, "DELETE FROM logs WHERE id = $1 AND attempt = $2 AND seq >= $3 AND stream = 1",
+                         v_int(turn->id), v_int(turn->attempt), v_int(piece_seq(turn, op->drop_from)));
     return err == OK ? append_log(tx, turn, op->log_from, op->log, op->log_count) : err;
 }
 

@@ -77,7 +77,8 @@ struct op_finish {
     const struct log_chunk *log;
     int log_count;
     int64_t log_from;        /* the number of the first of them */
-    bool drop_stdout;        /* delete what was already logged of this attempt's stdout */
+    bool drop_stdout;        /* delete what was already logged of its stdout, */
+    int64_t drop_from;       /* from that number on: a turn before it has its own */
     int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
     bool may_have_suspended; /* the turn; then OK, and only its output is new */
     bool written;            /* the committer's: together with its claim */

@@ -179,6 +179,7 @@ void tx_clear(struct tx *tx)
             tx->counts[task] = (struct tx_counts){0};
     tx->count = tx->counted = 0;
     tx->highest_removed = 0;
+    tx->wakes = 0;
     if (tx->cap > CHANGES_KEPT) {
         free(tx->changes);
         tx->changes = NULL;

@@ -288,6 +288,7 @@ static void note_resumption(struct run *run, int64_t pieces)
 {
     const struct woken *woken = &run->resumption;
     run->pieces = pieces;
+    run->finish.drop_from = pieces;
     if (woken->state.len)
         run->attempt.state = (struct span){buf_cstr(&run->resumption.state), woken->state.len};
     if (woken->json.len)

@@ -370,7 +370,7 @@ void waits_stir(struct runner *runner, const struct turn *turn)
 {
     pthread_mutex_lock(&runner->lock);
     struct wait *wait = find_locked(runner, turn->id);
-    if (wait && wait->turn.lease == turn->lease && wait->run && wait->state == WAIT_ASLEEP && !wait->ask)
+    if (wait && wait->turn.lease == turn->lease && wait->state == WAIT_ASLEEP && !wait->ask)
         go_on_locked(wait, true);
     pthread_mutex_unlock(&runner->lock);
 }

@@ -159,7 +159,7 @@ bool turn_may_suspend(struct request *rq)
 static bool goes_on(struct request *rq)
 {
     const struct turn_row *row = turn_found(rq);
-    bool stirs = row->status == STATUS_WAITING && !row->elsewhere && rq->method != METHOD_GET;
+    bool stirs = row->status == STATUS_WAITING && rq->method != METHOD_GET;
     if (stirs)
         waits_stir(rq->context->runner, &row->turn);
     return is_under_way(rq);

@@ -340,6 +340,24 @@ Test(suspend, a_command_suspends_and_its_next_turn_waits_for_its_process)
     cr_expect_str_eq(get(s, "/invocations/%s/log", id)->body, "first\nlate\n");
 }
 
+/* What became the result is taken out of the log, and took with it what the turns before
+ * had printed. */
+Test(suspend, the_result_of_the_last_turn_leaves_the_log_of_the_others)
+{
+    struct server *s = prepare(CONFIG);
+    write_whole(file_in(s, "order.sh"), "if [ -z \"$ERRAND_WOKEN\" ]; then\n"
+                                        "  echo first; exec curl -sS --json '{\"on\": {\"until\": \"0s\"}}' "
+                                        "\"$ERRAND_LEASE_URL/suspend\"\n"
+                                        "fi\n"
+                                        "echo second; while [ ! -e go ]; do sleep 0.01; done\n");
+    start(s);
+    char *id = submit(s, "{'task': 'order'}");
+    WAIT_UNTIL(strstr(get(s, "/invocations/%s/log", id)->body, "second"));
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "result", "second\n");
+    cr_expect_str_eq(get(s, "/invocations/%s/log", id)->body, "first\n");
+}
+
 /* The process is killed with the server, its turn had ended: nobody pays, nothing runs twice. */
 Test(suspend, a_crash_before_the_process_has_ended_loses_nothing)
 {

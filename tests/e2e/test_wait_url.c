@@ -379,6 +379,18 @@ Test(wait_url, a_turn_elsewhere_asks_again_and_misses_nothing)
     EXPECT(post(s, format("/leases/%s/complete", token), "{'result': 1}"), 204);
 }
 
+/* Its timeout goes on, too. */
+Test(wait_url, who_says_anything_else_elsewhere_waits_no_longer)
+{
+    struct server *s = serve(CONFIG);
+    char *target = later(s), *token = lease_of(s, "brief", "30s");
+    EXPECT(post(s, format("/leases/%s/wait", token), "{'on':{'ids':['%s']},'wait':'50ms'}", target), 202);
+    EXPECT_TEXT(get(s, "/invocations/%s", id_of(token)), "status", "waiting");
+    EXPECT(post(s, format("/leases/%s/heartbeat", token), "{}"), 200);
+    AWAIT_STATUS(s, id_of(token), "running");
+    EXPECT_TEXT(final(s, id_of(token)), "error.type", "timeout");
+}
+
 Test(wait_url, a_wait_elsewhere_goes_on_after_a_crash_of_the_server)
 {
     struct server *s = serve(CONFIG);

@@ -334,7 +334,7 @@ static const struct {
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?"},
     {"DELETE FROM logs WHERE id = ?1 AND seq <= ?2", "logs_1 (id=? AND seq<?)"},
-    {"DELETE FROM logs WHERE id = ?1 AND attempt", "logs_1 (id=?)"},
+    {"DELETE FROM logs WHERE id = ?1 AND attempt", "logs_1 (id=? AND seq>?)"},
     {"DELETE FROM attempts", "attempts_1 (id=? AND attempt<?)"},
     {"INSERT INTO logs (id, seq, attempt, stream, data) SELECT ?1, ?2", "INTEGER PRIMARY KEY"},
     {"SELECT seq, LENGTH(data) FROM logs WHERE id = ?1 ORDER BY seq", "logs_1 (id=?)"},

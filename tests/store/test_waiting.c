@@ -343,6 +343,31 @@ STORE_TEST(a_thousand_waiters_are_woken_in_steps)
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), N);
 }
 
+STORE_TEST(ends_of_one_moment_wake_no_more_than_one_step_does)
+{
+    enum { N = 300, TARGETS = 4, AT_ONCE = 500 };
+    static struct waited w[N];
+    struct submission s[N];
+    int64_t targets[TARGETS];
+    struct op_alter op;
+    for (int i = 0; i < TARGETS; i++)
+        targets[i] = submit(f);
+    for (int i = 0; i < N; i++)
+        s[i] = plain(f);
+    submit_all(f, s, N);
+    for (int i = 0; i < N; i++) {
+        started(&w[i], f, s[i].id, 1);
+        wait_for(f, &w[i].turn, false, targets, TARGETS, OK);
+    }
+    op_alter_init(&op, ALTER_CANCEL, targets, TARGETS);
+    IS_OK(store_do(f->store, &op.op));
+    cr_expect_eq(waits(f), N * TARGETS - AT_ONCE);
+    for (struct op_upkeep step = {.more = true}; step.more;)
+        step = upkeep(f, UPKEEP_FOLLOW_UP);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations WHERE waits_left = 0"), N);
+    check_counters(f);
+}
+
 STORE_TEST(a_retry_amid_the_wakes_keeps_the_rest_waiting)
 {
     enum { N = 600, AT_ONCE = 500 };
