@@ -3,6 +3,7 @@
  * transaction. */
 #include "store/children.h"
 #include "store/internal.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
 
 struct alteration {
@@ -94,9 +95,33 @@ enum err alter_cancel_one(struct tx *tx, int64_t id)
     return err == OK && !status_is_final(row.status) ? cancel_row(tx, id, &row) : err;
 }
 
+/* Nothing of what its turns have left is there for the next one. */
+static enum err forget_past(struct tx *tx, int64_t id, const struct row *row)
+{
+    enum err err = row->flags & FLAG_STEPS ? steps_forget(tx, id) : OK;
+    if (err == OK && row->flags & FLAG_SUSPENDED)
+        err = suspension_forget(tx, id);
+    if (err == OK && row->flags & FLAG_PARENT)
+        err = children_drop(tx, id);
+    if (err == OK && row->flags & FLAG_PARENT)
+        err = follow_up_note(tx, FOLLOW_UP_DROPPED, id);
+    return err;
+}
+
+static enum err retry_fresh(struct tx *tx, int64_t id, const struct row *row)
+{
+    enum err err = forget_past(tx, id, row);
+    if (err == OK)
+        err = transition_move_back(tx, &(struct move_back){.id = id, .task = row->task, .from = row->status});
+    if (err == OK && row->flags & FLAG_PARENT)
+        tx->changes[tx->count - 1].follow_up = true;
+    return err;
+}
+
 static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
-    (void)a;
+    if (a->op->fresh)
+        return retry_fresh(tx, id, row);
     return transition_move_back(tx, &(struct move_back){.id = id, .task = row->task, .from = row->status});
 }
 
@@ -119,6 +144,8 @@ static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, cons
 {
     bool held = false;
     enum err err = row->flags & FLAG_CHILD ? children_is_held(tx, id, &held) : OK;
+    if (err == OK && !held)
+        err = result_is_kept(tx, id, &held);
     if (err != OK || held)
         return err == OK ? ERR_CONFLICT : err;
     return transition_remove(tx, id, row->task, row->status, &a->room);

@@ -30,6 +30,7 @@ struct op_alter {
     enum err *errs;
     int changed;        /* out: how many changed */
     enum status status; /* out: of the last id, before the change */
+    bool fresh;         /* RETRY: without what its turns recorded and left, children by their steps included */
     bool set_priority;  /* PATCH */
     int priority;
     bool set_run_at;

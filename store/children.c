@@ -3,16 +3,18 @@
 #include "store/internal.h"
 #include "store/transition.h"
 
-static enum err check_parent(struct tx *tx, struct submission *s)
+static enum err check_parent(struct tx *tx, struct submission *s, int64_t *failed)
 {
-    int64_t cancelled;
-    enum err err = DB_NUMBER(tx->db, &cancelled, -1,
-                             "SELECT cancel_requested_at IS NOT NULL FROM invocations WHERE " SQL_UNDER_WAY,
-                             v_int(s->parent), v_int(s->parent_lease));
-    s->parent_cancelled = err == OK && cancelled == 1;
-    if (err == OK && (cancelled < 0 || (cancelled && !s->detached)))
-        return ERR_CONFLICT;
-    return err;
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT cancel_requested_at IS NOT NULL, failed FROM invocations WHERE " SQL_UNDER_WAY,
+                 v_int(s->parent), v_int(s->parent_lease));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    s->parent_cancelled = err == OK && db_int(stmt, 0);
+    *failed = err == OK ? db_int(stmt, 1) : 0;
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND || (err == OK && s->parent_cancelled && !s->detached) ? ERR_CONFLICT : err;
 }
 
 /* A step's name is a child's or a value's. */
@@ -24,43 +26,90 @@ static enum err check_name(struct tx *tx, const struct submission *s)
     return err == OK && taken ? ERR_BUSY : err;
 }
 
-enum err children_find(struct tx *tx, struct submission *s)
+/* A step's child that is there. */
+struct found {
+    int64_t id, asked;
+    int task;
+    enum status status;
+};
+
+static enum err find_step(struct tx *tx, const struct submission *s, struct found *out)
 {
-    enum err err = check_parent(tx, s);
-    if (err != OK || !s->step.p)
-        return err;
-    struct db_stmt *stmt = DB_QUERY(tx->db,
-                                    "SELECT c.id, i.status FROM children c JOIN invocations i ON i.id = c.id "
-                                    "WHERE c.parent = $1 AND c.step = $2 AND c.step IS NOT NULL",
-                                    v_int(s->parent), v_text(s->step));
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db,
+                 "SELECT c.id, c.asked, i.task, i.status FROM children c JOIN invocations i ON i.id = c.id "
+                 "WHERE c.parent = $1 AND c.step = $2 AND c.step IS NOT NULL",
+                 v_int(s->parent), v_text(s->step));
     if (!stmt)
         return ERR_DB;
-    err = db_step_found(stmt);
-    s->replayed = err == OK;
-    if (s->replayed) {
-        s->id = db_int(stmt, 0);
-        s->status = (enum status)db_int(stmt, 1);
-    }
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        *out = (struct found){.id = db_int(stmt, 0),
+                              .asked = db_int(stmt, 1),
+                              .task = (int)db_int(stmt, 2),
+                              .status = (enum status)db_int(stmt, 3)};
     db_reset(stmt);
-    return err == ERR_NOT_FOUND ? check_name(tx, s) : err;
+    return err;
+}
+
+/* Only success is kept for good: what failed or was cancelled is tried again, once for
+ * each failure of the parent's own. (A recovery is none: it gets what it got before.) */
+static enum err ask_again(struct tx *tx, struct found *found, int64_t failed)
+{
+    bool ended_badly = found->status == STATUS_FAILED || found->status == STATUS_CANCELLED;
+    enum err err = OK;
+    if (found->asked >= failed)
+        return OK;
+    if (ended_badly) {
+        err = transition_move_back(
+            tx, &(struct move_back){.id = found->id, .task = found->task, .from = found->status});
+        found->status = STATUS_QUEUED;
+    }
+    return err == OK ? DB_EXECUTE(tx->db, "UPDATE children SET asked = $2 WHERE id = $1", v_int(found->id),
+                                  v_int(failed))
+                     : err;
+}
+
+enum err children_find(struct tx *tx, struct submission *s)
+{
+    struct found found = {0};
+    int64_t failed = 0;
+    enum err err = check_parent(tx, s, &failed);
+    s->parent_failed = failed;
+    if (err != OK || !s->step.p)
+        return err;
+    err = find_step(tx, s, &found);
+    if (err == ERR_NOT_FOUND)
+        return check_name(tx, s);
+    if (err == OK)
+        err = ask_again(tx, &found, failed);
+    if (err != OK)
+        return err;
+    s->replayed = true;
+    s->id = found.id;
+    s->status = found.status;
+    return OK;
 }
 
 enum err children_note(struct tx *tx, const struct submission *s)
 {
-    enum err err = DB_EXECUTE(tx->db, "INSERT INTO children (id, parent, step, follows) VALUES ($1, $2, $3, $4)",
-                              v_int(s->id), v_int(s->parent), v_text(s->step), v_int(!s->detached));
+    enum err err =
+        DB_EXECUTE(tx->db, "INSERT INTO children (id, parent, step, follows, asked) VALUES ($1, $2, $3, $4, $5)",
+                   v_int(s->id), v_int(s->parent), v_text(s->step), v_int(!s->detached), v_time(s->parent_failed));
     return err == OK ? transition_flag(tx, s->parent, FLAG_PARENT) : err;
 }
 
-enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left)
+#define CHILD_THAT_FOLLOWS(how) \
+    "SELECT id FROM children WHERE parent = $1 AND follows = " how " ORDER BY id LIMIT 1"
+
+static enum err cancel_each(struct tx *tx, const char *next, int64_t parent, struct follow_up_room *room,
+                            bool *left)
 {
     enum err err = OK;
     *left = false;
     while (err == OK) {
         int64_t child;
-        err = DB_NUMBER(tx->db, &child, 0,
-                        "SELECT id FROM children WHERE parent = $1 AND follows = 1 ORDER BY id LIMIT 1",
-                        v_int(parent));
+        err = DB_NUMBER(tx->db, &child, 0, next, v_int(parent));
         if (err != OK || !child)
             break;
         *left = room->rows-- <= 0;
@@ -73,6 +122,34 @@ enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *r
             err = OK;
     }
     return err;
+}
+
+enum err children_cancel(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left)
+{
+    return cancel_each(tx, CHILD_THAT_FOLLOWS("1"), parent, room, left);
+}
+
+enum err children_cancel_dropped(struct tx *tx, int64_t parent, struct follow_up_room *room, bool *left)
+{
+    return cancel_each(tx, CHILD_THAT_FOLLOWS("3"), parent, room, left);
+}
+
+enum err children_drop(struct tx *tx, int64_t parent)
+{
+    return DB_EXECUTE(tx->db,
+                      "UPDATE children SET step = NULL, follows = CASE follows WHEN 1 THEN 3 ELSE follows END "
+                      "WHERE parent = $1",
+                      v_int(parent));
+}
+
+enum err children_leave(struct tx *tx, int64_t parent)
+{
+    enum err err = DB_EXECUTE(tx->db, "UPDATE follow_ups SET kind = $2 WHERE kind = $3 AND id = $1", v_int(parent),
+                              v_int(FOLLOW_UP_DROPPED), v_int(FOLLOW_UP_CHILDREN));
+    return err == OK && db_changes(tx->db)
+               ? DB_EXECUTE(tx->db, "UPDATE children SET follows = 3 WHERE parent = $1 AND follows = 1",
+                            v_int(parent))
+               : err;
 }
 
 enum err children_follow_again(struct tx *tx, int64_t child)

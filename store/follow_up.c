@@ -119,6 +119,7 @@ static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_roo
     [FOLLOW_UP_REMOVE] = remove_left,
     [FOLLOW_UP_WAKE] = wait_wake_rest,
     [FOLLOW_UP_CHILDREN] = children_cancel,
+    [FOLLOW_UP_DROPPED] = children_cancel_dropped,
 };
 
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)

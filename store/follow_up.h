@@ -19,7 +19,8 @@ enum follow_up {
     FOLLOW_UP_REMOVE = 1,   /* what an invocation that is gone has left */
     FOLLOW_UP_WAKE = 2,     /* those who wait for one that is final */
     FOLLOW_UP_CHILDREN = 3, /* the children of one that is cancelled */
-    FOLLOW_UP_LAST = FOLLOW_UP_CHILDREN,
+    FOLLOW_UP_DROPPED = 4,  /* the children of one that starts from nothing */
+    FOLLOW_UP_LAST = FOLLOW_UP_DROPPED,
 };
 
 /* What one transaction may still touch of what is unbounded. */

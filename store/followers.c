@@ -1,6 +1,7 @@
 #include "store/followers.h"
 
 #include "store/children.h"
+#include "store/suspensions.h"
 #include "store/transition.h"
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
@@ -76,7 +77,14 @@ static enum err wake_waiters(struct tx *tx, struct transition *t)
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
     enum err err = wait_again(tx, t->id);
-    return err == OK ? children_follow_again(tx, t->id) : err;
+    if (err == OK)
+        err = children_follow_again(tx, t->id);
+    return err == OK ? children_leave(tx, t->id) : err;
+}
+
+static enum err keep_no_more(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
 }
 
 static enum err forget_waits(struct tx *tx, struct transition *t)
@@ -116,6 +124,7 @@ static const struct follower {
     {STATUS_ANY, 1 << STATUS_FAILED, NULL, record_error},
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},

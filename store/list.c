@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "store/kin.h"
 
 #include <stdlib.h>
 
@@ -195,6 +196,9 @@ static enum err choose(struct scan *scan)
         return add_stream(scan, "i.id",
                           "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4",
                           v_text(key_owner(f->key_owner)), v_text(f->key));
+    if (f->parent)
+        return add_stream(scan, "c.id", "children c CROSS JOIN invocations i WHERE i.id = c.id AND c.parent = $3",
+                          v_int(f->parent), nothing);
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
@@ -221,7 +225,8 @@ bool filter_is_indexed(const struct filter *f)
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     if (f->key.p || f->task < 0)
         return true;
-    int others = (f->label_count > 0) + (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
+    int others =
+        (f->parent != 0) + (f->label_count > 0) + (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
     if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
         return false;
     if (f->task && f->statuses == 1u << STATUS_QUEUED)
@@ -272,6 +277,15 @@ static bool labels_match(const struct filter *f, struct span labels)
     return all;
 }
 
+/* Of one that was found by its key. */
+static enum err has_parent(struct reader *reader, int64_t id, int64_t wanted, bool *is)
+{
+    int64_t parent;
+    enum err err = reader_parent(reader, id, &parent);
+    *is = err == OK && parent == wanted;
+    return err;
+}
+
 static bool matches(const struct filter *f, struct db_stmt *stmt)
 {
     if (f->task && db_int(stmt, 1) != f->task)
@@ -297,7 +311,10 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
     struct stream *stream;
     while (err == OK && (stream = next_stream(scan))) {
         int64_t id = stream->id, before = query->oldest_first ? id - 1 : id + 1;
-        if (matches(&query->filter, stream->stmt)) {
+        bool wanted = matches(&query->filter, stream->stmt);
+        if (wanted && query->filter.parent && query->filter.key.p)
+            err = has_parent(scan->reader, id, query->filter.parent, &wanted);
+        if (wanted) {
             struct invocation out;
             if (count == query->limit) {
                 *next = before;

@@ -12,6 +12,7 @@ struct filter {
     struct span label_names[LABELS_MAX], label_values[LABELS_MAX];
     int label_count;
     struct span key_owner, key;
+    int64_t parent;                        /* whose children; 0: any */
     int64_t created_after, created_before; /* both exclusive; 0: any */
 };
 

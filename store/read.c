@@ -1,5 +1,6 @@
 /* Reading one invocation: its row, payloads, attempts, log. */
 #include "store/reader.h"
+#include "store/suspend.h"
 #include "store/transition.h"
 
 #include <stdlib.h>
@@ -24,6 +25,8 @@ void reader_close(struct reader *reader)
     buf_release(&reader->args);
     buf_release(&reader->result);
     buf_release(&reader->note);
+    buf_release(&reader->targets);
+    buf_release(&reader->step);
     buf_release(&reader->row);
     for (int i = 0; i < reader->query_count; i++) {
         free(reader->queries[i].sql);
@@ -71,7 +74,15 @@ static enum err outside(struct reader *reader, int64_t id, int kind, struct buf 
     return err == ERR_NOT_FOUND ? OK : err; /* pruned between the two reads */
 }
 
-/* What few rows have. The note is copied: its statement must not stay open. */
+/* Copies text of a statement that must not stay open. */
+static struct span copied(struct buf *kept, struct span text)
+{
+    kept->len = 0;
+    buf_add_span(kept, text);
+    return text.p ? (struct span){buf_cstr(kept), text.len} : text;
+}
+
+/* What few rows have. */
 static enum err details(struct reader *reader, struct invocation *out)
 {
     struct db_stmt *stmt =
@@ -83,13 +94,52 @@ static enum err details(struct reader *reader, struct invocation *out)
     if (err == OK && row && !db_is_null(stmt, 0)) {
         out->has_progress = true;
         out->progress = db_double(stmt, 0);
-        struct span note = db_span(stmt, 1);
-        reader->note.len = 0;
-        buf_add_span(&reader->note, note);
-        out->progress_note = note.p ? (struct span){buf_cstr(&reader->note), note.len} : note;
+        out->progress_note = copied(&reader->note, db_span(stmt, 1));
     }
     db_reset(stmt);
     return err;
+}
+
+static enum err family(struct reader *reader, struct invocation *out)
+{
+    struct db_stmt *stmt = DB_QUERY(reader->db, "SELECT parent, step FROM children WHERE id = $1", v_int(out->id));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err = db_step(stmt, &row);
+    if (err == OK && row) {
+        out->parent = db_int(stmt, 0);
+        out->step = copied(&reader->step, db_span(stmt, 1));
+    }
+    db_reset(stmt);
+    return err;
+}
+
+static enum err waiting_for(struct reader *reader, struct invocation *out)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(reader->db, "SELECT target FROM waits WHERE waiter = $1 AND ended = 0 ORDER BY target LIMIT $2",
+                 v_int(out->id), v_int(WAITING_FOR_MAX));
+    if (!stmt)
+        return ERR_DB;
+    bool row;
+    enum err err;
+    while ((err = db_step(stmt, &row)) == OK && row)
+        reader->waiting_for[out->waiting_for_count++] = db_int(stmt, 0);
+    out->waiting_for = reader->waiting_for;
+    db_reset(stmt);
+    return err;
+}
+
+static enum err suspension(struct reader *reader, struct invocation *out)
+{
+    struct suspended s;
+    enum err err = reader_suspended(reader, out->id, &s);
+    if (err == OK) {
+        out->turns = s.turns;
+        out->wakes_at = out->status == STATUS_WAITING ? s.wakes_at : 0;
+    }
+    return err == ERR_NOT_FOUND ? OK : err;
 }
 
 enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, struct invocation *out)
@@ -122,6 +172,12 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
     out->has_steps = flags & FLAG_STEPS;
     out->has_suspended = flags & FLAG_SUSPENDED;
     enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
+    if (err == OK && (flags & FLAG_CHILD))
+        err = family(reader, out);
+    if (err == OK && out->status == STATUS_WAITING && view == VIEW_FULL)
+        err = waiting_for(reader, out);
+    if (err == OK && out->has_suspended && view == VIEW_FULL)
+        err = suspension(reader, out);
     if (view == VIEW_BASIC || err != OK)
         return err;
     out->args = db_span(stmt, ROW_ARGS);
@@ -148,8 +204,8 @@ static void keep_span(struct span *span, char **at)
  * open statement is an open read transaction. */
 static void keep_row(struct reader *reader, struct invocation *row)
 {
-    struct span *const spans[] = {&row->progress_note, &row->labels, &row->key,   &row->worker,
-                                  &row->error,         &row->args,   &row->result};
+    struct span *const spans[] = {&row->progress_note, &row->labels, &row->key,    &row->worker,
+                                  &row->error,         &row->args,   &row->result, &row->step};
     size_t total = 1;
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++)
         total += spans[i]->len;

@@ -23,6 +23,8 @@ int64_t reader_rows_seen(const struct reader *reader);
 
 enum view { VIEW_BASIC /* without args and result */, VIEW_FULL };
 
+enum { WAITING_FOR_MAX = 100 };
+
 /* A row. Spans live until the next call on the reader, or until the row
  * function returns. */
 struct invocation {
@@ -35,6 +37,12 @@ struct invocation {
     bool has_progress;
     double progress;
     struct span progress_note, args, labels, key, worker, result, error; /* absent: null */
+    int64_t parent;                                                      /* 0: it is nobody's child */
+    struct span step;                                                    /* its name in its parent */
+    const int64_t *waiting_for; /* VIEW_FULL: what it waits for and is not final, at most WAITING_FOR_MAX of it; */
+    int waiting_for_count;      /* lives as long as the spans do */
+    int turns;                  /* VIEW_FULL: how many have suspended */
+    int64_t wakes_at;           /* VIEW_FULL: the time that wakes it; 0: none */
     bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
 

@@ -15,7 +15,9 @@ struct query {
 struct reader {
     struct store *store;
     struct db *db;
-    struct buf args, result, note; /* what stood outside the row */
+    struct buf args, result, note, step; /* what stood outside the row */
+    struct buf targets;                  /* of a suspended one */
+    int64_t waiting_for[WAITING_FOR_MAX];
     struct query queries[QUERIES_KEPT];
     int query_count;
     bool brief;

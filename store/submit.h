@@ -36,6 +36,7 @@ struct submission {
     int64_t id;
     enum status status;
     bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
+    int64_t parent_failed; /* how often, so far */
     bool parent_cancelled; /* with ERR_CONFLICT: that is why */
     enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
                             * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded

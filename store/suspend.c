@@ -9,6 +9,24 @@
 
 enum { WAKE_ROWS = 500 };
 
+/* --- what is kept for it ------------------------------------------------------------- */
+
+enum err suspension_keeps_no_more(struct tx *tx, int64_t waiter)
+{
+    return DB_EXECUTE(tx->db, "DELETE FROM results_kept WHERE waiter = $1", v_int(waiter));
+}
+
+enum err result_is_kept(struct tx *tx, int64_t target, bool *kept)
+{
+    int64_t found;
+    enum err err = DB_NUMBER(tx->db, &found, 0,
+                             "SELECT 1 FROM results_kept WHERE target = $1 UNION ALL "
+                             "SELECT 1 FROM waits WHERE target = $1 LIMIT 1",
+                             v_int(target));
+    *kept = found != 0;
+    return err;
+}
+
 /* --- suspending ---------------------------------------------------------------------- */
 
 /* The turn as its row has it. */
@@ -99,6 +117,16 @@ static enum err save(struct tx *tx, const struct op_suspend *op)
     return err;
 }
 
+/* Its next turn gets them all, whatever wakes it, and so does one that repeats it. */
+static enum err keep_results(struct tx *tx, int64_t id, const struct suspension *on)
+{
+    enum err err = suspension_keeps_no_more(tx, id);
+    for (int i = 0; i < on->count && err == OK; i++)
+        err = DB_EXECUTE(tx->db, "INSERT INTO results_kept (waiter, target) VALUES ($1, $2)", v_int(id),
+                         v_int(on->ids[i]));
+    return err;
+}
+
 /* Something may be there already. */
 static enum err look_at_once(struct tx *tx, const struct op_suspend *op, const struct wait_for *ends)
 {
@@ -132,6 +160,8 @@ static enum err suspend(struct tx *tx, struct op_suspend *op, const struct turni
         err = read_inbox(tx, op);
     if (err == OK)
         err = save(tx, op);
+    if (err == OK)
+        err = keep_results(tx, turn->id, &op->on);
     op->bad = ends.bad;
     return err == OK ? look_at_once(tx, op, &ends) : err;
 }
@@ -179,13 +209,26 @@ enum err suspension_message(struct tx *tx, int64_t id)
     return err == OK && waits ? suspension_wake(tx, id, WOKEN_BY_INBOX) : err;
 }
 
+/* What nothing woke (it was cancelled, and retried) is given nothing. */
 enum err suspension_given(struct tx *tx, int64_t id)
 {
     return DB_EXECUTE(
         tx->db,
         "UPDATE suspensions SET given = (SELECT MAX(seq) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
-        ") WHERE id = $1",
+        ") WHERE id = $1 AND woken_by IS NOT NULL",
         v_int(id));
+}
+
+enum err suspension_forget(struct tx *tx, int64_t id)
+{
+    enum err err = DB_EXECUTE(tx->db, "DELETE FROM suspensions WHERE id = $1", v_int(id));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "DELETE FROM payloads WHERE id = $1 AND kind = $2", v_int(id),
+                         v_int(PAYLOAD_STATE));
+    if (err == OK)
+        err = DB_EXECUTE(tx->db, "UPDATE invocations SET flags = flags & ~" SQL_FLAG_SUSPENDED " WHERE id = $1",
+                         v_int(id));
+    return err;
 }
 
 static enum err collect_due(struct tx *tx, int64_t *ids, int *count)
@@ -238,15 +281,15 @@ enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *o
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK) {
-        reader->note.len = 0;
-        buf_add_span(&reader->note, db_span(stmt, 5));
-        *out =
-            (struct suspended){.turns = (int)db_int(stmt, 0),
-                               .lease = db_int(stmt, 1),
-                               .wakes_at = db_int(stmt, 2),
-                               .by = (enum woken_by)db_int(stmt, 3),
-                               .given = db_int(stmt, 4),
-                               .targets = db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->note)};
+        reader->targets.len = 0;
+        buf_add_span(&reader->targets, db_span(stmt, 5));
+        *out = (struct suspended){.turns = (int)db_int(stmt, 0),
+                                  .lease = db_int(stmt, 1),
+                                  .wakes_at = db_int(stmt, 2),
+                                  .by = (enum woken_by)db_int(stmt, 3),
+                                  .given = db_int(stmt, 4),
+                                  .targets =
+                                      db_is_null(stmt, 5) ? (struct span){NULL, 0} : buf_span(&reader->targets)};
     }
     db_reset(stmt);
     return err;
@@ -255,17 +298,4 @@ enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *o
 enum err reader_state(struct reader *reader, int64_t id, struct buf *state)
 {
     return reader_payload(reader, id, PAYLOAD_STATE, state);
-}
-
-enum err reader_step_of(struct reader *reader, int64_t id, struct buf *step)
-{
-    struct db_stmt *stmt =
-        DB_QUERY(reader->db, "SELECT step FROM children WHERE id = $1 AND step IS NOT NULL", v_int(id));
-    if (!stmt)
-        return ERR_DB;
-    enum err err = db_step_found(stmt);
-    if (err == OK)
-        buf_add_span(step, db_span(stmt, 0));
-    db_reset(stmt);
-    return err == ERR_NOT_FOUND ? OK : err;
 }

@@ -56,8 +56,5 @@ struct suspended {
 /* ERR_NOT_FOUND: it has never suspended. */
 MUST_USE enum err reader_suspended(struct reader *reader, int64_t id, struct suspended *out);
 
-/* Appends the step that the invocation is in its parent, if it is one. */
-MUST_USE enum err reader_step_of(struct reader *reader, int64_t id, struct buf *step);
-
 /* Appends the state it left. ERR_NOT_FOUND: none. */
 MUST_USE enum err reader_state(struct reader *reader, int64_t id, struct buf *state);

@@ -17,5 +17,15 @@ MUST_USE enum err suspension_given(struct tx *tx, int64_t id);
 /* Was it this turn that suspended last? ERR_CONFLICT: no. */
 MUST_USE enum err suspension_was_by(struct tx *tx, const struct turn *turn);
 
+/* It starts from nothing: no state, and nothing that woke it. */
+MUST_USE enum err suspension_forget(struct tx *tx, int64_t id);
+
+/* Is there one that is to get its result, or waits in place for more than that? Then
+ * it is neither pruned nor deleted. */
+MUST_USE enum err result_is_kept(struct tx *tx, int64_t target, bool *kept);
+
+/* It has ended. */
+MUST_USE enum err suspension_keeps_no_more(struct tx *tx, int64_t waiter);
+
 /* UPKEEP_WAKE: those whose time has come. */
 MUST_USE enum err suspensions_wake_due(struct tx *tx, struct op_upkeep *op);

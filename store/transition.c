@@ -311,7 +311,9 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
         .ended_at = finish->finished_at,
         .ended_error = finish->error,
     };
-#define GOES_BACK "UPDATE invocations SET status = $3, failures = failures + $4, run_at = $5, error = $6, "
+#define GOES_BACK                                                                                       \
+    "UPDATE invocations SET status = $3, failures = failures + $4, failed = COALESCE(failed, 0) + $4, " \
+    "run_at = $5, error = $6, "
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
 #define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
@@ -536,6 +538,7 @@ static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *m
     return DB_QUERY(
         tx->db,
         "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
+        "failed = COALESCE(failed, 0) + 1, "
         "run_at = NULL, rank = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
         "cancel_requested_at = NULL, " CLEARED "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
         v_int(move->id), v_int(move->from));

@@ -29,10 +29,11 @@
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
 enum {
-    FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL,   /* asked for while it runs: a failure ends it as cancelled */
-    FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,     /* its lease has a time, which the end takes out of the index */
-    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED,   /* somebody waits for its end, or did */
-    FOLLOW_RESUMED = FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, which the end takes away */
+    FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
+    FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
+    FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
+    FOLLOW_RESUMED =
+        FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
 };
 
 /* Bits of `flags`. On disk, too. */

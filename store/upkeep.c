@@ -107,11 +107,14 @@ static enum err count_over(struct tx *tx, int64_t *over)
     return err;
 }
 
-/* A step's child stays while its parent may ask for it: it is looked at later. */
+/* A step's child stays while its parent may ask for it, and what somebody waits for: it
+ * is looked at later. */
 static enum err prune_one(struct tx *tx, const struct due *due, struct follow_up_room *room)
 {
     bool held = false;
     enum err err = due->flags & FLAG_CHILD ? children_is_held(tx, due->id, &held) : OK;
+    if (err == OK && !held)
+        err = result_is_kept(tx, due->id, &held);
     if (err != OK)
         return err;
     if (held)
@@ -124,6 +127,9 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
 {
     static const char by_age[] = "SELECT " DUE_COLUMNS " FROM invocations WHERE prune_at IS NOT NULL "
                                  "AND prune_at <= $1 ORDER BY prune_at LIMIT $2";
+    /* Those that were found to be held are not looked at again and again. */
+    static const char oldest[] = "SELECT " DUE_COLUMNS " FROM invocations WHERE prune_at IS NOT NULL "
+                                 "AND prune_at > $1 ORDER BY prune_at LIMIT $2";
     struct due due[PRUNE_ROWS];
     struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
     int64_t over, reclaim_left = 0;
@@ -132,7 +138,7 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
     if (err == OK)
         err = collect(tx, by_age, op->now, PRUNE_ROWS, due, &count);
     if (err == OK && count == 0 && over > 0)
-        err = collect(tx, by_age, INT64_MAX, over < PRUNE_ROWS ? (int)over : PRUNE_ROWS, due, &count);
+        err = collect(tx, oldest, op->now + HELD_MS, over < PRUNE_ROWS ? (int)over : PRUNE_ROWS, due, &count);
     while (pruned < count && err == OK && room.rows > 0 && room.bytes > 0) {
         err = prune_one(tx, &due[pruned], &room);
         pruned++;

@@ -156,6 +156,11 @@ enum err wait_register(struct tx *tx, int64_t waiter, struct wait_for *on, int64
     enum err err = on->timed ? OK : check_cycle(tx, waiter, on);
     for (int i = 0; i < on->left && err == OK; i++)
         err = wait_for_one(tx, waiter, &on->targets[i], priority, on->timed);
+    for (int i = 0; i < on->count && on->left < on->count && err == OK; i++) /* kept, and perhaps retried */
+        err = DB_EXECUTE(tx->db,
+                         "INSERT INTO waits (waiter, target, ended, timed) VALUES ($1, $2, 1, $3) "
+                         "ON CONFLICT (waiter, target) DO NOTHING",
+                         v_int(waiter), v_int(on->ids[i]), v_int(on->timed));
     return err;
 }
 

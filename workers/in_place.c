@@ -31,14 +31,16 @@ static bool refuse(struct reason *why, const struct faults *faults)
 static enum err submit_child(struct run *run, struct submission *s)
 {
     enum err err;
+    int mark;
     do {
         struct op_submit op;
         bool again;
+        mark = patient_mark(run);
         op_submit_init(&op, s, 1);
         err = patient_do(run, &op.op, &again);
         if (err == OK)
             err = s->err;
-    } while (err == ERR_CONFLICT && patient_is_unclaimed(run) && patient_rest(run));
+    } while (err == ERR_CONFLICT && patient_was_unclaimed(run, mark) && patient_rest(run));
     return err;
 }
 

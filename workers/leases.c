@@ -33,7 +33,9 @@ static void watch_locked(struct runner *runner, struct lease *lease, int64_t at_
 
 static int64_t due_us(const struct lease *lease)
 {
-    return lease->ends_us && lease->ends_us < lease->until_us ? lease->ends_us : lease->until_us;
+    bool held = lease->holds && lease->held_us > lease->until_us;
+    int64_t until_us = held ? lease->held_us : lease->until_us;
+    return lease->ends_us && lease->ends_us < until_us ? lease->ends_us : until_us;
 }
 
 static void forget_locked(struct runner *runner, struct lease *lease)
@@ -361,18 +363,20 @@ void leases_renewed(struct runner *runner, const struct turn *turn, int64_t leas
     pthread_mutex_unlock(&runner->lock);
 }
 
-void leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until)
+bool leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until)
 {
     pthread_mutex_lock(&runner->lock);
     struct lease *lease = find_locked(runner, turn->id, turn->lease);
     if (lease) {
-        lease->lease_until = lease_until ? lease_until : lease->lease_until;
-        lease->until_us = clock_mono_us() + (for_ms + lease->lease_ms) * 1000;
+        int64_t held_us = clock_mono_us() + (for_ms + lease->lease_ms) * 1000;
+        lease->lease_until = lease_until;
+        lease->held_us = lease->holds++ && lease->held_us > held_us ? lease->held_us : held_us;
         lease->pays = true;
         roster_seen_locked(lease->holder);
         watch_locked(runner, lease, due_us(lease));
     }
     pthread_mutex_unlock(&runner->lock);
+    return lease;
 }
 
 /* One whose end is on its way is not watched. */
@@ -380,6 +384,18 @@ static void watch_again_locked(struct runner *runner, struct lease *lease)
 {
     if (lease->deadline.place)
         watch_locked(runner, lease, due_us(lease));
+}
+
+void leases_let_go(struct runner *runner, const struct turn *turn)
+{
+    pthread_mutex_lock(&runner->lock);
+    struct lease *lease = find_locked(runner, turn->id, turn->lease);
+    if (lease) {
+        lease->holds--;
+        lease->until_us = clock_mono_us() + lease->lease_ms * 1000;
+        watch_again_locked(runner, lease);
+    }
+    pthread_mutex_unlock(&runner->lock);
 }
 
 void leases_stand_still_locked(struct runner *runner, const struct turn *turn)

@@ -73,9 +73,13 @@ void leases_return(struct runner *runner, const struct turn *turns, int count);
 /* op_renew was committed: the lease counts anew from now. */
 void leases_renewed(struct runner *runner, const struct turn *turn, int64_t lease_ms, int64_t lease_until);
 
-/* Somebody asks for it, for so long, and counts as a renewal when that is over;
- * `lease_until` is what the row says now, 0: as before. */
-void leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until);
+/* Somebody asks for it, for so long: until all who do have let it go it runs out no
+ * sooner, whatever renews it meanwhile. `lease_until` is what the row says now. False:
+ * there is no such lease, and nothing to let go. */
+bool leases_hold(struct runner *runner, const struct turn *turn, int64_t for_ms, int64_t lease_until);
+
+/* It counts anew from now, unless somebody else holds it. */
+void leases_let_go(struct runner *runner, const struct turn *turn);
 
 /* The leases of a worker whose invocations are cancelled: fills in at most `max`. */
 int leases_cancelled(struct runner *runner, const char *worker, struct turn *turns, int max);

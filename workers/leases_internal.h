@@ -15,7 +15,9 @@ struct lease {
     struct roster_entry *holder;
     int64_t lease_until; /* as it stands in the row */
     int64_t lease_ms;    /* its length */
-    int64_t until_us;    /* it is to be renewed by then */
+    int64_t until_us;    /* it is to be renewed by then, */
+    int64_t held_us;     /* or then, as long as there are */
+    int holds;           /* so many who ask */
     int64_t ends_us;     /* the timeout of its turn; 0: none, or it stands still: */
     int64_t ends_left_us;
     bool pays; /* if it is lost: it was handed over, or renewed, by this server */

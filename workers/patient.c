@@ -7,31 +7,19 @@
 #include <time.h>
 #include <utlist.h>
 
-enum { AGAIN_MS = 1000 };
+enum { AGAIN_MS = 1000, UNCLAIMED = -1 };
 
-/* Was it refused only because the claim is not on disk, after a fault? */
-static bool is_unclaimed(struct run *run, int claim_faults)
+int patient_mark(struct run *run)
 {
     pthread_mutex_lock(&run->runner->lock);
-    bool unclaimed = run->claim_faulted || run->claim_faults != claim_faults;
+    int mark = run->claim_faulted ? UNCLAIMED : run->claim_faults; /* it may come after the op, in one batch */
     pthread_mutex_unlock(&run->runner->lock);
-    return unclaimed;
+    return mark;
 }
 
-bool patient_is_unclaimed(struct run *run)
+bool patient_was_unclaimed(struct run *run, int mark)
 {
-    pthread_mutex_lock(&run->runner->lock);
-    bool unclaimed = run->claim_faulted;
-    pthread_mutex_unlock(&run->runner->lock);
-    return unclaimed;
-}
-
-static int claim_faults(struct run *run)
-{
-    pthread_mutex_lock(&run->runner->lock);
-    int faults = run->claim_faults;
-    pthread_mutex_unlock(&run->runner->lock);
-    return faults;
+    return mark == UNCLAIMED || patient_mark(run) != mark;
 }
 
 /* The service closes, and the disk is not well: it is not waited for, and the body
@@ -71,9 +59,9 @@ bool patient_rest(struct run *run)
 enum err patient_do(struct run *run, struct op *op, bool *again)
 {
     for (*again = false;; *again = true) {
-        int faults = claim_faults(run);
+        int mark = patient_mark(run);
         enum err err = store_do(run->runner->store, op);
-        if (err != ERR_UNAVAILABLE && (err != ERR_CONFLICT || !is_unclaimed(run, faults)))
+        if (err != ERR_UNAVAILABLE && (err != ERR_CONFLICT || !patient_was_unclaimed(run, mark)))
             return err;
         if (!patient_rest(run))
             return ERR_UNAVAILABLE;

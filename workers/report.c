@@ -114,10 +114,13 @@ void report_rewrites_locked(struct runner *runner, int64_t now_us, struct ops *o
 
 /* --- what the store answers ------------------------------------------------------------ */
 
-static void settle_locked(struct run *run, enum err err)
+/* True: it came back, and may be for somebody elsewhere by now. */
+static bool settle_locked(struct run *run, enum err err)
 {
-    if (queue_settle(&run->runner->queue, &run->grant, err))
+    bool came_back = queue_settle(&run->runner->queue, &run->grant, err);
+    if (came_back)
         threads_wake_locked(run->runner);
+    return came_back;
 }
 
 static void set_claim_faulted_locked(struct run *run, bool faulted)
@@ -140,7 +143,7 @@ static void claimed(struct op *op)
     struct runner *runner = run->runner;
     struct fault_note note;
     struct ops ops = {0};
-    bool faulted = err_is_fault(op->err);
+    bool faulted = err_is_fault(op->err), came_back = false;
     if (op->err == OK && run->finish_queued && !run->claim_faulted)
         return; /* as for most: the end, which comes next, settles both under one lock */
     pthread_mutex_lock(&runner->lock);
@@ -154,7 +157,7 @@ static void claimed(struct op *op)
             rewrite_later_locked(run);
     } else {
         if (!faulted)
-            settle_locked(run, op->err);
+            came_back = settle_locked(run, op->err);
         if (!run->finish_queued) /* output that was refused in this very batch is held still */
             append_reports(run, &ops);
     }
@@ -166,6 +169,8 @@ static void claimed(struct op *op)
     if (faulted)
         log_fault(runner->store, &note);
     ops_queue(runner->store, &ops);
+    if (came_back)
+        leases_serve(runner);
 }
 
 static void finished(struct op *op)
@@ -174,7 +179,7 @@ static void finished(struct op *op)
     struct runner *runner = run->runner;
     struct fault_note note;
     struct ops ops = {0};
-    bool faulted = err_is_fault(op->err);
+    bool faulted = err_is_fault(op->err), came_back = false;
     pthread_mutex_lock(&runner->lock);
     run->finish_queued = false;
     if (faulted)
@@ -187,7 +192,7 @@ static void finished(struct op *op)
         append_reports(run, &ops);
     } else {
         set_claim_faulted_locked(run, false);
-        settle_locked(run, run->claim.turn.op.err);
+        came_back = settle_locked(run, run->claim.turn.op.err);
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
         in_place_closing_locked(runner);
@@ -199,6 +204,8 @@ static void finished(struct op *op)
         ops_queue(runner->store, &ops);
     else if (!again)
         run_free(run);
+    if (came_back)
+        leases_serve(runner);
 }
 
 enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease)

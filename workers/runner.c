@@ -25,6 +25,15 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
         }
 }
 
+/* What goes on of a body whose turn has suspended. */
+static void stop_lingering(struct runner *runner, int64_t id)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id && atomic_load(&run->attempt.suspended))
+            attempt_stop(&run->attempt, STOP_CANCEL);
+}
+
 /* Its body has still to end. */
 static void note_suspended(struct runner *runner, int64_t id)
 {
@@ -68,6 +77,10 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         note_suspended(runner, change->id);
     if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
         stop_running(runner, change->id, false);
+    bool ends_unstarted = (change->from == STATUS_QUEUED || change->from == STATUS_SCHEDULED) &&
+                          (change->to == STATUS_CANCELLED || change->to == STATUS_FAILED);
+    if (ends_unstarted) /* woken already */
+        stop_lingering(runner, change->id);
     if (change->wakes_at)
         dispatcher_set_locked(runner, UPKEEP_WAKE, change->wakes_at);
     if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */

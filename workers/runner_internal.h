@@ -316,8 +316,9 @@ enum said on_record_suspend(struct attempt *attempt, struct span suspension, str
  * body is to end. */
 MUST_USE enum err patient_do(struct run *run, struct op *op, bool *again);
 
-/* Its claim met a fault: until that is written the row knows nothing of this turn. */
-bool patient_is_unclaimed(struct run *run);
+/* Was an op since the mark refused only because the claim, which met a fault, was not on disk? */
+int patient_mark(struct run *run);
+bool patient_was_unclaimed(struct run *run, int mark);
 
 void patient_well_locked(struct runner *runner); /* commits work again */
 

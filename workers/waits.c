@@ -215,6 +215,20 @@ static void not_registered_locked(struct wait *wait, enum wait_end end, enum err
         forget_locked(wait);
 }
 
+static bool has_suspended(const struct wait *wait)
+{
+    return wait->run && atomic_load(&wait->run->attempt.suspended);
+}
+
+/* What is left of a body whose turn has suspended goes on, to its end, with a slot. */
+static void outlive_turn_locked(struct wait *wait)
+{
+    wait->waits = false;
+    end_ask_locked(wait, WAIT_REFUSED, ERR_CONFLICT);
+    if (wait->state == WAIT_ASLEEP)
+        go_on_here_locked(wait);
+}
+
 static void registered(struct op *op)
 {
     struct wait *wait = op->owner;
@@ -226,7 +240,9 @@ static void registered(struct op *op)
         not_registered_locked(wait, op->err == OK ? WAIT_MET : WAIT_REFUSED, op->err);
     } else {
         fall_asleep_locked(wait);
-        if (is_cancelled(wait))
+        if (has_suspended(wait))
+            outlive_turn_locked(wait);
+        else if (is_cancelled(wait))
             waits_cancelled_locked(runner, wait->turn.id);
         else if (wait->woken)
             go_on_locked(wait, false);
@@ -386,10 +402,12 @@ void waits_cancelled_locked(struct runner *runner, int64_t id)
 void waits_ended_locked(struct runner *runner, int64_t id)
 {
     struct wait *wait = find_locked(runner, id);
-    if (!wait || wait->run)
-        return;
-    end_ask_locked(wait, WAIT_REFUSED, ERR_CONFLICT);
-    forget_locked(wait);
+    if (wait && has_suspended(wait)) {
+        outlive_turn_locked(wait);
+    } else if (wait && !wait->run) {
+        end_ask_locked(wait, WAIT_REFUSED, ERR_CONFLICT);
+        forget_locked(wait);
+    }
 }
 
 void waits_left_locked(struct run *run)

@@ -21,19 +21,16 @@ static void add_or_null(struct buf *out, struct span json)
 static enum err add_result(struct reader *reader, struct span text, bool whole, struct buf *out)
 {
     struct invocation row;
-    struct buf step = {0};
     int64_t id;
     if (!id_parse(text, &id))
         return OK;
-    enum err err = reader_step_of(reader, id, &step);
-    if (err == OK)
-        err = reader_get(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
+    enum err err = reader_get(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
     if (err == OK || err == ERR_NOT_FOUND) {
         buf_addl(out, "{\"id\":\"");
         buf_add_span(out, text);
         buf_addl(out, "\",\"step\":");
-        if (step.len)
-            json_add_string(out, buf_span(&step));
+        if (err == OK && row.step.p)
+            json_add_string(out, row.step);
         else
             buf_addl(out, "null");
         buf_addf(out, ",\"status\":%s%s%s,\"result\":", err == OK ? "\"" : "",
@@ -43,7 +40,6 @@ static enum err add_result(struct reader *reader, struct span text, bool whole, 
         add_or_null(out, err == OK && whole ? row.error : (struct span){NULL, 0});
         buf_addc(out, '}');
     }
-    buf_release(&step);
     return err == ERR_NOT_FOUND ? OK : err;
 }
 

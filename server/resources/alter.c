@@ -51,6 +51,10 @@ static enum next altered(struct request *rq)
     const struct op_alter *op = &altering->op;
     if (op->op.err == ERR_MISMATCH)
         return refuse_condition(rq);
+    if (op->op.err == ERR_CONFLICT && op->what == ALTER_DELETE && status_is_final(op->status))
+        return answer_problem(
+            rq, 409, "conflict",
+            "one that has not ended waits for it, is to get its result, or may ask for it as its step");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)
@@ -151,7 +155,20 @@ enum next alter_cancel(struct request *rq)
 
 enum next alter_retry(struct request *rq)
 {
-    return alter(rq, ALTER_RETRY);
+    static const struct key fields[] = {
+        {.name = "fresh", .type = KEY_BOOL, .offset = offsetof(struct op_alter, fresh)},
+        {0},
+    };
+    struct faults faults = {0};
+    struct buf arena = {0};
+    int64_t id;
+    if (!resource_id(rq, &id) || !parameters_are_none(rq))
+        return NEXT_ANSWER;
+    struct altering *altering = begin(rq, ALTER_RETRY, id);
+    if (rq->body.len)
+        keys_read_json(&(struct keys_json){&faults, &arena}, NULL, buf_span(&rq->body), fields, &altering->op);
+    buf_release(&arena);
+    return faults.total ? answer_bad_body(rq, &faults) : commit(rq, altering);
 }
 
 enum next alter_delete(struct request *rq)

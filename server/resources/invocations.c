@@ -54,20 +54,23 @@ static void read_cursor(struct listing *listing, struct faults *faults)
         faults_add(faults, 0, "cursor", "must be the `next` of the page before, as it was given");
 }
 
-static bool read_query(struct listing *listing)
+/* Of the children of one, or with 0 of all. */
+static bool read_query(struct listing *listing, int64_t parent)
 {
-    static const char *const known[] = {"status",        "task",           "worker", "error", "key",
-                                        "created_after", "created_before", "order",  "view",  "limit",
-                                        "cursor",        "label",          "label.", NULL};
+    static const char *const known[] = {"parent", "status",        "task",           "worker", "error",
+                                        "key",    "created_after", "created_before", "order",  "view",
+                                        "limit",  "cursor",        "label",          "label.", NULL};
     static const char *const repeatable[] = {"status", "label", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
     struct request *rq = listing->rq;
     struct faults faults = {0};
     struct selection selection;
     selection_init(&selection, rq);
-    parameters_check(rq, known, repeatable, &faults);
+    parameters_check(rq, known + (parent != 0), repeatable, &faults);
     selection_read_query(&selection, rq, &faults);
     listing->query.filter = selection.filter;
+    if (parent)
+        listing->query.filter.parent = parent;
     listing->query.oldest_first = parameters_word(rq, "order", orders, 0, &faults) == 1;
     listing->query.view = resource_view(rq, VIEW_BASIC, &faults);
     listing->query.limit = (int)parameters_int(rq, "limit", 1, LIMIT_MAX, LIMIT_DEFAULT, &faults);
@@ -229,13 +232,24 @@ static bool is_short(const struct list_query *query)
            !(query->filter.statuses & 1u << STATUS_QUEUED);
 }
 
-enum next invocations_list(struct request *rq)
+/* Of one that is not there the list would be empty. */
+static bool has_parent(struct request *rq, int64_t parent)
+{
+    enum status status;
+    enum err err = parent ? reader_status(rq->reader, parent, &status) : OK;
+    if (err != OK)
+        resource_unread(rq, err);
+    return err == OK;
+}
+
+static enum next list(struct request *rq, int64_t parent)
 {
     struct listing *listing = xcalloc(1, sizeof *listing);
     rq->state = listing;
     rq->release = listing_free;
     listing->rq = rq;
-    if (!read_query(listing) || freshness_unchanged(rq, 0) || freshness_page(rq))
+    if (!read_query(listing, parent) || freshness_unchanged(rq, 0) || !has_parent(rq, parent) ||
+        freshness_page(rq))
         return NEXT_ANSWER;
     if (is_short(&listing->query)) {
         read_page(rq);
@@ -244,4 +258,17 @@ enum next invocations_list(struct request *rq)
     rq->work = read_long_page;
     rq->resume = offer;
     return NEXT_WORK;
+}
+
+enum next invocations_list(struct request *rq)
+{
+    return list(rq, 0);
+}
+
+enum next invocations_children(struct request *rq)
+{
+    int64_t parent;
+    if (!resource_id(rq, &parent))
+        return NEXT_ANSWER;
+    return list(rq, parent ? parent : -1); /* nobody has that id */
 }

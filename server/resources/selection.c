@@ -1,6 +1,7 @@
 #include "server/resources/selection.h"
 
 #include "base/clock.h"
+#include "base/id.h"
 #include "base/nearest.h"
 #include "base/keys.h"
 #include "server/resources/context.h"
@@ -83,6 +84,18 @@ static bool set_key(struct selection *selection, struct span value, struct reaso
     return set_text(&selection->filter.key, value, why);
 }
 
+/* One that is not there has no children. */
+static bool set_parent(struct selection *selection, struct span value, struct reason *why)
+{
+    if (!id_parse(value, &selection->filter.parent)) {
+        reason_set(why, "must be the id of an invocation");
+        return false;
+    }
+    if (!selection->filter.parent)
+        selection->filter.parent = -1; /* 0 is any */
+    return true;
+}
+
 static bool set_time(int64_t *out, struct span value, struct reason *why)
 {
     int64_t at_ms;
@@ -109,8 +122,9 @@ static const struct condition {
     const char *name; /* NULL ends the table */
     bool (*set)(struct selection *selection, struct span value, struct reason *why);
 } conditions[] = {
-    {"status", set_status}, {"task", set_task},           {"worker", set_worker},         {"error", set_error},
-    {"key", set_key},       {"created_after", set_after}, {"created_before", set_before}, {NULL, NULL},
+    {"status", set_status}, {"task", set_task},     {"worker", set_worker},       {"error", set_error},
+    {"key", set_key},       {"parent", set_parent}, {"created_after", set_after}, {"created_before", set_before},
+    {NULL, NULL},
 };
 
 static bool set_label(struct selection *selection, struct span name, struct span value, struct reason *why)
@@ -207,6 +221,7 @@ void selection_read(const struct keys_json *in, const struct keys_place *at, str
         {.name = "worker", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "error", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "key", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "parent", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "created_after", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "created_before", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "labels", .type = KEY_OTHER, .read_json = read_labels},

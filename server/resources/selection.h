@@ -21,7 +21,7 @@ struct keys_json;
 struct keys_place;
 void selection_read(const struct keys_json *in, const struct keys_place *at, struct span value, void *target);
 
-/* The parameters status (several are allowed), task, worker, error, key,
+/* The parameters status (several are allowed), task, worker, error, key, parent,
  * created_after, created_before, label (several, as NAME:VALUE) and label.NAME. Faults for values that are
  * wrong; other parameters are left alone. A task that is not known is no fault,
  * but none that can match. */

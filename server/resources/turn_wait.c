@@ -32,7 +32,8 @@ struct waiting {
     int64_t timeout_ms, wait_ms;
     int64_t lease_ms; /* of a turn that is run elsewhere */
     bool asks;        /* waits_leave() is to be called */
-    bool renews;      /* leases_hold() was */
+    bool renews;      /* the turn's lease, once more at the end */
+    bool holds;       /* leases_let_go() is to be called */
 };
 
 /* --- what is asked ------------------------------------------------------------------ */
@@ -190,11 +191,12 @@ static enum next show_results(struct request *rq)
 static void renewed(struct op *op)
 {
     struct request *rq = op->owner;
-    const struct waiting *waiting = turn_kept(rq);
+    struct waiting *waiting = turn_kept(rq);
     const struct op_renew *renew = &waiting->renew;
-    if (op->err == OK && !renew->cancelled)
-        leases_hold(waiting->runner, &renew->turn.turn, waiting->renews ? waiting->wait_ms : 0,
-                    renew->lease_until);
+    if (op->err == OK && !renew->cancelled && waiting->holds)
+        leases_renewed(waiting->runner, &renew->turn.turn, waiting->lease_ms, renew->lease_until);
+    else if (op->err == OK && !renew->cancelled)
+        waiting->holds = leases_hold(waiting->runner, &renew->turn.turn, waiting->wait_ms, renew->lease_until);
     resource_wake(op);
 }
 
@@ -292,13 +294,13 @@ static enum next renewed_first(struct request *rq)
 
 /* --- the handler ------------------------------------------------------------------------------- */
 
-/* A client that has left renews no longer: its lease has its length from now. */
+/* A client that has left holds it no longer: the lease has its length from now. */
 static void waiting_free(void *kept)
 {
     struct waiting *waiting = kept;
     leave(waiting);
-    if (waiting->renews)
-        leases_hold(waiting->runner, &waiting->ask.turn, 0, 0);
+    if (waiting->holds)
+        leases_let_go(waiting->runner, &waiting->ask.turn);
     buf_release(&waiting->arena);
     free(waiting);
 }

@@ -79,6 +79,32 @@ static void add_status(struct buf *out, enum status status)
     buf_addc(out, '"');
 }
 
+static void add_id(struct buf *out, int64_t id)
+{
+    if (!id) {
+        buf_addl(out, "null");
+        return;
+    }
+    buf_addc(out, '"');
+    id_add(out, id);
+    buf_addc(out, '"');
+}
+
+static void add_waiting_for(struct buf *out, const struct invocation *row)
+{
+    if (row->status != STATUS_WAITING) {
+        buf_addl(out, "null");
+        return;
+    }
+    buf_addc(out, '[');
+    for (int i = 0; i < row->waiting_for_count; i++) {
+        if (i)
+            buf_addc(out, ',');
+        add_id(out, row->waiting_for[i]);
+    }
+    buf_addc(out, ']');
+}
+
 void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads)
 {
     buf_addl(out, "{\"id\":\"");
@@ -126,6 +152,18 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     add_text(out, row->key);
     buf_addl(out, ",\"worker\":");
     add_text(out, row->worker);
+    buf_addl(out, ",\"parent\":");
+    add_id(out, row->parent);
+    buf_addl(out, ",\"step\":");
+    add_text(out, row->step);
+    if (payloads) {
+        buf_addl(out, ",\"waiting_for\":");
+        add_waiting_for(out, row);
+        buf_addl(out, ",\"wakes_at\":");
+        view_time(out, row->wakes_at);
+        buf_addl(out, ",\"turns\":");
+        buf_add_int(out, row->turns);
+    }
     buf_addl(out, ",\"progress\":");
     add_progress(out, row);
     buf_addc(out, '}');

@@ -2,7 +2,7 @@
 """Every example of README.md and docs/*.md works: their ```sh blocks are run
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
-are placeholders; ```c, ```yaml and ```bash blocks are files that those find beside
+are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml and ```bash blocks are files that those find beside
 them, all of one language in one file; ```console blocks are for people and are not run."""
 
 import glob
@@ -62,6 +62,11 @@ def run(document):
     if re.search(r"\$ERRAND\b", whole) and "export ERRAND=" not in whole:
         print("%s uses $ERRAND, and does not say what that is" % name)
         failed += 1
+    for _, text in found:
+        example = re.match(r"(?:#!.*\n)?# (examples/\S+):", text)
+        if example and open(os.path.join(ROOT, example.group(1))).read() != text:
+            print("%s does not have %s as it is" % (name, example.group(1)))
+            failed += 1
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
             if language in FILES:

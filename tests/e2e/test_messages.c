@@ -1,7 +1,9 @@
 /* Messages of one, of a tree and of all: as lists, and as they come. */
 #include "tests/e2e/support.h"
 
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,7 +113,7 @@ Test(messages, pages_follow_each_other_without_a_gap)
 /* What was sent comes to that: a page of 8 MiB at most, in pieces. */
 Test(messages, a_page_ends_early_at_eight_mebibytes)
 {
-    enum { LARGE = 65000, COUNT = 150 };
+    enum { LARGE = 65000, COUNT = 140 };
     struct server *s = serve(CONFIG);
     struct turn turn = begin(s);
     char *body = malloc(LARGE + 1), *cursor = strdup("");
@@ -218,9 +220,14 @@ static char *hear_until(struct client *c, const char *wanted)
 
 static char *hear_all(struct client *c)
 {
+    size_t length = 0;
     char *text = strdup(""), *piece;
-    while ((piece = client_receive_piece(c)))
-        text = format("%s%s", text, piece);
+    for (; (piece = client_receive_piece(c)); free(piece)) {
+        size_t more = strlen(piece);
+        text = realloc(text, length + more + 1);
+        memcpy(text + length, piece, more + 1);
+        length += more;
+    }
     return text;
 }
 
@@ -407,12 +414,26 @@ Test(messages, an_end_comes_after_the_last_message_of_its_sender)
 
 /* --- what goes wrong ---------------------------------------------------------------------- */
 
+/* With commits so slow that the loop's own thread makes none. */
+static struct server *serve_slowly(void)
+{
+    struct server *s = prepare(CONFIG);
+    const char **variables = calloc(5, sizeof *variables);
+    prepare_to_hold_commits(s);
+    memcpy(variables, s->variables, 2 * sizeof *variables);
+    variables[2] = "SLOW_MIN_MS=5";
+    variables[3] = "SLOW_MAX_MS=5";
+    s->variables = variables;
+    start(s);
+    for (int i = 0; i < 3; i++)
+        submit(s, "{'task': 'hold', 'delay': '1h'}");
+    return s;
+}
+
 /* A commit that is under way when the stream begins: before it, or after it, but once. */
 Test(messages, a_message_that_is_being_committed_comes_once)
 {
-    struct server *s = prepare(CONFIG);
-    prepare_to_hold_commits(s);
-    start(s);
+    struct server *s = serve_slowly();
     struct turn turn = begin(s);
     for (int i = 0; i < 10; i++) {
         hold_commits(s);
@@ -469,6 +490,7 @@ Test(messages, a_client_that_reads_nothing_costs_little_and_holds_up_nobody)
     hear_until(c, message_of(say(s, turn, "'now'")));
     REQUIRE(resident_kb(s) - before_kb < 40000, "%d kB more", (int)(resident_kb(s) - before_kb));
     complete(s, turn);
+    REQUIRE(client_receive_head(silent[0]));
     char *text = hear_all(silent[0]);
     cr_expect_eq(count(text, "event: message"), COUNT + 1);
     cr_expect_eq(count(text, end_of(turn.id, "succeeded")), 1);
@@ -483,6 +505,7 @@ Test(messages, streams_count_as_those_who_wait)
     client_close(c[0]);
     WAIT_UNTIL(number_of(get(s, "/stats"), "service.waiting_requests") == 1);
     follow(s, "/messages", NULL);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "service.waiting_requests") == 2);
     EXPECT(ask(s, "HEAD", "/messages", EVENTS, NULL), 429);
 }
 
@@ -495,4 +518,92 @@ Test(messages, a_deleted_sender_ends_its_stream)
     EXPECT(ask(s, "DELETE", format("/invocations/%s", id), NULL, NULL), 204);
     EXPECT_PROBLEM(get(s, "/invocations/%s/messages", id), 404, "not-found");
     cr_expect(!client_hears(c, 50));
+}
+
+/* --- by chance ------------------------------------------------------------------------------ */
+
+/* What is whole of a stream's text is heard, as an EventSource hears it; the rest
+ * is forgotten with the connection. */
+struct reader {
+    char *path, *rest;
+    int64_t last;
+    int heard, ends;
+    struct client *client; /* NULL: it has left */
+};
+
+static void hear_event(struct reader *reader, const char *event)
+{
+    int64_t seq;
+    if (sscanf(event, "event: message\nid: %" SCNd64, &seq) == 1) {
+        REQUIRE(seq > reader->last, "%s: %d after %d", reader->path, (int)seq, (int)reader->last);
+        reader->last = seq;
+        reader->heard++;
+    }
+    reader->ends += strncmp(event, "event: end", 10) == 0;
+}
+
+static void come(struct server *s, struct reader *reader)
+{
+    if (reader->client)
+        return;
+    reader->client = follow(s, reader->path, format("Last-Event-ID: %d\r\n", (int)reader->last));
+    reader->rest = strdup("");
+}
+
+static void hear_some(struct server *s, struct reader *reader)
+{
+    come(s, reader);
+    char *piece = client_receive_piece(reader->client), *end;
+    REQUIRE(piece, "%s ended", reader->path);
+    for (reader->rest = format("%s%s", reader->rest, piece); (end = strstr(reader->rest, "\n\n"));
+         reader->rest = end + 2)
+        hear_event(reader, reader->rest);
+}
+
+static void leave(struct reader *reader)
+{
+    if (reader->client)
+        client_close(reader->client);
+    reader->client = NULL;
+}
+
+Test(messages, readers_that_come_and_go_hear_each_message_once)
+{
+    enum { ROUNDS = 60, AT_ONCE = 10 };
+    struct server *s = serve(CONFIG);
+    struct turn child, stranger = begin(s);
+    char *parent = parent_of(s, &child);
+    struct reader readers[] = {
+        {.path = "/messages"},
+        {.path = format("/messages?root=%s", parent)},
+        {.path = format("/invocations/%s/messages", child.id)},
+    };
+    struct client *sender = client_open(s);
+    unsigned seed = (unsigned)now_ms();
+    int sent = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < AT_ONCE; i++) {
+            const struct turn *who = rand_r(&seed) % 2 ? &child : &stranger;
+            client_ask(sender, "POST", format("/leases/%s/messages", who->token), JSON, "1", 1);
+            for (int k = 0; k < 3; k++)
+                if (rand_r(&seed) % 4 == 0)
+                    leave(&readers[k]);
+                else if (readers[k].client && client_hears(readers[k].client, 0))
+                    hear_some(s, &readers[k]);
+            EXPECT(client_receive(sender, false), 201);
+            sent++;
+        }
+        for (int k = 0; k < 3; k++)
+            if (rand_r(&seed) % 2)
+                come(s, &readers[k]);
+    }
+    int of_child = cJSON_GetArraySize(field(get(s, "/messages?root=%s&limit=1000", parent), "items"));
+    const int expected[] = {sent, of_child, of_child};
+    complete(s, child);
+    complete(s, stranger);
+    for (int k = 0; k < 3; k++) {
+        while (readers[k].heard < expected[k] || !readers[k].ends)
+            hear_some(s, &readers[k]);
+        REQUIRE(readers[k].heard == expected[k], "%s: %d of %d", readers[k].path, readers[k].heard, expected[k]);
+    }
 }

@@ -159,6 +159,10 @@ Test(read, a_query_that_nothing_reads_is_refused)
         "/stats?x=1",
         "/tasks?limit=2x",
         "/invocations?label.=x",
+        "/invocations?parent=x",
+        "/messages?after=x",
+        "/messages?task=a",
+        "/messages?view=full",
     };
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
@@ -273,6 +277,8 @@ Test(read, an_unknown_invocation_is_404)
                                         "/events",
                                         "/metrics",
                                         "/slots",
+                                        "/messages?root=0000000000000",
+                                        "/invocations/0000000000000/messages",
                                         "/invocations/0000000000000/children"};
     struct server *s = serve(TASKS);
     for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)

@@ -56,6 +56,7 @@ Test(suspend, the_next_turn_starts_with_the_state_and_what_woke_it)
         s, format("{'on': {'ids': ['%s', '%s', '%s']}, 'state': {'n': 1.50}}", second, first, second), &stale);
     struct reply *shown = EXPECT(get(s, "/invocations/%s", id), 200);
     EXPECT_NULL(EXPECT_NUMBER(EXPECT_TEXT(shown, "status", "waiting"), "attempt", 1), "worker");
+    EXPECT_NULL(EXPECT_TEXT(EXPECT_NUMBER(shown, "turns", 1), "waiting_for.0", first), "wakes_at");
     EXPECT_PROBLEM(tell(s, stale, "heartbeat", "{}"), 409, "stale-lease");
     EXPECT_PROBLEM(tell(s, stale, "complete", "{}"), 409, "stale-lease");
     EXPECT(tell(s, stale, "suspend", "{'on': {'until': '1h'}}"), 204); /* it has, and is not asked again */
@@ -100,6 +101,11 @@ Test(suspend, a_time_wakes_it_alone_and_it_survives_a_restart)
     EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/retry", later), NULL), 200), "status", "queued");
     r = lease(s);
     EXPECT_NULL(EXPECT_NUMBER(r, "leases.0.state", 5), "leases.0.woken");
+    EXPECT(tell(s, token_of(r), "fail", "{'error': {'type': 'x', 'retry': false}}"), 204);
+    EXPECT_PROBLEM(post(s, format("/invocations/%s/retry", later), "{'fresh': 1}"), 422, "invalid-request");
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/retry", later), "{'fresh': true}"), 200), "status",
+                "queued");
+    EXPECT_NULL(lease(s), "leases.0.state");
 }
 
 /* Its budget is whole again; what fails is repeated with the same state. */
@@ -125,6 +131,39 @@ Test(suspend, a_cancellation_that_comes_first_ends_it)
     EXPECT(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 204);
     EXPECT_TEXT(final(s, id), "status", "cancelled");
     EXPECT_PROBLEM(tell(s, token, "suspend", "{'on': {'inbox': true}}"), 409, "stale-lease");
+}
+
+Test(suspend, what_it_is_to_get_cannot_be_deleted)
+{
+    struct server *s = serve(CONFIG);
+    char *done = submit(s, "{'task': 'echo', 'args': 'kept'}"), *other = submit(s, "{'task': 'other'}");
+    const char *stale;
+    final(s, done);
+    char *id = submit(s, "{'task': 'far'}");
+    struct reply *r = EXPECT(post(s, "/leases", "{'worker': 'w', 'tasks': ['far'], 'wait': '30s'}"), 200);
+    stale = token_of(r);
+    EXPECT(tell(s, stale, "suspend", format("{'on': {'ids': ['%s', '%s']}, 'state': 1}", done, other)), 204);
+    EXPECT_PROBLEM(ask(s, "DELETE", format("/invocations/%s", done), NULL, NULL), 409, "conflict");
+    EXPECT(post(s, format("/invocations/%s/cancel", other), NULL), 200);
+    AWAIT_STATUS(s, id, "queued");
+    EXPECT_PROBLEM(ask(s, "DELETE", format("/invocations/%s", other), NULL, NULL), 409, "conflict");
+    r = EXPECT_TEXT(lease(s), "leases.0.woken.results.0.result", "kept");
+    EXPECT(tell(s, token_of(r), "complete", "{'result': 1}"), 204);
+    EXPECT(ask(s, "DELETE", format("/invocations/%s", done), NULL, NULL), 204);
+}
+
+/* What woke nobody was given to nobody: its messages are unread still. */
+Test(suspend, a_retry_of_one_that_was_cancelled_asleep_reads_no_messages)
+{
+    struct server *s = serve(CONFIG);
+    const char *stale;
+    char *id = suspended(s, "{'on': {'until': '1h'}, 'state': 1}", &stale);
+    EXPECT(post(s, format("/invocations/%s/inbox", id), "'hello'"), 201);
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+    EXPECT(post(s, format("/invocations/%s/retry", id), NULL), 200);
+    struct reply *r = EXPECT_NULL(lease(s), "leases.0.woken");
+    EXPECT(tell(s, token_of(r), "suspend", "{'on': {'inbox': true}}"), 204);
+    EXPECT_TEXT(EXPECT_TEXT(lease(s), "leases.0.woken.by", "inbox"), "leases.0.woken.messages.0.body", "hello");
 }
 
 Test(suspend, what_cannot_wake_it_is_refused_and_the_turn_goes_on)

@@ -424,6 +424,26 @@ Test(wait_url, a_worker_that_left_while_it_waits_loses_its_lease)
     EXPECT_PROBLEM(post(s, format("/leases/%s/wait", token), "%s", on(target)), 409, "stale-lease");
 }
 
+/* Whoever asked before is told to, or has left: neither takes from the lease what the
+ * next one holds. Nor does a heartbeat. */
+Test(wait_url, a_lease_is_held_as_long_as_anybody_asks)
+{
+    struct server *s = serve(CONFIG);
+    char *target = later(s), *token = lease_of(s, "far", "1s");
+    struct client *first = ask_to_wait(s, token, on(target));
+    AWAIT_STATUS(s, id_of(token), "waiting");
+    struct client *second = ask_to_wait(s, token, on(target));
+    EXPECT(client_receive(first, false), 202);
+    client_close(first);
+    EXPECT(post(s, format("/leases/%s/heartbeat", token), "{}"), 200);
+    for (int64_t until = now_ms() + 2500; now_ms() < until;)
+        breathe();
+    EXPECT_TEXT(get(s, "/invocations/%s", id_of(token)), "status", "waiting");
+    begin_now(s, target);
+    EXPECT(client_receive(second, false), 200);
+    EXPECT(post(s, format("/leases/%s/complete", token), "{'result': 1}"), 204);
+}
+
 Test(wait_url, a_cancellation_reaches_who_waits_elsewhere)
 {
     struct server *s = serve(CONFIG);
@@ -448,4 +468,55 @@ Test(wait_url, two_waits_of_one_turn_at_once_are_refused_unless_they_are_the_sam
     EXPECT(client_receive(first, false), 202);
     begin_now(s, one);
     EXPECT(client_receive(again, false), 200);
+}
+
+/* --- and suspends ---------------------------------------------------------------------- */
+
+#define SUSPEND(until) "curl -sf --json '{\"on\":{\"until\":\"" until "\"}}' $ERRAND_LEASE_URL/suspend || exit 1; "
+
+Test(wait_url, a_wait_is_over_when_the_turn_suspends)
+{
+    struct server *s = serve("slots: 1\n" CONFIG);
+    char *target = later(s);
+    char *script = format(
+        "curl -s --json '%s' $WAIT >waited & while [ ! -e go ]; do sleep 0.01; done; " SUSPEND("1h") "wait; "
+                                                                                                     "touch ended",
+        on(target));
+    char *id = run_with(s, "sh", script);
+    AWAIT_STATUS(s, id, "waiting");
+    touch(file_in(s, "go"));
+    WAIT_UNTIL(exists(file_in(s, "ended")));
+    EXPECT_IN(read_whole(file_in(s, "waited")), "stale-lease");
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "waiting");
+}
+
+Test(wait_url, what_goes_on_of_one_that_was_woken_ends_when_that_is_cancelled)
+{
+    struct server *s = serve(CONFIG);
+    char *id = run_with(s, "sh", SUSPEND("0s") "echo $$ >pid; mv pid mine; exec sleep 100");
+    AWAIT_STATUS(s, id, "queued");
+    WAIT_UNTIL(exists(file_in(s, "mine")));
+    pid_t pid = atoi(read_whole(file_in(s, "mine")));
+    REQUIRE(is_alive(pid));
+    EXPECT_TEXT(EXPECT(post(s, format("/invocations/%s/cancel", id), NULL), 200), "status", "cancelled");
+    WAIT_UNTIL(!is_alive(pid));
+}
+
+Test(wait_url, who_asks_gets_what_a_last_process_held_up_as_soon_as_that_has_ended)
+{
+    struct server *s = serve(CONFIG);
+    char *id = run_with(s, "sh", SUSPEND("0s") "touch there; while [ ! -e go ]; do sleep 0.01; done");
+    AWAIT_STATUS(s, id, "queued");
+    WAIT_UNTIL(exists(file_in(s, "there")));
+    configure(s, "tasks: {sh: {kind: remote}}\n");
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(strstr(get(s, "/tasks/sh")->body, "\"remote\""));
+    struct client *client = client_open(s);
+    char *body = quoted("{'worker': 'w', 'wait': '60s'}");
+    client_ask(client, "POST", "/leases", "Content-Type: application/json\r\n", body, strlen(body));
+    int64_t asked = now_ms();
+    EXPECT(get(s, "/healthz"), 200); /* the ask came before this */
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(EXPECT(client_receive(client, false), 200), "leases.0.invocation.id", id);
+    REQUIRE(now_ms() - asked < PATIENCE_MS);
 }

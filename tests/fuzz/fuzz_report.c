@@ -3,9 +3,9 @@
  * faults that say where, or decides an end within its limits. */
 #include "base/clock.h"
 #include "base/json.h"
+#include "workers/lease_token.h"
 #include "server/resources/turn_end.h"
 #include "store/wait.h"
-#include "workers/lease_token.h"
 #include "workers/suspension.h"
 
 #include <assert.h>

@@ -97,6 +97,16 @@ static void wait_for_a_child(struct fixture *f)
     op.ids = &child.id;
     op.count = 1;
     IS_OK(store_do(f->store, &op.turn.op));
+    struct kin kin = {.root = w.turn.id};
+    struct invocation row;
+    int64_t first;
+    bool inside;
+    IS_OK(reader_get(f->reader, w.turn.id, VIEW_FULL, &row));
+    IS_OK(reader_get(f->reader, child.id, VIEW_FULL, &row));
+    IS_OK(reader_child_after(f->reader, w.turn.id, 0, &first));
+    IS_OK(reader_is_kin(f->reader, &kin, child.id, &inside));
+    cr_expect(inside && first == child.id);
+    list(f, (struct filter){.parent = w.turn.id});
     IS_OK(alter(f, ALTER_CANCEL, w.turn.id));
     upkeep(f, UPKEEP_FOLLOW_UP);
     op_resume_init(&resume, &w.turn);
@@ -135,6 +145,14 @@ static void use_steps_and_messages(struct fixture *f, const struct turn *turn)
         read.up_to_seq = in.seq;
         IS_OK(store_do(f->store, &read.turn.op));
     }
+    struct kin kin = {.root = turn->id};
+    struct message_query of_tree = {.among = &kin, .limit = 10};
+    bool there;
+    int64_t id, at;
+    IS_OK(reader_messages(f->reader, &of_tree, ignore_message, NULL, &there));
+    IS_OK(reader_has_message(f->reader, turn->id, 0, 1000, &there));
+    IS_OK(reader_next_sender(f->reader, 0, &id));
+    IS_OK(reader_message_time(f->reader, 1, &at));
     struct buf value = {0};
     IS_OK(reader_step(f->reader, turn->id, SPAN("a"), &value));
     buf_release(&value);
@@ -255,6 +273,8 @@ static void do_everything(struct fixture *f)
     IS_OK(alter(f, ALTER_CANCEL, id));
     wait_for_a_child(f);
     suspend_twice(f);
+    store_set_retain_max(f->store, 1);
+    upkeep(f, UPKEEP_PRUNE);
     int64_t casualty = submit(f);
     fixture_shut(f);
     fixture_open(f);
@@ -298,7 +318,16 @@ static const struct {
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
     {"SELECT waiter FROM waits WHERE target", "waits_target (target=?"},
     {"UPDATE waits SET ended = 1 WHERE waiter", "(waiter=? AND target=?)"},
-    {"FROM children c JOIN", "children_step (parent=? AND step=?)"},
+    {"c.parent = ?1 AND c.step = ?2", "children_step (parent=? AND step=?)"},
+    {"SELECT parent FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"SELECT parent, step FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM children WHERE parent = ?1 AND id > ?2", "children_parent (parent=? AND id>?)"},
+    {"c.parent = ?3", "children_parent (parent=? AND id>? AND id<?)"},
+    {"SELECT target FROM waits", "(waiter=?)"},
+    {"SELECT 1 FROM results_kept", "results_kept_target (target=?)"},
+    {"SELECT 1 FROM results_kept", "waits_target (target=?)"},
+    {"DELETE FROM results_kept", "(waiter=?)"},
+    {"AND prune_at > ?1", "invocations_prune (prune_at>?)"},
     {"follows = 1 ORDER BY id", "children_follow (parent=?)"},
     {"WHERE status IN (3, 4) AND status <> 2", "invocations_status (status=?)"},
     {"DELETE FROM labels", "labels_id"},
@@ -338,6 +367,10 @@ static const struct {
     {"AND kind = ?4 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
     {"AND id = ?3 AND kind = 2 ORDER BY seq", "MERGE (UNION ALL)"},
     {"AND id = ?3 AND kind = 2 ORDER BY seq", "messages_id (id=? AND kind=? AND seq>?)"},
+    {"SELECT seq FROM messages WHERE id = ?1 AND kind = ?2 AND seq > ?3",
+     "messages_id (id=? AND kind=? AND seq>?)"},
+    {"SELECT id FROM messages WHERE id > ?1", "messages_id (id>?)"},
+    {"SELECT at FROM messages", "INTEGER PRIMARY KEY (rowid<?)"},
     {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?)"},
     {"DELETE FROM messages", "messages_id (id=? AND kind=? AND seq<?)"},
     {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},

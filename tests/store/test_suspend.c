@@ -2,6 +2,7 @@
  * wakes them once, whenever it comes. */
 #include "base/clock.h"
 #include "base/id.h"
+#include "store/step.h"
 #include "store/suspend.h"
 #include "tests/store/support.h"
 
@@ -194,6 +195,65 @@ STORE_TEST(a_cancellation_ends_what_suspends_or_has_suspended)
     check_counters(f);
 }
 
+static bool is_there(struct fixture *f, int64_t id)
+{
+    return askf(f, "SELECT COUNT(*) FROM invocations WHERE id = %lld", (long long)id);
+}
+
+/* What had ended before it suspended, and what ends later: until the turn that gets it
+ * has ended, too. */
+STORE_TEST(what_it_asked_for_is_neither_deleted_nor_pruned_until_it_ends)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t ids[] = {submit(f), submit(f)};
+    succeed(f, ids[0]);
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = 2, .state = SPAN("1")}));
+    cr_expect_eq(alter(f, ALTER_DELETE, ids[0]), ERR_CONFLICT);
+    succeed(f, ids[1]);
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    exec_sql(f, "UPDATE invocations SET prune_at = 1 WHERE prune_at IS NOT NULL");
+    upkeep(f, UPKEEP_PRUNE);
+    cr_expect(is_there(f, ids[0]) && is_there(f, ids[1]));
+    started(&w, f, turn.id, 1);
+    IS_OK(end(&w, f, FINISH_REQUEUE, STATUS_QUEUED));
+    cr_expect_eq(alter(f, ALTER_DELETE, ids[1]), ERR_CONFLICT);
+    started(&w, f, turn.id, 2);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM results_kept"), 0);
+    IS_OK(alter(f, ALTER_DELETE, ids[1]));
+
+    turn = turn_of(f, &w); /* a cancellation is an end, too */
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = 1, .inbox = true}));
+    cr_expect_eq(status_of(f, turn.id), STATUS_QUEUED);
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM results_kept"), 0);
+    check_counters(f);
+}
+
+/* More of them than a step of pruning looks at, and all the oldest. */
+STORE_TEST(what_is_kept_holds_up_no_pruning)
+{
+    enum { KEPT = 250, OTHERS = 5 };
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t ids[KEPT], others[OTHERS];
+    for (int i = 0; i < KEPT; i++)
+        succeed(f, ids[i] = submit(f));
+    IS_OK(suspend_on(f, &turn, (struct suspension){.ids = ids, .count = KEPT}));
+    for (int i = 0; i < OTHERS; i++)
+        succeed(f, others[i] = submit(f));
+    store_set_retain_max(f->store, 1);
+    int steps = 0;
+    for (struct op_upkeep op = {.more = true}; op.more && steps < 20; steps++)
+        op = upkeep(f, UPKEEP_PRUNE);
+    cr_expect_lt(steps, 20, "it goes on for ever");
+    for (int i = 0; i < OTHERS; i++)
+        cr_expect_not(is_there(f, others[i]));
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM invocations"), KEPT + 1);
+    check_counters(f);
+}
+
 /* What a turn was given of the inbox is read when it ends well, and not else. */
 STORE_TEST(messages_come_again_until_a_turn_that_had_them_ends_well)
 {
@@ -280,5 +340,101 @@ STORE_TEST(what_has_suspended_outlives_the_server)
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
     IS_OK(alter(f, ALTER_DELETE, turn.id));
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM suspensions"), 1);
+    check_counters(f);
+}
+
+/* --- again, from nothing ---------------------------------------------------------------- */
+
+static struct submission child_of(struct fixture *f, const struct turn *parent, const char *step)
+{
+    struct submission s = plain(f);
+    struct op_submit op;
+    s.parent = parent->id;
+    s.parent_lease = parent->lease;
+    s.step = step ? (struct span){step, strlen(step)} : (struct span){NULL, 0};
+    op_submit_init(&op, &s, 1);
+    IS_OK(store_do(f->store, &op.op));
+    IS_OK(s.err);
+    return s;
+}
+
+static void fail_turn(struct fixture *f, struct waited *w, enum finish_next next)
+{
+    set_error(w, "{\"type\":\"x\"}", "x");
+    IS_OK(end(w, f, next, STATUS_FAILED));
+}
+
+STORE_TEST(a_fresh_retry_finds_nothing_of_what_was)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    struct op_step step;
+    op_step_init(&step, &turn);
+    step.name = SPAN("a");
+    step.value = SPAN("1");
+    IS_OK(store_do(f->store, &step.turn.op));
+    int64_t named = child_of(f, &turn, "b").id, unnamed = child_of(f, &turn, NULL).id,
+            done = child_of(f, &turn, "c").id;
+    succeed(f, done);
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    struct op_alter retry;
+    op_alter_init(&retry, ALTER_RETRY, &turn.id, 1);
+    retry.fresh = true;
+    IS_OK(store_do(f->store, &retry.op));
+    started(&w, f, turn.id, 2);
+    struct submission again = child_of(f, &w.turn, "b");
+    cr_expect_neq(again.id, named);
+    while (upkeep(f, UPKEEP_FOLLOW_UP).more)
+        ;
+    cr_expect_eq(status_of(f, named), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, unnamed), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, done), STATUS_SUCCEEDED);
+    cr_expect_eq(status_of(f, again.id), STATUS_QUEUED, "a cancellation reaches none that comes later");
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM steps"), 0);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM suspensions"), 0);
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM payloads"), 0);
+    check_counters(f);
+}
+
+/* Cancelled and retried at once: its children of before are cancelled, those of now are not. */
+STORE_TEST(a_cancellation_on_its_way_to_children_reaches_none_that_a_retry_makes)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t before = child_of(f, &turn, NULL).id;
+    IS_OK(suspend_on(f, &turn, on_message));
+    IS_OK(alter(f, ALTER_CANCEL, turn.id));
+    IS_OK(alter(f, ALTER_RETRY, turn.id));
+    started(&w, f, turn.id, 2);
+    int64_t after = child_of(f, &w.turn, NULL).id;
+    while (upkeep(f, UPKEEP_FOLLOW_UP).more)
+        ;
+    cr_expect_eq(status_of(f, before), STATUS_CANCELLED);
+    cr_expect_eq(status_of(f, after), STATUS_QUEUED);
+}
+
+/* Only success is kept for good. */
+STORE_TEST(a_step_that_failed_runs_again_after_a_failure_of_its_parent)
+{
+    struct waited w;
+    struct turn turn = turn_of(f, &w);
+    int64_t bad = child_of(f, &turn, "bad").id, good = child_of(f, &turn, "good").id;
+    fail_for_good(f, bad);
+    succeed(f, good);
+    cr_expect_eq(child_of(f, &turn, "bad").status, STATUS_FAILED, "it has not failed itself");
+    fail_turn(f, &w, FINISH_REQUEUE); /* as after a recovery */
+    started(&w, f, turn.id, 2);
+    cr_expect_eq(child_of(f, &w.turn, "bad").status, STATUS_FAILED);
+    fail_turn(f, &w, FINISH_RETRY);
+    started(&w, f, turn.id, 3);
+    struct submission again = child_of(f, &w.turn, "bad");
+    cr_expect_eq(again.id, bad);
+    cr_expect_eq(again.status, STATUS_QUEUED);
+    cr_expect_eq(child_of(f, &w.turn, "good").status, STATUS_SUCCEEDED);
+    started(&w, f, bad, 2);
+    fail_turn(f, &w, FINISH_FINAL);
+    cr_expect_eq(askf(f, "SELECT asked FROM children WHERE id = %lld", (long long)bad), 1,
+                 "once for each failure");
     check_counters(f);
 }

@@ -132,6 +132,23 @@ STORE_TEST(what_has_ended_already_is_not_waited_for)
     cr_expect(wait_for(f, &w.turn, false, ids, 2, OK).met);
 }
 
+STORE_TEST(what_has_ended_stays_while_the_rest_is_waited_for)
+{
+    struct waited w;
+    int64_t ids[] = {submit(f), submit(f), submit(f)};
+    succeed(f, ids[0]);
+    started(&w, f, submit(f), 1);
+    wait_for(f, &w.turn, false, ids, 3, OK);
+    succeed(f, ids[1]);
+    for (int i = 0; i < 2; i++)
+        cr_expect_eq(alter(f, ALTER_DELETE, ids[i]), ERR_CONFLICT);
+    succeed(f, ids[2]);
+    cr_expect_eq(woken(f, w.turn.id), 1);
+    IS_OK(resume(f, &w.turn));
+    for (int i = 0; i < 3; i++)
+        IS_OK(alter(f, ALTER_DELETE, ids[i]));
+}
+
 STORE_TEST(a_wait_for_nothing_that_is_there_or_without_the_lease_is_refused)
 {
     struct waited w;

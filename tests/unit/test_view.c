@@ -32,10 +32,36 @@ Test(view, what_is_absent_is_null)
                       "\"error\":null,\"attempt\":0,\"max_retries\":0,\"timeout\":null,\"retention\":\"7d\","
                       "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
                       "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
-                      "\"key\":null,\"worker\":null,\"progress\":null}");
+                      "\"key\":null,\"worker\":null,\"parent\":null,\"step\":null,\"waiting_for\":null,"
+                      "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));
     buf_release(&wanted);
     free(text);
+}
+
+Test(view, who_waits_is_shown_with_those_it_waits_for)
+{
+    int64_t id = some_id(), targets[] = {id, id};
+    struct invocation row = {
+        .id = id, .status = STATUS_WAITING, .parent = id, .waiting_for = targets, .waiting_for_count = 2};
+    struct buf wanted = {0};
+    buf_addl(&wanted, "\"parent\":\"");
+    id_add(&wanted, id);
+    buf_addl(&wanted, "\",\"step\":null,\"waiting_for\":[\"");
+    id_add(&wanted, id);
+    buf_addl(&wanted, "\",\"");
+    id_add(&wanted, id);
+    buf_addl(&wanted, "\"],");
+    char *full = shown(&row, true), *basic = shown(&row, false);
+    cr_expect(strstr(full, buf_cstr(&wanted)), "%s", full);
+    cr_expect(!strstr(basic, "waiting_for"), "%s", basic);
+    row.waiting_for_count = 0;
+    char *awake = shown(&row, true);
+    cr_expect(strstr(awake, "\"waiting_for\":[],"), "%s", awake);
+    free(full);
+    free(basic);
+    free(awake);
+    buf_release(&wanted);
 }
 
 Test(view, everything_is_shown_and_payloads_are_verbatim)
@@ -62,6 +88,7 @@ Test(view, everything_is_shown_and_payloads_are_verbatim)
         .labels = SPAN("{\"shop\":\"a\"}"),
         .key = SPAN("k\\"),
         .worker = SPAN("slot-1"),
+        .step = SPAN("s\""),
     };
     static const char *const parts[] = {
         "\"args\":{ \"b\": 1.10,\n \"a\": 9007199254740993 },",
@@ -70,7 +97,8 @@ Test(view, everything_is_shown_and_payloads_are_verbatim)
         "\"timeout\":\"1h30m\",\"retention\":\"1.5s\",",
         "\"run_at\":\"1970-01-01T00:00:00.001Z\",",
         "\"started_at\":\"2020-01-01T00:00:01.000Z\",",
-        "\"labels\":{\"shop\":\"a\"},\"key\":\"k\\\\\",\"worker\":\"slot-1\",",
+        "\"labels\":{\"shop\":\"a\"},\"key\":\"k\\\\\",\"worker\":\"slot-1\","
+        "\"parent\":null,\"step\":\"s\\\"\",\"waiting_for\":null,",
         "\"progress\":{\"value\":0.1,\"note\":\"half \\\"way\\\"\"}}",
     };
     char *text = shown(&row, true);

@@ -138,7 +138,7 @@ const bodies = [
   { method: 'POST', path: '/leases', schema: 'LeaseRequest', fix: boundLease },
   { method: 'POST', path: '/tasks', schema: 'Submission', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
   { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
-  { method: 'PUT', path: '/leases/TOKEN/steps/a', schema: 'StepValue' },
+  { method: 'PUT', path: '/leases/TOKEN/steps/a-recorded-value', schema: 'StepValue' },
   { method: 'PATCH', path: '/invocations/ID', schema: 'Patch' },
   { method: 'POST', path: '/invocations/cancel', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
   { method: 'POST', path: '/invocations/retry', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
