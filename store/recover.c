@@ -54,13 +54,16 @@ static void found_read(struct db_stmt *stmt, struct found *out)
     };
 }
 
-/* This server's turns. (Rows from before there were leases have no holder.) */
+/* This server's turns. (Rows from before there were leases have no holder.) What has
+ * suspended is not looked at, however much there is of it. */
 static enum err find_running(struct store *store, struct list *list)
 {
     struct db_stmt *stmt =
         DB_QUERY(store->db,
-                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status " SQL_IN_TURN " " STATUS_INDEXED " "
-                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL AND NOT (" SQL_IS_SUSPENDED ")",
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_RUNNING " " STATUS_INDEXED " "
+                 "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL UNION ALL "
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_WAITING " AND lease IS NOT NULL "
+                 "AND holder = $1 AND lease_until IS NULL",
                  v_int(store->options.node));
     if (!stmt)
         return ERR_DB;

@@ -2,10 +2,11 @@
 #include <errand_task.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
-errand_task_fn noop, started, doze, tree, steps;
+errand_task_fn noop, started, doze, tree, steps, naps;
 
 void noop(struct errand_call *call)
 {
@@ -58,4 +59,19 @@ void steps(struct errand_call *call)
             return;
         }
     }
+}
+
+/* Suspends so often, for the shortest time. */
+void naps(struct errand_call *call)
+{
+    int64_t count = 0;
+    char text[80];
+    const char *state = errand_state(call, NULL);
+    long had = state ? atol(state) : 0;
+    errand_arg_int64(call, "count", &count);
+    if (had == count)
+        return;
+    int length = snprintf(text, sizeof text, "{\"on\":{\"until\":\"1ms\"},\"state\":%ld}", had + 1);
+    if (errand_suspend(call, text, (size_t)length) != 0)
+        errand_fail(call, "not_suspended", errand_why(call));
 }

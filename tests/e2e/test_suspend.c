@@ -400,3 +400,29 @@ Test(suspend, a_large_state_stands_in_a_file)
     start(s);
     EXPECT_TEXT(final(s, submit(s, "{'task': 'large'}")), "result", "none 100002");
 }
+
+/* Nothing is left of them but rows, and nobody looks at those until one is due. */
+Test(suspend, what_sleeps_costs_no_memory_and_no_time)
+{
+    enum { SLEEPERS = 2000, LINES = 500 };
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer has memory of its own");
+    struct server *s = serve(CONFIG);
+    char *id = submit(s, "{'task': 'sleeper', 'args': {'on': {'inbox': true}}}");
+    AWAIT_STATUS(s, id, "waiting");
+    int64_t one = resident_kb(s);
+    const char *lines = "";
+    for (int i = 0; i < LINES; i++)
+        lines = format("%s{\"task\": \"sleeper\", \"args\": {\"on\": {\"until\": \"1h\"}, \"state\": %d}}\n",
+                       lines, i);
+    for (int i = 0; i < SLEEPERS / LINES; i++)
+        EXPECT(ask(s, "POST", "/tasks", "Content-Type: application/x-ndjson\r\n", lines), 200);
+    WAIT_UNTIL(number_of(get(s, "/stats"), "tasks.sleeper.waiting") == SLEEPERS + 1);
+    REQUIRE(resident_kb(s) < one + 8 * 1024, "from %lld to %lld kB", (long long)one, (long long)resident_kb(s));
+    restart(s);
+    int64_t before = processor_ms(s);
+    EXPECT_TEXT(get(s, "/invocations/%s?wait=2", id), "status", "waiting");
+    REQUIRE(processor_ms(s) < before + 100, "%lld ms in 2 s", (long long)(processor_ms(s) - before));
+    REQUIRE(resident_kb(s) < one + 1024, "from %lld to %lld kB", (long long)one, (long long)resident_kb(s));
+}
