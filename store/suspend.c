@@ -209,14 +209,39 @@ enum err suspension_message(struct tx *tx, int64_t id)
     return err == OK && waits ? suspension_wake(tx, id, WOKEN_BY_INBOX) : err;
 }
 
+/* The oldest of what is unread, as much as has room; the first always has. (A
+ * text's length is in characters: the bytes may be a few times as many.) */
+static enum err last_with_room(struct tx *tx, int64_t id, int64_t *last)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db,
+                 "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
+                 " AND seq > (SELECT COALESCE(inbox_read, 0) FROM invocations WHERE id = $1) "
+                 "ORDER BY seq LIMIT $2",
+                 v_int(id), v_int(UNREAD_MAX));
+    if (!stmt)
+        return ERR_DB;
+    int64_t length = 0;
+    bool row;
+    enum err err = OK;
+    *last = 0;
+    while (length < WOKEN_MESSAGES_BYTES && (err = db_step(stmt, &row)) == OK && row) {
+        *last = db_int(stmt, 0);
+        length += db_int(stmt, 1);
+    }
+    db_reset(stmt);
+    return err;
+}
+
 /* What nothing woke (it was cancelled, and retried) is given nothing. */
 enum err suspension_given(struct tx *tx, int64_t id)
 {
-    return DB_EXECUTE(
-        tx->db,
-        "UPDATE suspensions SET given = (SELECT MAX(seq) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
-        ") WHERE id = $1 AND woken_by IS NOT NULL",
-        v_int(id));
+    int64_t last;
+    enum err err = last_with_room(tx, id, &last);
+    return err == OK
+               ? DB_EXECUTE(tx->db, "UPDATE suspensions SET given = $2 WHERE id = $1 AND woken_by IS NOT NULL",
+                            v_int(id), v_time(last))
+               : err;
 }
 
 enum err suspension_forget(struct tx *tx, int64_t id)

@@ -14,7 +14,11 @@
 
 struct reader;
 
-enum { STATE_BYTES_MAX = 1 << 20 };
+enum {
+    STATE_BYTES_MAX = 1 << 20,
+    WOKEN_MESSAGES_BYTES =
+        1 << 20, /* of unread messages that one turn is given at its start; the rest stays unread */
+};
 
 /* What wakes it: the first of these that is there; at least one is given. */
 struct suspension {

@@ -63,13 +63,15 @@ struct adding {
     struct buf *out;
     int64_t up_to; /* 0: all */
     int64_t last;
+    size_t bytes;
 };
 
 static bool add_message(void *context, const struct message *message)
 {
     struct adding *adding = context;
-    if (adding->up_to && message->seq > adding->up_to)
+    if (adding->up_to ? message->seq > adding->up_to : adding->bytes >= WOKEN_MESSAGES_BYTES)
         return false;
+    adding->bytes += message->body.len;
     buf_adds(adding->out, adding->last ? ",{\"seq\":" : "{\"seq\":");
     buf_add_int(adding->out, message->seq);
     buf_addl(adding->out, ",\"body\":");

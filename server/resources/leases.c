@@ -13,40 +13,30 @@
 #include "server/http/parameters.h"
 #include "server/resources/await.h"
 #include "server/resources/context.h"
+#include "server/resources/lease_body.h"
 #include "server/resources/lease_view.h"
 #include "server/resources/resource.h"
 #include "server/resources/turn.h"
 #include "server/resources/workers.h"
 #include "workers/lease_token.h"
 #include "workers/leases.h"
-#include "workers/suspension.h"
 
 #include <stdlib.h>
 
 enum {
-    TASKS_MAX = 1000,
-    DONE_MAX = 100,
-    DONE_ON_LOOP = 16,   /* so many rows are read on the HTTP thread */
-    TOKEN_MAX = 1 << 20, /* one that is none is refused alone, not the reports beside it */
-    FACT_MAX = 200,      /* what a worker says of itself */
+    DONE_ON_LOOP = 16, /* so many rows are read on the HTTP thread */
     ANSWER_BYTES = 8 << 20,
     CLAIM_MAX_MS = 10000, /* a claim is kept until the disk is well; who asked is told before */
-    LEASE_MIN_MS = 1000,
-    LEASE_MAX_MS = 3600 * 1000,
 };
 
-/* One report, of `done`. */
+/* What becomes of a report. */
 struct done {
-    struct turn_end end; /* first: its readers fill it */
-    struct span token;
+    struct lease_report *said;
     enum err err; /* of finding its turn */
     struct turn_row row;
     const char *refusal; /* NULL: it is written */
     bool queued;
-
-    bool suspends; /* instead of ending it: */
-    struct suspension_read suspension;
-    struct op_suspend suspend;
+    struct op_suspend suspend; /* if it suspends; else the op is the end's */
 };
 
 /* What became of a turn that was given. */
@@ -56,7 +46,7 @@ struct poll {
     struct lease_ask ask;
     struct runner *runner;
     char worker[WORKER_NAME_MAX + 1];
-    int *tasks;
+    int *tasks; /* the body's, until the poll may outlive that */
 
     pthread_mutex_t lock; /* guards what follows */
     struct request *rq;   /* whom over() wakes; NULL: it has ended */
@@ -68,13 +58,8 @@ struct leasing {
     struct poll *poll;
     struct buf arena;
 
-    /* What is asked. */
-    struct span host, version;
-    int pid, max, task_count;
-    bool any_task;
-    int64_t wait_ms, lease_ms;
-    struct done *done;
-    int done_count;
+    struct lease_body body;
+    struct done *done; /* one for each of its reports */
 
     atomic_int left; /* ops that are not back */
     enum err err;    /* a fault */
@@ -95,172 +80,26 @@ static void poll_free(struct poll *poll)
 
 /* --- what is asked ----------------------------------------------------------------- */
 
-static bool has_control_character(struct span text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        if ((unsigned char)text.p[i] < 0x20 || text.p[i] == 0x7F)
-            return true;
-    return false;
-}
-
-static void read_name(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
-{
-    struct leasing *leasing = target;
-    struct span name;
-    if (!keys_json_text(in, at, value, 1, WORKER_NAME_MAX, &name))
-        return;
-    if (name.len > WORKER_NAME_MAX || has_control_character(name) || memchr(name.p, '/', name.len))
-        keys_fault(in, at, "must have 1 to %d bytes, no control characters and no slash", WORKER_NAME_MAX);
-    else if (span_is(name, WORKERS_LOCAL))
-        keys_fault(in, at, "is the name of this server's own slots; take another");
-    else
-        memcpy(leasing->poll->worker, name.p, name.len);
-}
-
-static const struct key worker_fields[] = {
-    {.name = "name", .type = KEY_OTHER, .read_json = read_name, .required = true},
-    {.name = "host", .type = KEY_SPAN, .offset = offsetof(struct leasing, host), .max = FACT_MAX},
-    {.name = "version", .type = KEY_SPAN, .offset = offsetof(struct leasing, version), .max = FACT_MAX},
-    {.name = "pid", .type = KEY_INT, .offset = offsetof(struct leasing, pid), .min = 1, .max = INT32_MAX},
-    {0},
-};
-
-static void read_worker(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
-{
-    if (json_type(value) == JSON_OBJECT)
-        keys_read_json(in, at, value, worker_fields, target);
-    else
-        read_name(in, at, value, target);
-}
-
-/* A worker may be ahead of the configuration: what is not there is no fault. */
-static void read_task(const struct keys_json *in, const struct keys_place *at, struct span value,
-                      struct leasing *leasing)
-{
-    struct span name;
-    if (!keys_json_text(in, at, value, 1, TASK_NAME_MAX, &name))
-        return;
-    const struct task *task = registry_find(leasing->rq->config->registry, name);
-    if (task && !task->kind->elsewhere)
-        keys_fault(in, at, "the task is of the kind %s, which this server runs itself", task->kind->name);
-    else if (task)
-        leasing->poll->tasks[leasing->task_count++] = task->id;
-}
-
-static void read_tasks(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
-{
-    struct leasing *leasing = target;
-    struct keys_place place = {at, {NULL, 0}, 0};
-    struct span item;
-    if (json_type(value) != JSON_ARRAY) {
-        keys_fault(in, at, "must be an array of names of tasks");
-        return;
-    }
-    struct json_iter it = json_iter(value);
-    leasing->any_task = false;
-    leasing->poll->tasks = xcalloc(TASKS_MAX, sizeof *leasing->poll->tasks);
-    for (; json_element(&it, &item); place.index++)
-        if (place.index < TASKS_MAX)
-            read_task(in, &place, item, leasing);
-    if (place.index > TASKS_MAX)
-        keys_fault(in, at, "has %d names, the limit is %d", place.index, TASKS_MAX);
-}
-
-static void read_suspend(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
-{
-    struct done *done = target;
-    done->suspends = true;
-    done->suspension.now_ms = clock_now_ms();
-    suspension_read(in, at, value, &done->suspension);
-}
-
-enum { DONE_RESULT = 1 << 0, DONE_ERROR = 1 << 1, DONE_SUSPEND = 1 << 2 };
-
-static const struct key done_fields[] = {
-    {.name = "result", .type = KEY_OTHER, .read_json = turn_end_read_result},
-    {.name = "error", .type = KEY_OTHER, .read_json = turn_end_read_error},
-    {.name = "suspend", .type = KEY_OTHER, .read_json = read_suspend},
-    {.name = "token",
-     .type = KEY_SPAN,
-     .offset = offsetof(struct done, token),
-     .max = TOKEN_MAX,
-     .required = true},
-    {0},
-};
-
-static bool came_before(const struct leasing *leasing, const struct done *done)
-{
-    for (const struct done *d = leasing->done; d < done; d++)
-        if (d->token.len == done->token.len && memcmp(d->token.p, done->token.p, done->token.len) == 0)
-            return true;
-    return false;
-}
-
-static void read_report(const struct keys_json *in, const struct keys_place *at, struct span value,
-                        struct leasing *leasing)
-{
-    struct done *done = &leasing->done[leasing->done_count++];
-    int before = in->faults->total;
-    done->token = SPAN("");
-    uint64_t given = keys_read_json(in, at, value, done_fields, done);
-    if (in->faults->total > before)
-        return;
-    int ends = !!(given & DONE_RESULT) + !!(given & DONE_ERROR) + !!(given & DONE_SUSPEND);
-    if (ends > 1)
-        keys_fault(in, at, "result, error and suspend exclude each other");
-    else if (!ends)
-        keys_fault(in, at, "needs result, error or suspend");
-    else if (came_before(leasing, done))
-        keys_fault(in, at, "is the second report of its turn");
-}
-
-static void read_done(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
-{
-    struct leasing *leasing = target;
-    struct keys_place place = {at, {NULL, 0}, 0};
-    struct span item;
-    if (json_type(value) != JSON_ARRAY) {
-        keys_fault(in, at, "must be an array of reports");
-        return;
-    }
-    struct json_iter it = json_iter(value);
-    while (json_element(&it, &item))
-        place.index++;
-    if (place.index > DONE_MAX) {
-        keys_fault(in, at, "has %d reports, the limit is %d", place.index, DONE_MAX);
-        return;
-    }
-    leasing->done = xcalloc((size_t)place.index + 1, sizeof *leasing->done);
-    it = json_iter(value);
-    for (place.index = 0; json_element(&it, &item); place.index++)
-        read_report(in, &place, item, leasing);
-}
-
-static const struct key leasing_fields[] = {
-    {.name = "worker", .type = KEY_OTHER, .read_json = read_worker, .required = true},
-    {.name = "tasks", .type = KEY_OTHER, .read_json = read_tasks},
-    {.name = "max", .type = KEY_INT, .offset = offsetof(struct leasing, max), .max = LEASES_AT_ONCE},
-    {.name = "wait", .type = KEY_DURATION, .offset = offsetof(struct leasing, wait_ms), .max = AWAIT_MAX_MS},
-    {.name = "lease",
-     .type = KEY_DURATION,
-     .offset = offsetof(struct leasing, lease_ms),
-     .min = LEASE_MIN_MS,
-     .max = LEASE_MAX_MS},
-    {.name = "done", .type = KEY_OTHER, .read_json = read_done},
-    {0},
-};
-
 static bool read_body(struct request *rq, struct leasing *leasing)
 {
+    struct lease_body *body = &leasing->body;
     struct faults faults = {0};
     if (!parameters_are_none(rq))
         return false;
-    keys_read_json(&(struct keys_json){&faults, &leasing->arena}, NULL, buf_span(&rq->body), leasing_fields,
-                   leasing);
-    if (!faults.total)
-        return true;
-    answer_bad_body(rq, &faults);
-    return false;
+    body->registry = rq->config->registry;
+    body->now_ms = clock_now_ms();
+    lease_body_read(buf_span(&rq->body), body, &leasing->arena, &faults);
+    if (faults.total) {
+        answer_bad_body(rq, &faults);
+        return false;
+    }
+    memcpy(leasing->poll->worker, body->worker, sizeof body->worker);
+    leasing->poll->tasks = body->tasks;
+    body->tasks = NULL;
+    leasing->done = xcalloc((size_t)body->report_count + 1, sizeof *leasing->done);
+    for (int i = 0; i < body->report_count; i++)
+        leasing->done[i].said = &body->reports[i];
+    return true;
 }
 
 /* --- the answer ---------------------------------------------------------------------- */
@@ -268,12 +107,12 @@ static bool read_body(struct request *rq, struct leasing *leasing)
 static void add_refused(struct buf *body, const struct leasing *leasing)
 {
     bool first = true;
-    for (int i = 0; i < leasing->done_count; i++) {
+    for (int i = 0; i < leasing->body.report_count; i++) {
         const struct done *done = &leasing->done[i];
         if (!done->refusal)
             continue;
         buf_adds(body, first ? "{\"token\":" : ",{\"token\":");
-        json_add_string(body, done->token);
+        json_add_string(body, done->said->token);
         buf_addl(body, ",\"detail\":");
         json_add_string(body, span_of(done->refusal));
         buf_addc(body, '}');
@@ -489,19 +328,19 @@ static enum next begin_ask(struct request *rq)
 {
     struct leasing *leasing = rq->state;
     struct lease_ask *ask = &leasing->poll->ask;
-    bool waits = leasing->wait_ms > 0 && !rq->closing;
-    if (!leasing->max)
+    bool waits = leasing->body.wait_ms > 0 && !rq->closing;
+    if (!leasing->body.max)
         return answer(rq);
     ask->worker = leasing->poll->worker;
-    ask->tasks = leasing->any_task ? NULL : leasing->poll->tasks;
-    ask->task_count = leasing->task_count;
-    ask->max = leasing->max;
-    ask->lease_ms = leasing->lease_ms;
+    ask->tasks = leasing->body.any_task ? NULL : leasing->poll->tasks;
+    ask->task_count = leasing->body.task_count;
+    ask->max = leasing->body.max;
+    ask->lease_ms = leasing->body.lease_ms;
     ask->over = over;
     ask->owner = leasing->poll;
     leasing->poll->rq = rq;
     rq->resume = asked;
-    rq->deadline_us = clock_mono_us() + (waits ? leasing->wait_ms : CLAIM_MAX_MS) * 1000;
+    rq->deadline_us = clock_mono_us() + (waits ? leasing->body.wait_ms : CLAIM_MAX_MS) * 1000;
     leasing->asked = leases_ask(rq->context->runner, ask, waits);
     return leasing->asked ? NEXT_PARK : answer(rq);
 }
@@ -510,14 +349,14 @@ static enum next begin_ask(struct request *rq)
 
 static struct op *op_of(struct done *done)
 {
-    return done->suspends ? &done->suspend.turn.op : &done->end.finish.turn.op;
+    return done->said->suspends ? &done->suspend.turn.op : &done->said->end.finish.turn.op;
 }
 
 static const char *refusal_of(const struct done *done, enum err err)
 {
-    if (done->suspends && err == ERR_NOT_FOUND)
+    if (done->said->suspends && err == ERR_NOT_FOUND)
         return "one that it is to wait for does not exist; the turn goes on";
-    if (done->suspends && err == ERR_INVALID)
+    if (done->said->suspends && err == ERR_INVALID)
         return "wait-cycle: one that it is to wait for waits for this one; the turn goes on";
     return "the lease is nobody's any more: it ran out while this was on its way";
 }
@@ -525,7 +364,7 @@ static const char *refusal_of(const struct done *done, enum err err)
 static enum next reported(struct request *rq)
 {
     struct leasing *leasing = rq->state;
-    for (int i = 0; i < leasing->done_count; i++) {
+    for (int i = 0; i < leasing->body.report_count; i++) {
         struct done *done = &leasing->done[i];
         enum err err = done->queued ? op_of(done)->err : OK;
         if (err_is_fault(err))
@@ -539,27 +378,27 @@ static enum next reported(struct request *rq)
 /* NULL if the report is to be written, or was; else why it is refused. */
 static const char *refuse(struct request *rq, struct done *done)
 {
-    if (done->err != OK || (done->row.suspended && !done->suspends))
+    if (done->err != OK || (done->row.suspended && !done->said->suspends))
         return "the lease is nobody's any more, or there never was one";
     if (status_in_turn(done->row.status) && !done->row.elsewhere)
         return "the turn is run by the server itself";
-    if (!done->suspends) {
-        turn_decide(rq, &done->end, &done->row);
+    if (!done->said->suspends) {
+        turn_decide(rq, &done->said->end, &done->row);
         return NULL;
     }
     op_suspend_init(&done->suspend, &done->row.turn);
-    done->suspend.on = done->suspension.on;
+    done->suspend.on = done->said->suspension.on;
     return NULL;
 }
 
 static enum next report(struct request *rq)
 {
     struct leasing *leasing = rq->state;
-    struct op *ops[DONE_MAX];
+    struct op *ops[REPORTS_MAX];
     int count = 0;
     if (leasing->err != OK)
         return answer_fault(rq, leasing->err);
-    for (int i = 0; i < leasing->done_count; i++) {
+    for (int i = 0; i < leasing->body.report_count; i++) {
         struct done *done = &leasing->done[i];
         done->refusal = refuse(rq, done);
         done->queued = !done->refusal; /* one that comes again is known by its value */
@@ -572,11 +411,11 @@ static enum next report(struct request *rq)
 static void find_turns(struct request *rq)
 {
     struct leasing *leasing = rq->state;
-    for (int i = 0; i < leasing->done_count; i++) {
+    for (int i = 0; i < leasing->body.report_count; i++) {
         struct done *done = &leasing->done[i];
         int64_t id, lease;
         done->err = ERR_NOT_FOUND;
-        if (lease_token_parse(done->token, &id, &lease))
+        if (lease_token_parse(done->said->token, &id, &lease))
             done->err = reader_turn(rq->reader, id, lease, &done->row);
         done->row.worker = (struct span){NULL, 0}; /* the reader's, and soon gone */
         if (err_is_fault(done->err))
@@ -589,7 +428,7 @@ static enum next begin_reports(struct request *rq)
     const struct leasing *leasing = rq->state;
     rq->work = find_turns;
     rq->resume = report;
-    if (leasing->done_count > DONE_ON_LOOP)
+    if (leasing->body.report_count > DONE_ON_LOOP)
         return NEXT_WORK;
     find_turns(rq);
     return report(rq);
@@ -618,10 +457,7 @@ static void leasing_free(void *state)
 {
     struct leasing *leasing = state;
     end_poll(leasing);
-    for (int i = 0; i < leasing->done_count; i++) {
-        turn_end_release(&leasing->done[i].end);
-        suspension_release(&leasing->done[i].suspension);
-    }
+    lease_body_release(&leasing->body);
     for (int i = 0; i < leasing->misfit_count; i++)
         turn_end_release(&leasing->misfits[i]);
     buf_release(&leasing->leases);
@@ -638,9 +474,6 @@ static struct leasing *leasing_new(struct request *rq)
     leasing->poll = xcalloc(1, sizeof *leasing->poll);
     leasing->poll->runner = rq->context->runner;
     pthread_mutex_init(&leasing->poll->lock, NULL);
-    leasing->any_task = true;
-    leasing->max = 1;
-    leasing->lease_ms = 30000;
     return leasing;
 }
 
@@ -649,8 +482,9 @@ enum next leases_post(struct request *rq)
     struct leasing *leasing = leasing_new(rq);
     rq->state = leasing;
     rq->release = leasing_free;
-    if (!read_body(rq, leasing) || (leasing->max && leasing->wait_ms && !await_may_park(rq)))
+    if (!read_body(rq, leasing) || (leasing->body.max && leasing->body.wait_ms && !await_may_park(rq)))
         return NEXT_ANSWER;
-    workers_seen(rq->context->runner, leasing->poll->worker, leasing->host, leasing->version, leasing->pid);
-    return leasing->done_count ? begin_reports(rq) : begin_ask(rq);
+    workers_seen(rq->context->runner, leasing->poll->worker, leasing->body.host, leasing->body.version,
+                 leasing->body.pid);
+    return leasing->body.report_count ? begin_reports(rq) : begin_ask(rq);
 }

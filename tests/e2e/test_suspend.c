@@ -426,3 +426,39 @@ Test(suspend, what_sleeps_costs_no_memory_and_no_time)
     REQUIRE(processor_ms(s) < before + 100, "%lld ms in 2 s", (long long)(processor_ms(s) - before));
     REQUIRE(resident_kb(s) < one + 1024, "from %lld to %lld kB", (long long)one, (long long)resident_kb(s));
 }
+
+/* --- bounds ------------------------------------------------------------------------------ */
+
+/* What is too much for one turn stays unread, and wakes it again. */
+Test(suspend, a_turn_is_given_about_a_mebibyte_of_messages)
+{
+    enum { LARGE = 60000, COUNT = 30 };
+    struct server *s = serve(CONFIG);
+    const char *stale;
+    char *id = suspended(s, "{'on': {'inbox': true}}", &stale), *body = malloc(LARGE + 1);
+    memset(body, '1', LARGE);
+    body[LARGE] = '\0';
+    for (int i = 0; i < COUNT; i++)
+        EXPECT(post(s, format("/invocations/%s/inbox", id), "%s", body), 201);
+    int got = 0;
+    for (int turn = 0; turn < 2; turn++) {
+        struct reply *r = lease(s);
+        int given = cJSON_GetArraySize(field(r, "leases.0.woken.messages"));
+        REQUIRE(turn ? given == COUNT - got : given == 18, "%d were given", given);
+        got += given;
+        EXPECT(tell(s, token_of(r), turn ? "complete" : "suspend", turn ? "{}" : "{'on': {'inbox': true}}"), 204);
+    }
+    free(body);
+}
+
+Test(suspend, a_poll_may_not_wait_for_too_many_in_all)
+{
+    struct server *s = serve(CONFIG);
+    char *ids = format("'0000000000001'"), *done = strdup("");
+    for (int i = 2; i <= 1000; i++)
+        ids = format("%s,'%013d'", ids, i);
+    for (int i = 0; i < 11; i++)
+        done = format("%s%s{'token': '%d', 'suspend': {'on': {'ids': [%s]}}}", done, i ? "," : "", i, ids);
+    struct reply *r = post(s, "/leases", "%s", quoted(format("{'worker': 'w', 'done': [%s]}", done)));
+    EXPECT_TEXT(EXPECT_PROBLEM(r, 422, "invalid-request"), "errors.0.pointer", "/done/10");
+}

@@ -360,7 +360,8 @@ static const struct {
     {"SELECT wakes_at FROM suspensions", "suspensions_due"},
     {"FROM suspensions s JOIN", "INTEGER PRIMARY KEY"},
     {"UPDATE suspensions SET given", "INTEGER PRIMARY KEY"},
-    {"SELECT MAX(seq) FROM messages", "messages_id (id=? AND kind=?)"},
+    {"SELECT seq, LENGTH(body) FROM messages WHERE id = ?1 AND kind = 2 AND seq > (SELECT COALESCE",
+     "messages_id (id=? AND kind=? AND seq>?)"},
     {"UPDATE invocations SET status = 4, lease = NULL", "INTEGER PRIMARY KEY"},
     {"UPDATE invocations SET status = 2, attempt = attempt - 1", "INTEGER PRIMARY KEY"},
     {"FROM messages WHERE seq > ?1 ORDER", "INTEGER PRIMARY KEY (rowid>?)"},
@@ -372,7 +373,7 @@ static const struct {
      "messages_id (id=? AND kind=? AND seq>?)"},
     {"SELECT id FROM messages WHERE id > ?1", "messages_id (id>?)"},
     {"SELECT at FROM messages", "INTEGER PRIMARY KEY (rowid<?)"},
-    {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?)"},
+    {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?"},
     {"DELETE FROM messages", "messages_id (id=? AND kind=? AND seq<?)"},
     {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
 };
