@@ -89,9 +89,19 @@ static enum err keep_no_more(struct tx *tx, struct transition *t)
     return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
 }
 
+/* A start looks for these; what has suspended needs nobody to look for it. */
+static enum err note_in_place(struct tx *tx, struct transition *t)
+{
+    return t->note.suspended
+               ? OK
+               : DB_EXECUTE(tx->db, "INSERT INTO waiting_in_place (id) VALUES ($1) ON CONFLICT (id) DO NOTHING",
+                            v_int(t->id));
+}
+
 static enum err forget_waits(struct tx *tx, struct transition *t)
 {
-    return DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1", v_int(t->id));
+    enum err err = DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1", v_int(t->id));
+    return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM waiting_in_place WHERE id = $1", v_int(t->id)) : err;
 }
 
 /* The counters are the sum of these: written once a batch (tx.c). */
@@ -127,6 +137,7 @@ static const struct follower {
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
+    {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},

@@ -62,8 +62,8 @@ static enum err find_running(struct store *store, struct list *list)
         DB_QUERY(store->db,
                  "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_RUNNING " " STATUS_INDEXED " "
                  "AND (holder = $1 OR holder IS NULL) AND lease_until IS NULL UNION ALL "
-                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE status = " SQL_WAITING " AND lease IS NOT NULL "
-                 "AND holder = $1 AND lease_until IS NULL",
+                 "SELECT " FOUND_COLUMNS " FROM invocations WHERE id IN (SELECT id FROM waiting_in_place) "
+                 "AND status = " SQL_WAITING " AND lease IS NOT NULL AND holder = $1 AND lease_until IS NULL",
                  v_int(store->options.node));
     if (!stmt)
         return ERR_DB;

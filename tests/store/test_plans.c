@@ -330,7 +330,7 @@ static const struct {
     {"AND prune_at > ?1", "invocations_prune (prune_at>?)"},
     {"follows = 1 ORDER BY id", "children_follow (parent=?)"},
     {"holder IS NULL) AND lease_until IS NULL UNION", "invocations_status (status=?)"},
-    {"holder IS NULL) AND lease_until IS NULL UNION", "invocations_in_place (holder=?)"},
+    {"holder IS NULL) AND lease_until IS NULL UNION", "SEARCH invocations USING INTEGER PRIMARY KEY (rowid=?)"},
     {"DELETE FROM labels", "labels_id"},
     {"DELETE FROM errors", "errors_id"},
     {"DELETE FROM payloads", "payloads_1 (id=?"},
