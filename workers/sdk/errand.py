@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import contextvars
 import dataclasses
@@ -861,6 +862,8 @@ class _Turn:
         self._lost = self._suspended = False
         self._waiting: Any = None  # a turn waits for one thing at a time
         self._in_wait = False
+        self._places: Optional[_Places] = None
+        self._has_place = False
         self._seen = max([message.seq for message in self.woken.messages], default=0) if self.woken else 0
         self._began, self._waited = time.monotonic(), 0.0
         self._on_cancel: Callable[[], None] = lambda: None
@@ -948,6 +951,22 @@ class _Turn:
         if self._cancelled.is_set():
             raise Cancelled("%s is cancelled" % self.id)
 
+    # its place among those that run
+
+    def _give_place(self) -> None:
+        if self._places is not None and self._has_place:
+            self._has_place = False
+            self._places.give()
+
+    async def _take_place(self) -> None:
+        if self._places is not None and not self._has_place:
+            taken = self._places.take(False)
+            if isinstance(self, Turn):
+                taken.result()
+            else:
+                await asyncio.wrap_future(taken)
+            self._has_place = True
+
     # what is said
 
     async def _say(self, method: str, word: str, body: Optional[_Body] = None, timeout: float = _PATIENCE) -> _Answer:
@@ -988,11 +1007,13 @@ class _Turn:
             left = max(until - time.monotonic(), 0.0)
             if left:
                 self._raise_if_cancelled()
+                self._give_place()
             word = "inbox?after=%d&wait=%dms" % (self._seen, min(left, 5.0) * 1000)
             items = (await self._say("GET", word)).value()["items"]
             if items:
                 self._seen = items[-1]["seq"]
             if items or not left or not self._transport.waits:
+                await self._take_place()
                 return [_message(item) for item in items]
 
     async def _sleep(self, duration: Duration) -> None:
@@ -1083,6 +1104,7 @@ class _Turn:
         self._waiting = self._waiting or self._transport.lock()
         async with self._waiting:
             self._in_wait = True
+            self._give_place()
             try:
                 while True:
                     self._raise_if_cancelled()
@@ -1094,9 +1116,10 @@ class _Turn:
                     if value["cancel"]:
                         self._cancel()
                         self._raise_if_cancelled()
-                    if value["timed_out"]:
-                        raise TimeoutError("they have not ended in time")
                     if answer.status == 200:
+                        await self._take_place()
+                        if value["timed_out"]:
+                            raise TimeoutError("they have not ended in time")
                         return value["results"]
             finally:
                 self._in_wait = False
@@ -1308,7 +1331,7 @@ def _failure(error: BaseException, turn: _Turn) -> Dict[str, Any]:
     type_, types, message = _told(cause)
     said: Dict[str, Any] = {"type": type_, "message": message, "types": types, "traceback": _traceback(error)}
     if isinstance(error, BadResult):
-        said["type"] = "bad_result"
+        return {"type": "bad_result", "message": message}
     if isinstance(error, Fail):
         if cause is error:
             said["type"] = _clean(error.type).replace("\0", "")[:100] or "Fail"
@@ -1400,6 +1423,43 @@ class _Threads:
                 _logger.exception("a fault in errand.py")
             with self._lock:
                 self._free += 1
+
+
+class _Places:
+    """How many bodies run at once. Who waits in place gives its place up; who goes on takes one before who begins."""
+
+    def __init__(self, count: int, changed: Callable[[], None]) -> None:
+        self._lock = threading.Lock()  # guards what follows
+        self._free = count
+        self._going_on: Deque[concurrent.futures.Future[None]] = collections.deque()
+        self._beginning: Deque[concurrent.futures.Future[None]] = collections.deque()
+        self._changed = changed
+
+    def free(self) -> int:
+        """Nobody waits while there is any."""
+        with self._lock:
+            return self._free
+
+    def take(self, begins: bool) -> concurrent.futures.Future[None]:
+        taken: concurrent.futures.Future[None] = concurrent.futures.Future()
+        with self._lock:
+            if not self._free:
+                (self._beginning if begins else self._going_on).append(taken)
+                return taken
+            self._free -= 1
+        taken.set_result(None)
+        return taken
+
+    def give(self) -> None:
+        next_one = None
+        with self._lock:
+            while next_one is None and (self._going_on or self._beginning):
+                one = (self._going_on or self._beginning).popleft()
+                next_one = one if one.set_running_or_notify_cancel() else None
+            self._free += next_one is None
+        if next_one is not None:
+            next_one.set_result(None)
+        self._changed()
 
 
 class _Loop:
@@ -1526,6 +1586,7 @@ class Worker:
         self._http, self._polls, self._async_http = _BlockingHttp(url, token), _BlockingHttp(url, token), _AsyncHttp(url, token)
         self._bodies = _Bodies()
         self._bell = _Bell()
+        self._places = _Places(concurrency, self._changed)
         self._change = threading.Condition()  # guards what follows
         self._held: Dict[str, _Turn] = {}
         self._due: Dict[str, float] = {}  # when it is to be renewed
@@ -1575,6 +1636,10 @@ class Worker:
         self._over.set()
         self._news.set()
 
+    def _changed(self) -> None:
+        with self._change:
+            self._change.notify_all()
+
     def held(self) -> List[_Turn]:
         with self._change:
             return list(self._held.values())
@@ -1590,11 +1655,11 @@ class Worker:
         try:
             while True:
                 with self._change:
-                    while not self._closing and len(self._held) >= self.concurrency:
+                    while not self._closing and not self._places.free():
                         self._change.wait()
                     if self._closing:
                         return
-                    room = min(self.concurrency - len(self._held), 100)
+                room = max(min(self._places.free(), 100), 1)
                 began = time.monotonic()
                 try:
                     answer = self._ask(room)
@@ -1674,7 +1739,11 @@ class Worker:
             self._held[lease["token"]] = turn
             self._due[lease["token"]] = time.monotonic() + self._lease / 3
         self._news.set()
-        self._bodies.begin(turn, function, lambda end: self._end(lease["token"], turn, end))
+        self._places.take(True).add_done_callback(lambda _: self._begin_body(lease["token"], turn, function))
+
+    def _begin_body(self, token: str, turn: _Turn, function: Callable[..., Any]) -> None:
+        turn._places, turn._has_place = self._places, True
+        self._bodies.begin(turn, function, lambda end: self._end(token, turn, end))
 
     # reporting
 
@@ -1687,7 +1756,8 @@ class Worker:
             with self._change:
                 self._held.pop(token, None)
                 self._due.pop(token, None)
-                self._change.notify_all()
+            turn._give_place()
+            self._changed()
             self._bell.ring()
 
     def _report(self, token: str, turn: _Turn, word: str, data: bytes) -> None:
