@@ -77,6 +77,7 @@ _LONGEST_WAIT = 30.0  # s of one request that waits; the server allows 60
 _IDS_AT_ONCE = 1000  # of a wait
 _LINES_AT_ONCE = 1000
 _BYTES_AT_ONCE = 8 << 20
+_ASKS_FIRST = 256 << 10  # bytes of a body that are sent when the server has said that it takes them
 
 
 # --- what can be wrong ---------------------------------------------------------------------------
@@ -425,7 +426,7 @@ class _Http:
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     @staticmethod
-    async def _read_head(stream: _Stream) -> Tuple[int, Dict[str, str]]:
+    async def _read_head(stream: _Stream, may_continue: bool = False) -> Tuple[int, Dict[str, str]]:
         while True:
             line = await stream.line()
             if not line:
@@ -442,13 +443,16 @@ class _Http:
                     break
                 name, _, value = line.decode("latin-1").partition(":")
                 headers[name.strip().lower()] = value.strip()
-            if int(match.group(1)) >= 200:
-                return int(match.group(1)), headers
+            status = int(match.group(1))
+            if status >= 200 or (may_continue and status == 100):
+                return status, headers
 
     async def _exchange(self, method: str, path: str, body: Optional[_Body], headers: Dict[str, str],
                         timeout: float) -> Tuple[_Stream, int, Dict[str, str]]:
         """A kept connection may have been closed by the other side meanwhile: then once more, on a new one."""
-        request = self._head(method, path, body, headers) + (body.data if body else b"")
+        data = body.data if body else b""
+        asks_first = len(data) > _ASKS_FIRST
+        request = self._head(method, path, body, dict(headers, Expect="100-continue") if asks_first else headers)
         stream = self._take_idle()
         while True:
             kept = stream is not None
@@ -456,8 +460,12 @@ class _Http:
                 if stream is None:
                     stream = await self._open(min(timeout, 10.0))
                 stream.set_timeout(timeout)
-                await stream.write(request)
-                return (stream,) + await self._read_head(stream)
+                await stream.write(request if asks_first else request + data)
+                status, answered = await self._read_head(stream, asks_first)
+                if status == 100:
+                    await stream.write(data)
+                    status, answered = await self._read_head(stream)
+                return stream, status, answered
             except BaseException as error:
                 if stream is not None:
                     self._drop(stream)
@@ -590,6 +598,9 @@ def _is_passing(status: int, value: Any) -> bool:
 class _Backoff:
     def __init__(self) -> None:
         self.seconds = 0.05
+
+    def is_new(self) -> bool:
+        return self.seconds == 0.05
 
     def next(self, at_least: float = 0.0) -> float:
         self.seconds = min(self.seconds * 2, 5.0)
@@ -1594,6 +1605,7 @@ class Worker:
         self._stops = 0  # how often it was told to
         self._refused: Optional[str] = None  # at its first poll: it will not get better
         self._welcome = False
+        self._polled = False  # the poller is through
         self._over = threading.Event()  # no report is tried again
         self._news = threading.Event()
 
@@ -1613,7 +1625,7 @@ class Worker:
         poller.start()
         keeper.start()
         _logger.info("%s asks %s for %s", self.name, self.url, ", ".join(self.tasks))
-        while not self._stops and poller.is_alive():
+        while not self._stops and not self._polled:
             self._bell.wait(None)
         self._close(poller)
         keeper.join(1)
@@ -1683,6 +1695,7 @@ class Worker:
                 else:
                     backoff = _Backoff()
         finally:
+            self._polled = True
             self._bell.ring()
 
     def _ask(self, room: int) -> Optional[Dict[str, Any]]:
@@ -1783,8 +1796,9 @@ class Worker:
                 if not _is_passing(answer.status, answer.value()):
                     return answer
                 at_least = answer.retry_after()
-            except Unreachable:
-                pass
+            except Unreachable as error:
+                if backoff.is_new():
+                    _logger.warning("the server does not answer; saying %s again: %s", word, error)
             if self._over.wait(backoff.next(at_least)):
                 return None
 
@@ -2542,6 +2556,9 @@ def _arguments(needs_modules: bool) -> argparse.ArgumentParser:
 
 def _work(arguments: List[str], modules: List[str], needs_modules: bool = False) -> int:
     asked = _arguments(needs_modules).parse_args(arguments)
+    told: List[int] = []  # while there is no worker yet
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: told.append(number))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _catch_prints()
     try:
@@ -2554,6 +2571,8 @@ def _work(arguments: List[str], modules: List[str], needs_modules: bool = False)
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
+    if told:
+        return 0
     try:
         status = worker.run()
     except Exception:

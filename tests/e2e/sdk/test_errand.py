@@ -376,8 +376,9 @@ class Life(unittest.TestCase):
         self.world.mark("long-go")
         self.assertEqual(self.world.end(busy), 0)
         self.world.start()
-        never = self.world.work()
         self.world.kill()
+        never = self.world.work()
+        eventually(lambda: "does not answer" in self.world.read(never.output))
         self.assertEqual(self.world.end(never), 0)
 
     def test_a_result_waits_for_a_server_that_is_away(self):
@@ -386,7 +387,7 @@ class Life(unittest.TestCase):
         eventually(lambda: self.world.read("long"))
         self.world.kill()
         self.world.mark("long-go")
-        eventually(lambda: "does not answer" in self.world.read("worker-0") or True)
+        eventually(lambda: "saying complete again" in self.world.read("worker-0"))
         self.world.start()
         self.assertEqual(self.world.client.handle(handle.id).wait(PATIENCE), "done")
         self.assertEqual(self.world.read("long"), "begun\n")
