@@ -858,7 +858,7 @@ class _Turn:
 
     _handle: Any
 
-    def __init__(self, transport: _HttpTurn, lease: Dict[str, Any], context: Any = None) -> None:
+    def __init__(self, transport: Any, lease: Dict[str, Any], context: Any = None) -> None:
         self._transport = transport
         self.invocation: Dict[str, Any] = lease["invocation"]
         self.id: str = self.invocation["id"]
@@ -1291,7 +1291,7 @@ def current_async() -> AsyncTurn:
 
 def _turn_of_command() -> Optional[Turn]:
     url = os.environ.get("ERRAND_LEASE_URL")
-    if not url or "ERRAND_FD" in os.environ:
+    if not url:
         return None
     if not _own_turn:
         base, _, token = url.rpartition("/leases/")
@@ -1863,6 +1863,283 @@ class Worker:
                 self._due[token] = time.monotonic() + seconds
 
 
+# --- a pool's child ------------------------------------------------------------------------------
+
+
+class _Pipe:
+    """The socket that ERRAND_FD names: JSON lines, as PROTOCOL.md has them."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._lines = connection, connection.makefile("rb")
+        self.longest = 16 << 20
+        self._lock = threading.Lock()  # guards what follows
+        self._seq = 0
+        self._asked: Dict[int, concurrent.futures.Future[Dict[str, Any]]] = {}
+
+    def read(self) -> Optional[Dict[str, Any]]:
+        """None: the server is gone, or does not want us any more."""
+        while True:
+            try:
+                line = self._lines.readline()
+            except OSError:
+                return None
+            if not line.endswith(b"\n"):
+                return None
+            if line.strip():
+                return json.loads(line)
+
+    def say(self, type: str, members: Dict[str, Any]) -> None:
+        self._write(_json(dict(members, type=type)))
+
+    def say_json(self, type: str, run: int, members: bytes) -> None:
+        """`members` are an object's text."""
+        self._write(b'{"type":"%s","run":%d,' % (type.encode(), run) + members[1:])
+
+    def _write(self, line: bytes) -> None:
+        """What would end this child raises."""
+        if len(line) >= self.longest:
+            raise BadResult("it has %d bytes, the limit is %d" % (len(line), self.longest - 1))
+        _check_for_wire(line)
+        with self._lock, contextlib.suppress(OSError):  # it is gone: read() says so
+            self._connection.sendall(line + b"\n")
+
+    def ask(self, type: str, run: int, members: Dict[str, Any]) -> concurrent.futures.Future[Dict[str, Any]]:
+        answer: concurrent.futures.Future[Dict[str, Any]] = concurrent.futures.Future()
+        with self._lock:
+            self._seq += 1
+            seq = self._seq
+            self._asked[seq] = answer
+        try:
+            self.say(type, dict(members, run=run, seq=seq))
+        except BaseException:
+            with self._lock:
+                del self._asked[seq]
+            raise
+        return answer
+
+    def answered(self, message: Dict[str, Any]) -> None:
+        with self._lock:
+            answer = self._asked.pop(message["seq"], None)
+        if answer is not None and answer.set_running_or_notify_cancel():
+            answer.set_result(message)
+
+
+def _no_twins(pairs: List[Tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise BadResult("it has a member twice: %s" % ", ".join(sorted(name for name, _ in pairs))[:200])
+
+
+def _check_for_wire(line: bytes) -> None:
+    if line.count(b"[") + line.count(b"{") > 60:
+        depth = 0
+        for mark in re.findall(rb"[\[\]{}]", re.sub(rb'"(?:[^"\\]|\\.)*"', b"", line)):
+            depth += 1 if mark in b"[{" else -1
+            if depth > 64:
+                raise BadResult("it is nested too deeply")
+    json.loads(line, object_pairs_hook=_no_twins)
+
+
+class _PipeTurn:
+    """A turn's transport in a pool's child: words become the messages of PROTOCOL.md."""
+
+    waits = True
+    _PROBLEMS = {"invalid": (422, "invalid-request"), "refused": (422, "refused"), "limit": (409, "limit"),
+                 "busy": (409, "conflict"), "wait-cycle": (409, "wait-cycle"), "stopped": (409, "cancelled")}  # fmt: skip
+
+    def __init__(self, pipe: _Pipe, run: int, blocks: bool) -> None:
+        self._pipe, self._run, self._blocks = pipe, run, blocks
+
+    async def pause(self, seconds: float) -> None:
+        if self._blocks:
+            time.sleep(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    def lock(self) -> Any:
+        return _ThreadLock() if self._blocks else asyncio.Lock()
+
+    async def say(self, method: str, word: str, body: Optional[_Body] = None, timeout: float = _PATIENCE) -> _Answer:
+        path, _, query = word.partition("?")
+        word, _, rest = path.partition("/")
+        if body is not None and body.type == "application/x-ndjson":
+            return await self._submit_lines(body.data.splitlines())
+        said = json.loads(body.data) if body is not None else None
+        try:
+            if word == "children":
+                return _says(201, {"id": (await self._ask("submit", submission=said))["id"]})
+            if word == "steps":
+                name = urllib.parse.unquote(rest)
+                return _says(201, {"value": (await self._ask("step", name=name, value=said["value"]))["value"]})
+            if word == "messages":
+                return _says(201, {"seq": (await self._ask("message", body=said))["seq_out"]})
+            if word == "inbox":
+                return _says(200, {"items": await self._inbox(dict(urllib.parse.parse_qsl(query)))})
+            if word == "wait":
+                return _says(200, await self._wait(said))
+            if word == "suspend":
+                await self._ask("suspend", **said)
+                return _Answer(204, {}, b"")
+            assert word == "heartbeat"
+            self._pipe.say("progress", dict(said["progress"], run=self._run))
+            return _says(200, {"cancel": False})
+        except Problem as problem:
+            return _no(problem.status, problem.type, problem.detail)
+
+    async def _answer(self, asked: concurrent.futures.Future[Dict[str, Any]]) -> Dict[str, Any]:
+        answer = asked.result() if self._blocks else await asyncio.wrap_future(asked)
+        if "error" in answer:
+            status, type = self._PROBLEMS.get(answer["error"]["type"], (422, answer["error"]["type"]))
+            raise Problem(status, {"type": type, "detail": answer["error"].get("message", "")})
+        return answer
+
+    async def _ask(self, type: str, **members: Any) -> Dict[str, Any]:
+        return await self._answer(self._pipe.ask(type, self._run, members))
+
+    async def _submit_lines(self, lines: List[bytes]) -> _Answer:
+        answers = []
+        for start in range(0, len(lines), 500):  # 1000 requests may be under way
+            asked = [self._pipe.ask("submit", self._run, {"submission": json.loads(line)}) for line in lines[start:start + 500]]
+            for index, one in enumerate(asked, start):
+                try:
+                    answers.append({"index": index, "status": 201, "id": (await self._answer(one))["id"]})
+                except Problem as problem:
+                    told = {"type": problem.type, "detail": problem.detail}
+                    answers.append({"index": index, "status": problem.status, "problem": told})
+        return _Answer(200, {"content-type": "application/x-ndjson"}, b"\n".join(map(_json, answers)))
+
+    async def _inbox(self, asked: Dict[str, str]) -> List[Dict[str, Any]]:
+        after, wait = int(asked["after"]), round(_seconds(asked["wait"]) * 1000)
+        found: List[Dict[str, Any]] = []
+        while len(found) < 1000:
+            message = (await self._ask("inbox", after=after, timeout_ms=0 if found else wait))["message"]
+            if message is None:
+                break
+            found.append(message)
+            after = message["seq"]
+        return found
+
+    async def _wait(self, said: Dict[str, Any]) -> Dict[str, Any]:
+        members: Dict[str, Any] = {"ids": said["on"]["ids"], "mode": said["on"].get("mode", "all")}
+        if "timeout" in said:
+            members["timeout_ms"] = round(_seconds(said["timeout"]) * 1000)
+        answer = await self._ask("wait", **members)
+        results = answer["results"]
+        if answer.get("results_left_out"):
+            results = [(await self._ask("look", id=one["id"]))["result"] if one["status"] in _FINAL else one
+                       for one in results]
+        return {"results": results, "cancel": False, "timed_out": answer.get("timed_out", False)}
+
+
+class _Pool:
+    """A child of a process pool: the main thread reads what the server says."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._pipe, self._bodies = _Pipe(connection), _Bodies()
+        self._lock = threading.Lock()  # guards _held
+        self._held: Dict[int, _Turn] = {}
+        self._news = threading.Event()
+
+    def run(self) -> int:
+        hello = self._pipe.read()
+        if hello is None:
+            return 0
+        self._pipe.longest = hello["limits"]["line"]
+        self._bodies.start()
+        threading.Thread(target=self._keep, daemon=True, name="errand-keep").start()
+        self._pipe.say("ready", {"protocol": 1, "client": "errand.py " + __version__})
+        while True:
+            message = self._pipe.read()
+            if message is None or message["type"] == "close":
+                break
+            self._hear(message)
+        self._bodies.stop()
+        return 0
+
+    def held(self) -> List[_Turn]:
+        with self._lock:
+            return list(self._held.values())
+
+    def _hear(self, message: Dict[str, Any]) -> None:
+        if message["type"] == "run":
+            self._begin(message)
+        elif message["type"] == "answer":
+            self._pipe.answered(message)
+        elif message["type"] == "cancel":
+            with self._lock:
+                turn = self._held.get(message["run"])
+            if turn is not None:
+                turn._cancel()
+
+    def _begin(self, run: Dict[str, Any]) -> None:
+        number, function = run["run"], _tasks.get(run["task"])
+        if function is None:
+            detail = "this program has no task %r, but %s" % (run["task"], ", ".join(_tasks) or "none at all")
+            error = {"type": "no_such_task", "message": detail, "retry": False}
+            return self._pipe.say("failed", {"run": number, "error": error})
+        invocation = {"id": run["id"], "task": run["task"], "attempt": run["attempt"], "args": run.get("args"),
+                      "timeout": "%dms" % run["timeout_ms"] if "timeout_ms" in run else None}  # fmt: skip
+        lease = {"invocation": invocation, "state": run.get("state"), "woken": run.get("woken"), "steps": run.get("steps", {})}
+        coroutine = _is_coroutine(function)
+        transport: Any = _PipeTurn(self._pipe, number, not coroutine)
+        turn = (AsyncTurn if coroutine else Turn)(transport, lease, self._bodies.context)
+        turn._news = lambda: self._tell_prints(number, turn, False)
+        with self._lock:
+            self._held[number] = turn
+        self._bodies.begin(turn, function, lambda end: self._end(number, turn, end))
+
+    def _tell_prints(self, number: int, turn: _Turn, ends: bool) -> None:
+        """At once, whole lines: what is printed before a crash is there. How far it is can wait a little."""
+        if turn._progress:
+            self._news.set()
+        if not turn._out or not (ends or turn._out[-1][1].endswith("\n") or turn._out_size > 8192):
+            return
+        with turn._tell_lock:
+            for stream, text in turn._take_out():
+                for start in range(0, len(text), 1 << 20):
+                    piece = _clean(text[start:start + (1 << 20)])
+                    self._pipe.say("log", {"run": number, "stream": stream, "text": piece})
+
+    def _tell_progress(self, number: int, turn: _Turn) -> None:
+        progress = turn._take_progress()
+        if progress:
+            self._pipe.say("progress", dict(progress, run=number))
+
+    def _keep(self) -> None:
+        while True:
+            self._news.wait()
+            self._news.clear()
+            with self._lock:  # a run that has ended is not spoken of
+                for number, turn in self._held.items():
+                    self._tell_progress(number, turn)
+            time.sleep(0.1)
+
+    def _end(self, number: int, turn: _Turn, end: Optional[Tuple[str, bytes]]) -> None:
+        self._tell_prints(number, turn, True)
+        with self._lock:
+            del self._held[number]
+            self._tell_progress(number, turn)
+        word, said = end or ("complete", b'{"result":null}')  # it has suspended
+        try:
+            self._pipe.say_json("done" if word == "complete" else "failed", number, said)
+        except BadResult as error:
+            self._pipe.say("failed", {"run": number, "error": {"type": "bad_result", "message": str(error)}})
+
+
+def _serve_pool() -> int:
+    connection = socket.socket(fileno=int(os.environ.pop("ERRAND_FD")))
+    connection.set_inheritable(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is for the server
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    _catch_prints()
+    pool = _Pool(connection)
+    status = pool.run()
+    if pool.held():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
 # --- a client ------------------------------------------------------------------------------------
 
 
@@ -2415,7 +2692,8 @@ class _Inline:
         error.pop("retry_after", None)
         row.error = error
         row.failures += 1
-        row.status = "queued" if retry is not False and row.failures <= row.said.get("max_retries", 0) else "failed"
+        budget = row.said.get("max_retries", 3 if retry else 0)  # the task's own is not known here
+        row.status = "queued" if retry is not False and row.failures <= budget else "failed"
 
     def _what_wakes(self, row: _Row) -> Optional[Dict[str, Any]]:
         on = row.on or {}
@@ -2513,7 +2791,7 @@ def _run_alone(work: Any) -> Any:
 def serve() -> None:
     """Runs the tasks of this process until it is told to stop, and exits. As a pool's child (ERRAND_FD) of the server
     that started it; else as a worker elsewhere, with ERRAND_URL and the options of `python3 -m errand worker`."""
-    sys.exit(_work(sys.argv[1:], []))
+    sys.exit(_serve_pool() if "ERRAND_FD" in os.environ else _work(sys.argv[1:]))
 
 
 def _load(module: str) -> None:
@@ -2554,7 +2832,7 @@ def _arguments(needs_modules: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _work(arguments: List[str], modules: List[str], needs_modules: bool = False) -> int:
+def _work(arguments: List[str], needs_modules: bool = False) -> int:
     asked = _arguments(needs_modules).parse_args(arguments)
     told: List[int] = []  # while there is no worker yet
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -2590,7 +2868,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if given[:1] != ["worker"]:
         print("usage: python3 -m errand worker --url URL MODULE…   (--help says more)", file=sys.stderr)
         return 0 if given[:1] in (["-h"], ["--help"]) else 2
-    return _work(given[1:], [], True)
+    return _work(given[1:], True)
 
 
 if __name__ == "__main__":

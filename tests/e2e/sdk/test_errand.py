@@ -488,7 +488,7 @@ class Inline(unittest.TestCase):
         found = self.client.submit("once", "inline-once", max_retries=2).wait()
         self.assertEqual((found["attempt"], found["first"][1]), (3, 1))
         with self.assertRaises(TaskFailed) as caught:
-            self.client.submit("once", "inline-once").wait()
+            self.client.submit("once", "inline-once", max_retries=0).wait()
         self.assertEqual(caught.exception.type, "Retry")
         self.assertEqual(self.client.submit("family", max_retries=1).wait()[1], 42)
 
