@@ -870,7 +870,7 @@ class _Turn:
         self.steps: Dict[str, Any] = dict(lease["steps"])
         self.context: Any = context if context is not None else Context()
         self._cancelled = threading.Event()
-        self._lost = self._suspended = False
+        self._lost = self._suspended = self._ended = False
         self._waiting: Any = None  # a turn waits for one thing at a time
         self._in_wait = False
         self._places: Optional[_Places] = None
@@ -1382,7 +1382,7 @@ class _Printed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         turn = _current.get()
-        if turn is None or turn._is_over():
+        if turn is None or turn._is_over() or turn._ended:
             return self._original.write(text)
         turn._print(self._stream, text)
         return len(text)
@@ -1762,6 +1762,7 @@ class Worker:
 
     def _end(self, token: str, turn: _Turn, end: Optional[Tuple[str, bytes]]) -> None:
         try:
+            turn._ended = True
             if end is not None:
                 self._tell_out(token, turn, True)
                 self._report(token, turn, *end)
@@ -1948,6 +1949,25 @@ class _PipeTurn:
 
     def __init__(self, pipe: _Pipe, run: int, blocks: bool) -> None:
         self._pipe, self._run, self._blocks = pipe, run, blocks
+        self._lock = threading.Lock()  # guards what follows: who speaks of a run that has ended is killed
+        self._ended = False
+
+    def tell(self, type: str, **members: Any) -> None:
+        with self._lock:
+            if not self._ended:
+                self._pipe.say(type, dict(members, run=self._run))
+
+    def end(self, type: str, members: bytes) -> None:
+        """BadResult: it has not ended."""
+        with self._lock:
+            self._pipe.say_json(type, self._run, members)
+            self._ended = True
+
+    def _begin_to_ask(self, type: str, members: Dict[str, Any]) -> concurrent.futures.Future[Dict[str, Any]]:
+        with self._lock:
+            if self._ended:
+                raise LeaseLost("the turn is over")
+            return self._pipe.ask(type, self._run, members)
 
     async def pause(self, seconds: float) -> None:
         if self._blocks:
@@ -1980,7 +2000,7 @@ class _PipeTurn:
                 await self._ask("suspend", **said)
                 return _Answer(204, {}, b"")
             assert word == "heartbeat"
-            self._pipe.say("progress", dict(said["progress"], run=self._run))
+            self.tell("progress", **said["progress"])
             return _says(200, {"cancel": False})
         except Problem as problem:
             return _no(problem.status, problem.type, problem.detail)
@@ -1993,12 +2013,12 @@ class _PipeTurn:
         return answer
 
     async def _ask(self, type: str, **members: Any) -> Dict[str, Any]:
-        return await self._answer(self._pipe.ask(type, self._run, members))
+        return await self._answer(self._begin_to_ask(type, members))
 
     async def _submit_lines(self, lines: List[bytes]) -> _Answer:
         answers = []
         for start in range(0, len(lines), 500):  # 1000 requests may be under way
-            asked = [self._pipe.ask("submit", self._run, {"submission": json.loads(line)}) for line in lines[start:start + 500]]
+            asked = [self._begin_to_ask("submit", {"submission": json.loads(line)}) for line in lines[start:start + 500]]
             for index, one in enumerate(asked, start):
                 try:
                     answers.append({"index": index, "status": 201, "id": (await self._answer(one))["id"]})
@@ -2080,49 +2100,47 @@ class _Pool:
                       "timeout": "%dms" % run["timeout_ms"] if "timeout_ms" in run else None}  # fmt: skip
         lease = {"invocation": invocation, "state": run.get("state"), "woken": run.get("woken"), "steps": run.get("steps", {})}
         coroutine = _is_coroutine(function)
-        transport: Any = _PipeTurn(self._pipe, number, not coroutine)
+        transport = _PipeTurn(self._pipe, number, not coroutine)
         turn = (AsyncTurn if coroutine else Turn)(transport, lease, self._bodies.context)
-        turn._news = lambda: self._tell_prints(number, turn, False)
+        turn._news = lambda: self._tell_prints(turn, transport, False)
         with self._lock:
             self._held[number] = turn
-        self._bodies.begin(turn, function, lambda end: self._end(number, turn, end))
+        self._bodies.begin(turn, function, lambda end: self._end(number, turn, transport, end))
 
-    def _tell_prints(self, number: int, turn: _Turn, ends: bool) -> None:
+    def _tell_prints(self, turn: _Turn, transport: _PipeTurn, ends: bool) -> None:
         """At once, whole lines: what is printed before a crash is there. How far it is can wait a little."""
         if turn._progress:
             self._news.set()
-        if not turn._out or not (ends or turn._out[-1][1].endswith("\n") or turn._out_size > 8192):
-            return
         with turn._tell_lock:
+            if not turn._out or not (ends or turn._out[-1][1].endswith("\n") or turn._out_size > 8192):
+                return
             for stream, text in turn._take_out():
                 for start in range(0, len(text), 1 << 20):
-                    piece = _clean(text[start:start + (1 << 20)])
-                    self._pipe.say("log", {"run": number, "stream": stream, "text": piece})
-
-    def _tell_progress(self, number: int, turn: _Turn) -> None:
-        progress = turn._take_progress()
-        if progress:
-            self._pipe.say("progress", dict(progress, run=number))
+                    transport.tell("log", stream=stream, text=_clean(text[start:start + (1 << 20)]))
 
     def _keep(self) -> None:
         while True:
             self._news.wait()
             self._news.clear()
-            with self._lock:  # a run that has ended is not spoken of
-                for number, turn in self._held.items():
-                    self._tell_progress(number, turn)
+            for turn in self.held():
+                progress = turn._take_progress()
+                if progress:
+                    turn._transport.tell("progress", **progress)
             time.sleep(0.1)
 
-    def _end(self, number: int, turn: _Turn, end: Optional[Tuple[str, bytes]]) -> None:
-        self._tell_prints(number, turn, True)
+    def _end(self, number: int, turn: _Turn, transport: _PipeTurn, end: Optional[Tuple[str, bytes]]) -> None:
+        turn._ended = True
+        self._tell_prints(turn, transport, True)
+        progress = turn._take_progress()
+        if progress:
+            transport.tell("progress", **progress)
+        word, said = end or ("complete", b'{"result":null}')  # it has suspended
         with self._lock:
             del self._held[number]
-            self._tell_progress(number, turn)
-        word, said = end or ("complete", b'{"result":null}')  # it has suspended
         try:
-            self._pipe.say_json("done" if word == "complete" else "failed", number, said)
+            transport.end("done" if word == "complete" else "failed", said)
         except BadResult as error:
-            self._pipe.say("failed", {"run": number, "error": {"type": "bad_result", "message": str(error)}})
+            transport.end("failed", _json({"error": {"type": "bad_result", "message": str(error)}}))
 
 
 def _serve_pool() -> int:

@@ -295,3 +295,28 @@ def slow_steps(name, count):
             return me.suspend(until="20ms", state="half")
         time.sleep(0.02)
     return total
+
+
+@task
+def lingers():
+    """A thread of it says something when the turn is over."""
+    import contextvars
+
+    def late():
+        wait_for("lingers-go")
+        print("late")
+        try:
+            me.message("late")
+        except BaseException as error:
+            mark("lingers", type(error).__name__)
+
+    me = current()
+    context = contextvars.copy_context()
+    threading.Thread(target=lambda: context.run(late)).start()
+    return "ended"
+
+
+if __name__ == "__main__":
+    from errand import serve
+
+    serve()

@@ -5,10 +5,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -528,6 +530,154 @@ class Inline(unittest.TestCase):
 
         many, by, messages = asyncio.run(converse())
         self.assertEqual((many[0], by, messages), ([0, 2], "inbox", [{"ask": 7}]))
+
+
+class Pool(unittest.TestCase):
+    """A pool's child, whose server is this test: as PROTOCOL.md has it."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="sdk-pool-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        ours, theirs = socket.socketpair()
+        self.log = open(os.path.join(self.folder, "log"), "w+")
+        self.child = subprocess.Popen([sys.executable, "-B", TASKS], pass_fds=[theirs.fileno()], stdout=self.log,
+                                      stderr=self.log, preexec_fn=die_with_parent,
+                                      env=dict(os.environ, PYTHONPATH=SDK, FOLDER=self.folder, ERRAND_FD=str(theirs.fileno())))
+        theirs.close()
+        ours.settimeout(PATIENCE)
+        self.ours, self.lines = ours, ours.makefile("rb")
+        for one in (self.log, self.lines, ours):
+            self.addCleanup(one.close)
+        self.addCleanup(self.child.wait)
+        self.addCleanup(self.child.kill)
+        self.say(type="hello", protocol=1, worker="pool-1", capacity=4, limits={"line": 1 << 20, "result": 8 << 20})
+        self.assertEqual(self.hear(), {"type": "ready", "protocol": 1, "client": "errand.py " + errand.__version__})
+
+    def say(self, **message):
+        self.ours.sendall(json.dumps(message).encode() + b"\n")
+
+    def hear(self):
+        line = self.lines.readline()
+        self.assertTrue(line, "the child has gone")
+        return json.loads(line)
+
+    def run_task(self, run, task, *args, **more):
+        self.say(type="run", run=run, id="0000000000%03d" % run, task=task, attempt=1, args=list(args), **dict({"steps": {}}, **more))
+
+    def asked(self, type, **members):
+        """Its next message, which has these members; its seq."""
+        message = self.hear()
+        self.assertEqual({name: message.get(name) for name in members}, members, message)
+        self.assertEqual(message["type"], type)
+        return message.get("seq")
+
+    def answer(self, seq, **members):
+        self.say(type="answer", seq=seq, **members)
+
+    def close(self):
+        self.say(type="close")
+        self.assertEqual(self.child.wait(PATIENCE), 0)
+        self.assertTrue(os.path.exists(os.path.join(self.folder, "stopped")))
+
+    def test_a_result_and_a_failure(self):
+        self.run_task(1, "plain", 1, {"x": 2})
+        self.asked("done", run=1, result=[[1, {"x": 2}], {}])
+        self.run_task(2, "fails", "torn")
+        failed = self.hear()
+        self.assertEqual((failed["type"], failed["run"], failed["error"]["type"]), ("failed", 2, "Torn"))
+        self.assertIn("OSError", failed["error"]["types"])
+        for run, how in ((3, "set"), (4, "deep")):
+            self.run_task(run, "fails", how)
+            self.assertEqual(self.hear()["error"]["type"], "bad_result")
+        self.run_task(5, "large", 2 << 20)
+        self.assertEqual(self.hear()["error"]["type"], "bad_result")
+        self.run_task(6, "nothing")
+        self.assertEqual(self.hear()["error"]["type"], "no_such_task")
+        self.say(type="news", what="that no one knows yet")
+        self.close()
+
+    def test_a_workflow(self):
+        self.run_task(1, "order", 7, 1)
+        charge = {"receipt": 700, "amount": 1}
+        self.answer(self.asked("step", run=1, name="charge", value=charge), run=1, value=charge, found=False)
+        submit = self.hear()
+        self.assertEqual((submit["type"], submit["submission"]), ("submit", {"task": "plain", "args": {"id": 7}, "step": "pack"}))
+        self.answer(submit["seq"], run=1, id="0000000000009")
+        results = [{"id": "0000000000009", "step": "pack", "status": "succeeded", "result": None, "error": None}]
+        self.answer(self.asked("wait", run=1, ids=["0000000000009"], mode="all"), run=1, results=results, timed_out=False,
+                    results_left_out=True)
+        self.answer(self.asked("look", run=1, id="0000000000009"), run=1, result=dict(results[0], result=[[], {}]))
+        self.answer(self.asked("message", run=1, body={"ask": 7}), run=1, seq_out=1)
+        self.answer(self.asked("suspend", run=1, on={"inbox": True, "until": "3d"}, state={"charge": charge}), run=1)
+        self.asked("done", run=1, result=None)
+        self.run_task(2, "order", 7, 1, state={"charge": charge}, steps={"charge": charge},
+                      woken={"by": "inbox", "results": [], "messages": [{"seq": 5, "body": "yes"}]})
+        self.answer(self.asked("submit", run=2), run=2, id="0000000000009")
+        results[0]["result"] = 1
+        self.answer(self.asked("wait", run=2), run=2, results=results, timed_out=False)
+        self.asked("done", run=2, result={"by": "inbox", "approved": ["yes"], "charge": charge, "attempt": 1})
+        self.close()
+
+    def test_messages_and_several_at_once(self):
+        self.run_task(1, "talks")
+        self.answer(self.asked("message", run=1, body="begin"), run=1, seq_out=1)
+        inbox = self.asked("inbox", run=1, after=0)
+        self.run_task(2, "agather", 2)
+        self.run_task(3, "add", 1)
+        seqs = {}
+        for _ in range(3):
+            message = self.hear()
+            seqs.setdefault(message["run"], []).append(message)
+        self.assertEqual(seqs[3][0], {"type": "done", "run": 3, "result": 2})
+        for number, message in enumerate(seqs[2]):
+            self.answer(message["seq"], run=2, id="00000000000%02d" % message["submission"]["args"][0])
+        self.answer(inbox, run=1, message={"seq": 4, "body": "stop"})
+        heard = {self.hear()["run"]: None for _ in range(2)}
+        self.assertEqual(set(heard), {1, 2})
+        self.ours.close()  # the server is gone
+
+    def test_the_server_goes(self):
+        self.ours.shutdown(socket.SHUT_RDWR)
+        self.assertEqual(self.child.wait(PATIENCE), 0)
+
+    def test_what_is_printed(self):
+        self.run_task(1, "prints", "ada")
+        found = [self.hear() for _ in range(5)]
+        logs = [(one["stream"], one["text"]) for one in found if one["type"] == "log"]
+        self.assertEqual(logs, [("stdout", "ada one\n"), ("stderr", "ada two\n"), ("stdout", "ada three\n")])
+        self.assertIn({"type": "progress", "run": 1, "value": 0.5, "note": "half"}, found)
+        self.assertEqual(found[-1], {"type": "done", "run": 1, "result": True})
+        self.close()
+        self.log.seek(0)
+        self.assertEqual(self.log.read(), "nobody's\n")
+
+    def test_a_cancelled_one(self):
+        self.run_task(1, "stops", "wait")
+        self.answer(self.asked("submit", run=1), run=1, id="0000000000009")
+        seq = self.asked("wait", run=1)
+        self.say(type="cancel", run=1, reason="cancelled")
+        self.say(type="cancel", run=77, reason="cancelled")
+        self.answer(seq, run=1, error={"type": "stopped", "message": "it is to end"})
+        failed = self.hear()
+        self.assertEqual((failed["type"], failed["error"]["type"]), ("failed", "cancelled"))
+        self.run_task(2, "astops")
+        eventually(lambda: os.path.exists(os.path.join(self.folder, "begun-0000000000002")))
+        self.say(type="cancel", run=2, reason="timeout")
+        self.answer(self.asked("message", run=2, body="cleaned up"), run=2, seq_out=1)
+        self.assertEqual(self.hear()["type"], "failed")
+        self.run_task(3, "stops", "inbox")
+        self.answer(self.asked("inbox", run=3), run=3, error={"type": "stopped", "message": "it is to end"})
+        self.assertEqual(self.hear()["type"], "failed")
+        self.close()
+
+    def test_nothing_is_said_of_what_has_ended(self):
+        self.run_task(1, "lingers")
+        self.asked("done", run=1, result="ended")
+        open(os.path.join(self.folder, "lingers-go"), "w").close()
+        eventually(lambda: os.path.exists(os.path.join(self.folder, "lingers")))
+        self.run_task(2, "add", 1)
+        self.asked("done", run=2, result=2)
+        self.close()
 
 
 class Small(unittest.TestCase):
