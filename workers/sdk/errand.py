@@ -1663,40 +1663,46 @@ class Worker:
     # asking
 
     def _poll(self) -> None:
-        backoff, unheard = _Backoff(), False
         try:
-            while True:
-                with self._change:
-                    while not self._closing and not self._places.free():
-                        self._change.wait()
-                    if self._closing:
-                        return
-                room = max(min(self._places.free(), 100), 1)
-                began = time.monotonic()
-                try:
-                    answer = self._ask(room)
-                except Unreachable as error:
-                    if self._closing:
-                        return
-                    if not unheard:
-                        _logger.warning("the server does not answer; asking again: %s", error)
-                    unheard = True
-                    self._over.wait(backoff.next())
-                    continue
-                if unheard:
-                    _logger.info("the server answers again")
-                    unheard = False
-                if answer is None:
-                    if self._refused:
-                        return
-                    self._over.wait(backoff.next(1.0))
-                elif not self._take(answer) and time.monotonic() - began < 1:
-                    self._over.wait(backoff.next())  # it closes, or tells us to stop something
-                else:
-                    backoff = _Backoff()
+            self._poll_until_closing()
+        except Exception:
+            _logger.exception("a fault in errand.py")
+            self._refused = "it asks for no more"
         finally:
             self._polled = True
             self._bell.ring()
+
+    def _poll_until_closing(self) -> None:
+        backoff, unheard = _Backoff(), False
+        while True:
+            with self._change:
+                while not self._closing and not self._places.free():
+                    self._change.wait()
+                if self._closing:
+                    return
+            room = max(min(self._places.free(), 100), 1)
+            began = time.monotonic()
+            try:
+                answer = self._ask(room)
+            except Unreachable as error:
+                if self._closing:
+                    return
+                if not unheard:
+                    _logger.warning("the server does not answer; asking again: %s", error)
+                unheard = True
+                self._over.wait(backoff.next())
+                continue
+            if unheard:
+                _logger.info("the server answers again")
+                unheard = False
+            if answer is None:
+                if self._refused:
+                    return
+                self._over.wait(backoff.next(1.0))
+            elif not self._take(answer) and time.monotonic() - began < 1:
+                self._over.wait(backoff.next())  # it closes, or tells us to stop something
+            else:
+                backoff = _Backoff()
 
     def _ask(self, room: int) -> Optional[Dict[str, Any]]:
         said = {"worker": {"name": self.name, "host": socket.gethostname()[:200], "version": __version__,
@@ -1823,9 +1829,13 @@ class Worker:
             with self._change:
                 held = list(self._held.items())
                 due = {token for token, _ in held if self._due[token] <= now}
-            for token, turn in held:
-                if not self._renew(token, turn, token in due):
-                    break
+            try:
+                for token, turn in held:
+                    if not self._renew(token, turn, token in due):
+                        break
+            except Exception:  # what is held is still to be renewed
+                _logger.exception("a fault in errand.py")
+                self._over.wait(1)
             with self._change:
                 next_due = min(self._due.values(), default=now + 60)
             if self._news.wait(max(next_due - time.monotonic(), 0.05)):
@@ -2175,6 +2185,10 @@ class _Client:
         if url == "inline:":
             return _Inline().side(self._blocks)
         return (_BlockingHttp if self._blocks else _AsyncHttp)(url, token)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_http"):
+            self._http.close()
 
     async def _ask(self, method: str, path: str, body: Optional[_Body] = None, timeout: float = _PATIENCE) -> _Answer:
         backoff, until = _Backoff(), time.monotonic() + self._patience
