@@ -2140,6 +2140,9 @@ class _Pool:
 
     def _end(self, number: int, turn: _Turn, transport: _PipeTurn, end: Optional[Tuple[str, bytes]]) -> None:
         turn._ended = True
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
         self._tell_prints(turn, transport, True)
         progress = turn._take_progress()
         if progress:
