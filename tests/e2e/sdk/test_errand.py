@@ -46,13 +46,19 @@ def eventually(what, why="what was awaited does not come"):
 class World:
     """A server and its workers in a folder of their own. At a socket, so that it is found again where it was."""
 
-    def __init__(self, listen=None):
+    def __init__(self, listen=None, pooled=False):
         self.folder = tempfile.mkdtemp(prefix="sdk-", dir=os.environ.get("TMPDIR", "/tmp"))
         with open(os.path.join(HERE, "errand.yaml")) as source, open(self.path("errand.yaml"), "w") as file:
             file.write("listen: %s\nstore: errand.db\n" % (listen or "unix:" + self.path("socket")))
-            file.write(source.read())
+            file.write(self.as_processes(source.read()) if pooled else source.read())
         self.workers, self.server, self.url = [], None, None
         self.start()
+
+    def as_processes(self, text):
+        """The same tasks as pools, but for the one that nobody runs."""
+        pool = "kind: process, run: %s, workers: 1, capacity: 4, env: %s" % (
+            json.dumps([sys.executable, "-B", TASKS]), json.dumps({"PYTHONPATH": SDK, "FOLDER": self.folder}))
+        return re.sub(r"(?<!nobodys: {)kind: remote", lambda _: pool, text)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -104,18 +110,18 @@ class World:
         shutil.rmtree(self.folder)
 
 
-def run_with_world(test):
-    """Of a class with a world of its own for all its tests."""
-    test.world = World(test.listen)
-    test.addClassCleanup(test.world.close)
+def knows_pools():
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "errand.yaml"), "w") as file:
+            file.write("tasks: {a: {kind: process, run: ['true']}}\n")
+        return subprocess.run([ERRAND, "check", "errand.yaml"], cwd=folder, capture_output=True).returncode == 0
 
 
 class Verbs(unittest.TestCase):
-    listen = "127.0.0.1:0"
-
     @classmethod
     def setUpClass(cls):
-        run_with_world(cls)
+        cls.world = World("127.0.0.1:0")
+        cls.addClassCleanup(cls.world.close)
         cls.worker = cls.world.work("--concurrency", "4", "--lease", "1s")
         cls.client = cls.world.client
 
@@ -327,6 +333,7 @@ class Verbs(unittest.TestCase):
         """What ERRAND_LEASE_URL is to a command."""
         handle = self.client.submit("nobodys", args={"x": 1})
         http = errand._BlockingHttp(self.world.url)
+        self.addCleanup(http.close)
         asked = errand._Body(errand._json({"worker": "hand", "tasks": ["nobodys"], "wait": "20s", "max": 100}))
         leases = errand._drive(http.ask("POST", "/leases", asked)).value()["leases"]
         token = next(lease["token"] for lease in leases if lease["invocation"]["id"] == handle.id)
@@ -338,6 +345,34 @@ class Verbs(unittest.TestCase):
         self.assertEqual((done.stdout, done.stderr), ("hi\n{'x': 1} 1 2 []\n", ""))
         self.assertEqual(handle.status(), "waiting")
         handle.cancel()
+
+
+class Pooled(Verbs):
+    """The same verbs, by children of the server's own."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not knows_pools():
+            raise unittest.SkipTest("this server has no pools of processes")
+        cls.world = World("127.0.0.1:0", pooled=True)
+        cls.addClassCleanup(cls.world.close)
+        cls.client = cls.world.client
+
+    test_coroutines_run_side_by_side = None
+
+    def test_a_lost_lease_is_told_and_its_result_dropped(self):
+        error = self.failure("late")
+        self.assertEqual(error.type, "timeout")
+        eventually(lambda: self.world.read("late-" + error.id).startswith("told\n"))
+        self.assertIsNone(self.client.handle(error.id).get()["result"])
+
+    def test_what_is_printed_is_told_apart(self):
+        handles = [self.client.submit("prints", name) for name in ("ada", "ben", "cas")]
+        for handle, name in zip(handles, ("ada", "ben", "cas")):
+            self.assertIs(handle.wait(PATIENCE), True)
+            lines = [line for line in handle.log().splitlines() if line != "nobody's"]
+            self.assertEqual(lines, [name + " one", name + " two", name + " three"])
+            self.assertEqual(handle.get()["progress"], {"value": 0.5, "note": "half"})
 
 
 class Life(unittest.TestCase):
