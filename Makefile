@@ -7,6 +7,7 @@ BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 INCLUDEDIR ?= $(PREFIX)/include
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+SDKDIR ?= $(PREFIX)/share/errand
 CLANG ?= clang
 CLANG_FORMAT ?= clang-format-14
 
@@ -221,13 +222,14 @@ install: all ## to PREFIX=/usr/local, below DESTDIR
 	install -D -m 755 $(B)/errand $(DESTDIR)$(BINDIR)/errand
 	install -D -m 644 errand.1 $(DESTDIR)$(MANDIR)/man1/errand.1
 	install -D -m 644 workers/sdk/errand_task.h $(DESTDIR)$(INCLUDEDIR)/errand_task.h
+	install -D -m 644 workers/sdk/errand.py $(DESTDIR)$(SDKDIR)/errand.py
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|@BINDIR@|$(BINDIR)|' contrib/errand.service >$(DESTDIR)$(UNITDIR)/errand.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/errand.service
 
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(BINDIR)/errand $(DESTDIR)$(MANDIR)/man1/errand.1 \
-	  $(DESTDIR)$(INCLUDEDIR)/errand_task.h $(DESTDIR)$(UNITDIR)/errand.service
+	  $(DESTDIR)$(INCLUDEDIR)/errand_task.h $(DESTDIR)$(SDKDIR)/errand.py $(DESTDIR)$(UNITDIR)/errand.service
 
 clean: ## remove build/
 	rm -rf build

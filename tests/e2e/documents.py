@@ -2,8 +2,9 @@
 """Every example of README.md and docs/*.md works: their ```sh blocks are run
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
-are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml and ```bash blocks are files that those find beside
-them, all of one language in one file; ```console blocks are for people and are not run."""
+are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml, ```bash and ```python
+blocks are files that those find beside them, all of one language in one file, unless they say `# FILE:` or
+`# examples/FILE:` at their start; ```console blocks are for people and are not run."""
 
 import glob
 import json
@@ -18,7 +19,8 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ERRAND = os.path.realpath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
 ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{13}\b")
 PATH = re.compile(r"/\S*/(?=errand\.yaml)")
-FILES = {"c": "greet.c", "yaml": "errand.yaml", "bash": "worker.sh"}
+FILES = {"c": "greet.c", "yaml": "errand.yaml", "bash": "worker.sh", "python": "tasks.py"}
+NAMED = re.compile(r"(?:#!.*\n)?# (?:examples/)?([\w.]+):")
 TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -70,7 +72,8 @@ def run(document):
     with tempfile.TemporaryDirectory() as folder:
         for language, text in found:
             if language in FILES:
-                with open(os.path.join(folder, FILES[language]), "a") as file:
+                name_of_block = NAMED.match(text)
+                with open(os.path.join(folder, name_of_block.group(1) if name_of_block else FILES[language]), "a") as file:
                     file.write(text)
         process, port = start(folder)
         last_id = "0" * 13
