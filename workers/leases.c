@@ -463,7 +463,7 @@ void leases_take_over_locked(struct runner *runner, struct run *run, bool writte
         lease = add_locked(runner, &run->grant.turn, run->task->kind->name);
         lease->lease_until = finish->lease_until;
         lease->lease_ms = finish->lease_ms;
-        lease->pays = true;
+        lease->pays = lease->promised = true;
         lease->failures = ready->failures;
         lease->max_retries = ready->max_retries;
         lease->retention_ms = ready->retention_ms;
@@ -474,8 +474,15 @@ void leases_take_over_locked(struct runner *runner, struct run *run, bool writte
             cancel_locked(lease);
         return;
     }
+    lease->promised = false;
     lease->until_us = clock_mono_us() + lease->lease_ms * 1000;
     watch_locked(runner, lease, due_us(lease));
+}
+
+bool leases_is_promised_locked(struct runner *runner, int64_t id, int64_t token)
+{
+    const struct lease *lease = find_locked(runner, id, token);
+    return lease && lease->promised;
 }
 
 void leases_not_taken_over_locked(struct runner *runner, const struct run *run)

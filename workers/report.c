@@ -225,8 +225,8 @@ static void finished(struct op *op)
 enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease)
 {
     struct run *run;
-    enum claim_state state = CLAIM_NONE;
     pthread_mutex_lock(&runner->lock);
+    enum claim_state state = leases_is_promised_locked(runner, id, lease) ? CLAIM_ON_ITS_WAY : CLAIM_NONE;
     DL_FOREACH (runner->runs, run) {
         const struct grant *grant = &run->grant;
         if (grant->turn.id == id && grant->turn.lease == lease && !grant->refused)

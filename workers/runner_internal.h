@@ -410,6 +410,7 @@ void leases_begin_anew_locked(struct runner *runner);
  * it; and when that is on disk (`written`), it is minded. Or it came to nothing. */
 void leases_take_over_locked(struct runner *runner, struct run *run, bool written);
 void leases_not_taken_over_locked(struct runner *runner, const struct run *run);
+bool leases_is_promised_locked(struct runner *runner, int64_t id, int64_t lease); /* on its way to disk */
 
 /* What the last server gave out is minded from now on. */
 MUST_USE enum err leases_load(struct runner *runner, struct reason *why);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -437,6 +438,60 @@ Test(http_kind, of_a_task_no_more_are_under_way_than_it_says_and_another_is_not_
     WAIT_UNTIL(count_of(s, "succeeded") == 25);
     for (int i = 0; i < 25; i++)
         REQUIRE(number_in(request(service, i), "together") <= 4, "%s", seen(service));
+}
+
+/* Curl made a thread for each of them, and waited for it when one was given up. */
+Test(http_kind, a_name_is_looked_up_once_for_all_and_holds_up_nobody_else)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    if (variant && *variant)
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct service *service = prepare_with_service();
+    start_service(service, NULL, NULL);
+    const char *variables[] = {format("LD_PRELOAD=%s", native("slow_names")),
+                               format("SLOW_NAMES=%s", file_in(service->server, "names")), NULL};
+    service->server->variables = variables;
+    char *asked = file_in(service->server, "names.asked"), *port = strrchr(service->url, ':');
+    struct server *s =
+        serve_tasks(service, format("tasks:\n"
+                                    "  slow: {kind: http, url: 'http://name.slow%s/'}\n"
+                                    "  late: {kind: http, url: 'http://name.slow%s/', timeout: 200ms}\n"
+                                    "  fast: {kind: http, url: $SERVICE/}\n",
+                                    port, port));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'fast'}")), "status", "succeeded");
+    int threads = threads_of(s);
+    submit_many(s, "slow", 50);
+    WAIT_UNTIL(exists(asked));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'late'}")), "error.type", "timeout");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'fast'}")), "status", "succeeded");
+    REQUIRE(threads_of(s) <= threads + 3, "%d and %d before", threads_of(s), threads);
+    REQUIRE(count_lines(read_whole(asked)) == 2);
+    touch(file_in(s, "names"));
+    WAIT_UNTIL(count_of(s, "succeeded") == 52);
+    REQUIRE(count_lines(read_whole(asked)) == 2);
+}
+
+Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
+{
+    struct service *service = service_for("tasks: {t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}}");
+    struct server *s = service->server;
+    struct client *client = client_open(s);
+    struct rlimit before, low;
+    submit_many(s, "t", 20);
+    WAIT_UNTIL(seen_count(service) == 20);
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, NULL, &before) == 0);
+    low = (struct rlimit){20, before.rlim_max}; /* all that could be given are in use */
+    submit_many(s, "t", 1);
+    WAIT_UNTIL(seen_count(service) == 21);
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &low, NULL) == 0);
+    static const char body[] = "{\"task\": \"t\"}";
+    client_ask(client, "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
+    char *id = strdup(text_of(client_receive(client, false), "id"));
+    WAIT_UNTIL(strstr(server_log(s), "starts are held back"));
+    REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &before, NULL) == 0);
+    WAIT_UNTIL(seen_count(service) == 22);
+    touch(file_in(s, "go"));
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
 }
 
 Test(http_kind, connections_are_used_again)

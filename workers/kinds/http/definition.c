@@ -106,6 +106,17 @@ static const char *fault_of(const char *text, CURLU *url)
     return has_part(url, CURLUPART_FRAGMENT) ? "must not have a fragment (#...)" : NULL;
 }
 
+static bool check_proxy(char *text, struct reason *why)
+{
+    CURLU *url = curl_url();
+    bool good =
+        strstr(text, "://") && curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
+    curl_url_cleanup(url);
+    if (!good)
+        reason_set(why, "is no URL like http://proxy.example.org:3128 or socks5h://127.0.0.1:1080");
+    return good;
+}
+
 static bool check_url(char *text, struct reason *why)
 {
     CURLU *url = curl_url();
@@ -270,7 +281,7 @@ const struct key http_keys[] = {
      .type = KEY_TEXT,
      .min = 1,
      .max = 2000,
-     .check = check_url,
+     .check = check_proxy,
      .example = "http://proxy.example.org:3128",
      .offset = offsetof(struct http_task, proxy),
      .help = "http: the proxy; default: none, whatever the environment says"},
@@ -319,4 +330,6 @@ void http_advise(const struct task *task, struct faults *advice)
     if (strncasecmp(http->url, "http:", 5) == 0 && !is_loopback(http->url))
         faults_add(advice, 0, "/url", "arguments and headers%s travel in the clear to another machine: use https",
                    http->lease_ms ? " (the address of the turn among them)" : "");
+    if (!task->options.timeout_ms)
+        faults_add(advice, 0, "/timeout", "there is none: a service that says nothing is waited for without end");
 }
