@@ -211,6 +211,30 @@ class Workers:
         return rate
 
 
+def http_tasks(report, quick):
+    count = 10000 if quick else 40000
+    body = ('{"task": "hook", "args": %s}\n' % ARGS).encode() * count
+
+    def run_through():
+        pause(server, "hook")
+        server.ask("POST", "/tasks", body, "application/x-ndjson")
+        began = time.perf_counter()
+        server.ask("POST", "/tasks/hook/resume")
+        server.drain()
+        return count / (time.perf_counter() - began)
+
+    def send_through():
+        return float(run_program("ceiling_curl", "http://127.0.0.1:%d/" % sink.port, ARGS, count, 64))
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with Ceiling(answer) as sink:
+        task = "  hook: {kind: http, url: 'http://127.0.0.1:%d/', timeout: 1m}\n" % sink.port
+        with Errand(tasks=task) as server:
+            figures, ceilings = in_turn(3, run_through, send_through)
+    report.line("http tasks, 64 in flight, result on disk", median(figures), "1/s", median(ceilings),
+                ("ratio", ">=", 0.4))
+
+
 def leases(report, quick):
     seconds, backlog = (1, 20000) if quick else (2, 100000)
     for count in (1, 8):
@@ -506,4 +530,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, leases, children, steps, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, http_tasks, leases, children, steps, on_disk, memory, backlog, dashboards, binary]
