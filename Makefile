@@ -21,7 +21,7 @@ FLAGS_tsan = -O1 -fno-omit-frame-pointer -fsanitize=thread
 FLAGS_coverage = -O0 --coverage -fprofile-update=atomic
 FLAGS_fuzz = -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 
-PACKAGES = libmicrohttpd libcjson sqlite3 yaml-0.1 nettle libpcre2-8
+PACKAGES = libmicrohttpd libcjson sqlite3 yaml-0.1 nettle libpcre2-8 libcurl
 LIBS := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null) -ldl -lpthread -lm
 # Warnings are the plain build's: sanitizers make gcc see what cannot be.
 WARNINGS = $(if $(VARIANT),,-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <nettle/base16.h>
 #include <nettle/base64.h>
+#include <nettle/hmac.h>
 #include <nettle/memops.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
@@ -14,6 +15,15 @@ void sha256(struct span data, uint8_t out[SHA256_BYTES])
     sha256_init(&ctx);
     sha256_update(&ctx, data.len, (const uint8_t *)data.p);
     sha256_digest(&ctx, SHA256_BYTES, out);
+}
+
+void hmac_sha256(struct span key, const struct span *pieces, int count, uint8_t out[SHA256_BYTES])
+{
+    struct hmac_sha256_ctx ctx;
+    hmac_sha256_set_key(&ctx, key.len, (const uint8_t *)key.p);
+    for (int i = 0; i < count; i++)
+        hmac_sha256_update(&ctx, pieces[i].len, (const uint8_t *)pieces[i].p);
+    hmac_sha256_digest(&ctx, SHA256_BYTES, out);
 }
 
 void hex_add(struct buf *out, const uint8_t *bytes, size_t n)
@@ -31,6 +41,28 @@ bool hex_parse(struct span text, uint8_t *out, size_t n)
         return false;
     base16_decode_init(&ctx);
     return base16_decode_update(&ctx, &done, out, text.len, text.p) && done == n && base16_decode_final(&ctx);
+}
+
+void base64_add(struct buf *out, const uint8_t *bytes, size_t n)
+{
+    struct base64_encode_ctx ctx;
+    buf_reserve(out, BASE64_ENCODE_LENGTH(n) + BASE64_ENCODE_FINAL_LENGTH);
+    base64_encode_init(&ctx);
+    out->len += base64_encode_update(&ctx, out->data + out->len, n, bytes);
+    out->len += base64_encode_final(&ctx, out->data + out->len);
+}
+
+bool base64_decode(struct span text, struct buf *out)
+{
+    struct base64_decode_ctx ctx;
+    size_t n = BASE64_DECODE_LENGTH(text.len);
+    buf_reserve(out, n);
+    base64_decode_init(&ctx);
+    if (!base64_decode_update(&ctx, &n, (uint8_t *)out->data + out->len, text.len, text.p) ||
+        !base64_decode_final(&ctx))
+        return false;
+    out->len += n;
+    return true;
 }
 
 void base64url_add(struct buf *out, const uint8_t *bytes, size_t n)

@@ -16,6 +16,7 @@
 #include "server/resources/context.h"
 #include "server/resources/statistics.h"
 #include "workers/journal.h"
+#include "workers/kinds/kinds.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -431,6 +432,7 @@ static void close_all(struct server *s)
     }
     http_close(s->http);
     runner_free(context->runner);
+    kinds_end();
     store_close(context->store);
     topics_free(context->topics);
     statistics_free(context->statistics);

@@ -367,8 +367,23 @@ static enum err ended_so(struct tx *tx, const struct op_finish *finish, enum sta
     return err == OK && !same ? ERR_CONFLICT : err;
 }
 
+/* What was asked of it meanwhile, a cancellation or a wait, holds for who has it now. */
+static enum err hand_over(struct tx *tx, const struct op_finish *finish)
+{
+    const struct turn *turn = &finish->turn.turn;
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "UPDATE invocations SET lease_until = $3, lease_ms = $4, "
+                   "follow = follow | " SQL_FOLLOW_LEASE " "
+                   "WHERE id = $1 AND lease = $2 AND status " SQL_IN_TURN,
+                   v_int(turn->id), v_int(turn->lease), v_int(finish->lease_until), v_int(finish->lease_ms));
+    return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
+    if (finish->next == FINISH_HAND_OVER)
+        return hand_over(tx, finish);
     bool final = finish->next == FINISH_FINAL;
     enum err err = final ? end_finally(tx, finish, STATUS_RUNNING, 0) : ERR_CONFLICT;
     if (err != ERR_CONFLICT)

@@ -51,6 +51,7 @@ enum finish_next {
     FINISH_FINAL,     /* `status` is final */
     FINISH_RETRY,     /* failed; scheduled at run_at (0: queued at once) */
     FINISH_REQUEUE,   /* interrupted by closing; queued, no budget pays */
+    FINISH_HAND_OVER, /* it goes on, running, under a lease with a time: nothing has ended but who ran it here */
     FINISH_UNSTARTED, /* the body never began; queued as if there had been no turn */
 };
 
@@ -71,8 +72,9 @@ struct op_finish {
     enum status status;
     int64_t finished_at;
     int64_t run_at;
-    struct span result; /* JSON; absent: null */
-    struct span error;  /* JSON object; absent if none */
+    int64_t lease_until, lease_ms; /* of what is handed over */
+    struct span result;            /* JSON; absent: null */
+    struct span error;             /* JSON object; absent if none */
     struct span error_type;
     const struct log_chunk *log;
     int log_count;

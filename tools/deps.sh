@@ -15,6 +15,7 @@ build lib:sqlite3 libsqlite3-dev
 build lib:yaml-0.1 libyaml-dev
 build lib:nettle nettle-dev
 build lib:libpcre2-8 libpcre2-dev
+build lib:libcurl libcurl4-gnutls-dev
 build header:uthash.h uthash-dev
 run cmd:python3 python3
 run cmd:curl curl

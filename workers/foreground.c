@@ -259,6 +259,7 @@ static int show_outcome(const struct outcome *outcome)
         fd = STDOUT_FILENO;
         break;
     case OUTCOME_FAILED:
+    case OUTCOME_HANDED_OVER:
     case OUTCOME_UNSTARTED: buf_add_span(&line, buf_span(&outcome->error)); break;
     case OUTCOME_CANCELLED:
     case OUTCOME_STOPPED:

@@ -120,7 +120,8 @@ void in_place_give_slot_locked(struct run *run)
     struct runner *runner = run->runner;
     run->waits = true;
     runner->waiting++;
-    run_leave_slot_locked(run);
+    if (run->slot >= 0)
+        run_leave_slot_locked(run);
     queue_pause_body(&runner->queue, &run->grant);
     in_place_freed_locked(runner);
     in_place_closing_locked(runner);
@@ -148,7 +149,8 @@ void in_place_take_slot_locked(struct run *run)
     unwant_slot_locked(run);
     runner->waiting--;
     run->waits = false;
-    run_take_slot_locked(run);
+    if (!run->grant.in_flight)
+        run_take_slot_locked(run);
     queue_resume_body(&runner->queue, &run->grant);
 }
 
@@ -301,7 +303,7 @@ static struct run *youngest_waiting_locked(struct runner *runner)
     DL_FOREACH (runner->runs, run) {
         if (run->waits && is_stopped(run))
             return NULL; /* one is on its way out */
-        if (run->waits && !run->woken)
+        if (run->waits && !run->woken && !run->grant.in_flight)
             youngest = run;
     }
     return youngest;

@@ -450,6 +450,48 @@ int leases_cancelled(struct runner *runner, const char *worker, struct turn *tur
     return count;
 }
 
+/* --- taken over --------------------------------------------------------------------------------- */
+
+void leases_take_over_locked(struct runner *runner, struct run *run, bool written)
+{
+    const struct ready *ready = &run->grant.job->ready;
+    const struct op_finish *finish = &run->finish;
+    struct lease *lease = find_locked(runner, run->grant.turn.id, run->grant.turn.lease);
+    if (written && !lease) /* it has ended since */
+        return;
+    if (!written) {
+        lease = add_locked(runner, &run->grant.turn, run->task->kind->name);
+        lease->lease_until = finish->lease_until;
+        lease->lease_ms = finish->lease_ms;
+        lease->pays = lease->promised = true;
+        lease->failures = ready->failures;
+        lease->max_retries = ready->max_retries;
+        lease->retention_ms = ready->retention_ms;
+        lease->ends_us = run->attempt.deadline_us;
+        lease->ends_left_us = run->timeout_left_us;
+        waits_take_over_locked(run);
+        if (atomic_load(&run->attempt.stop) == STOP_CANCEL)
+            cancel_locked(lease);
+        return;
+    }
+    lease->promised = false;
+    lease->until_us = clock_mono_us() + lease->lease_ms * 1000;
+    watch_locked(runner, lease, due_us(lease));
+}
+
+bool leases_is_promised_locked(struct runner *runner, int64_t id, int64_t token)
+{
+    const struct lease *lease = find_locked(runner, id, token);
+    return lease && lease->promised;
+}
+
+void leases_not_taken_over_locked(struct runner *runner, const struct run *run)
+{
+    struct lease *lease = find_locked(runner, run->grant.turn.id, run->grant.turn.lease);
+    if (lease)
+        forget_locked(runner, lease);
+}
+
 /* --- what the store reports ------------------------------------------------------------------------ */
 
 static void note_cancel_of_claimed(struct runner *runner, int64_t id)

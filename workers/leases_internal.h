@@ -22,6 +22,7 @@ struct lease {
     int64_t ends_left_us;
     bool pays; /* if it is lost: it was handed over, or renewed, by this server */
     bool cancelled;
+    bool promised; /* the turn was handed over, and that is on its way to disk */
     int failures, max_retries;
     int64_t retention_ms;
     UT_hash_handle hh;

@@ -175,8 +175,10 @@ static void read_task(struct reading *reading, const cJSON *item, const char *po
         return;
     }
     task->kind = kind_of(reading, item);
-    if (task->kind)
+    if (task->kind) {
         task->definition = xcalloc(1, task->kind->definition_bytes);
+        keys_set_defaults(task->kind->keys, task->definition, in->folder);
+    }
     read_keys(reading, item, pointer, task);
     task_options_settle(in, item, pointer, &task->options);
     if (task->kind && task->kind->check)

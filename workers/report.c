@@ -70,6 +70,8 @@ void report_hurry_locked(struct runner *runner)
 static void reduce(struct run *run)
 {
     struct op_finish *finish = &run->finish;
+    if (finish->next == FINISH_HAND_OVER)
+        leases_not_taken_over_locked(run->runner, run);
     finish->next = FINISH_FINAL;
     finish->status = STATUS_FAILED;
     finish->error = SPAN(NOT_WRITTEN);
@@ -162,7 +164,8 @@ static void claimed(struct op *op)
             append_reports(run, &ops);
     }
     if (op->err == ERR_CONFLICT && !run->ended) {
-        journal_refused(run->attempt.record);
+        if (run->attempt.record)
+            journal_refused(run->attempt.record);
         attempt_stop(&run->attempt, STOP_CANCEL);
     }
     pthread_mutex_unlock(&runner->lock);
@@ -171,6 +174,16 @@ static void claimed(struct op *op)
     ops_queue(runner->store, &ops);
     if (came_back)
         leases_serve(runner);
+}
+
+static void settle_hand_over_locked(struct run *run, enum err err)
+{
+    if (run->finish.next != FINISH_HAND_OVER)
+        return;
+    if (err == OK)
+        leases_take_over_locked(run->runner, run, true);
+    else
+        leases_not_taken_over_locked(run->runner, run);
 }
 
 static void finished(struct op *op)
@@ -192,6 +205,7 @@ static void finished(struct op *op)
         append_reports(run, &ops);
     } else {
         set_claim_faulted_locked(run, false);
+        settle_hand_over_locked(run, op->err);
         came_back = settle_locked(run, run->claim.turn.op.err);
         if (--runner->unfinished == 0)
             pthread_cond_broadcast(&runner->quiet);
@@ -211,8 +225,8 @@ static void finished(struct op *op)
 enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease)
 {
     struct run *run;
-    enum claim_state state = CLAIM_NONE;
     pthread_mutex_lock(&runner->lock);
+    enum claim_state state = leases_is_promised_locked(runner, id, lease) ? CLAIM_ON_ITS_WAY : CLAIM_NONE;
     DL_FOREACH (runner->runs, run) {
         const struct grant *grant = &run->grant;
         if (grant->turn.id == id && grant->turn.lease == lease && !grant->refused)

@@ -177,6 +177,16 @@ static void decide(struct run *run)
         op->inbox_read = run->inbox_given;
         return;
     case OUTCOME_CANCELLED: op->status = STATUS_CANCELLED; return;
+    case OUTCOME_HANDED_OVER:
+        if (atomic_load(&run->attempt.suspended)) { /* there is nothing left of it to go on */
+            op->status = STATUS_SUCCEEDED;
+            return;
+        }
+        op->next = FINISH_HAND_OVER;
+        op->status = STATUS_RUNNING;
+        op->lease_ms = outcome->lease_ms;
+        op->lease_until = op->finished_at + outcome->lease_ms;
+        return;
     case OUTCOME_STOPPED:
         op->next = FINISH_REQUEUE;
         op->status = STATUS_QUEUED;
@@ -234,12 +244,13 @@ void run_leave_slot_locked(struct run *run)
 static void leave_locked(struct run *run)
 {
     struct runner *runner = run->runner;
-    journal_leave(run->attempt.record);
+    if (run->attempt.record)
+        journal_leave(run->attempt.record);
     DL_DELETE(runner->runs, run);
     waits_left_locked(run);
     if (run->slot >= 0)
         run_leave_slot_locked(run);
-    queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot */
+    queue_left(&runner->queue, &run->grant); /* who comes back is looked for with the slot, or the room */
     if (!runner->runs)
         pthread_cond_broadcast(&runner->quiet);
 }
@@ -255,6 +266,8 @@ static void run_ended(struct attempt *attempt, void *context)
     if (run->outcome.end == OUTCOME_FAILED && !suspended)
         runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
+    if (run->finish.next == FINISH_HAND_OVER) /* what befalls it from now on is told there */
+        leases_take_over_locked(runner, run, false);
     leave_locked(run);
     runner->thread_stop.progress |= run->outcome.end != OUTCOME_STOPPED;
     if (run->outcome.end == OUTCOME_UNSTARTED)
@@ -358,7 +371,8 @@ static bool prepare_args(struct run *run, struct thread *thread)
 void run_body(struct run *run, struct thread *thread)
 {
     run->thread = thread;
-    run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
+    if (!run->grant.in_flight) /* whose bodies leave nothing behind, and cannot be to blame */
+        run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
     report_claim(run);
     if (prepare_args(run, thread) && prepare_resumption(run, thread))
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
@@ -374,13 +388,15 @@ static struct run *run_new(struct runner *runner, const struct grant *grant)
     run->runner = runner;
     run->task = queue_task(&runner->queue, ready->task);
     run->registry = registry_ref(runner->registry);
-    run_take_slot_locked(run);
+    run->slot = -1;
+    if (!grant->in_flight)
+        run_take_slot_locked(run);
     pthread_cond_init(&run->resumes, &runner->monotonic);
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
     run->claim.resumes = ready->resumes;
-    run->claim.worker = span_of(runner->slots[run->slot].name);
+    run->claim.worker = span_of(grant->in_flight ? run->task->kind->name : runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();
     run->finish.retention_ms = ready->retention_ms;
     run->attempt = (struct attempt){
@@ -422,18 +438,21 @@ static bool is_expired(const struct grant *grant, int64_t now)
     return expires_at && expires_at <= now;
 }
 
-struct run *run_take_locked(struct runner *runner)
+static bool take_job_locked(struct runner *runner, bool (*take)(struct queue *, int64_t, struct grant *),
+                            struct grant *grant)
 {
-    struct grant grant;
-    for (;;) {
-        if (!queue_take(&runner->queue, lease_new(), &grant))
-            return NULL;
-        if (!is_expired(&grant, clock_now_ms()))
-            break;
-        queue_left(&runner->queue, &grant);
-        free(grant.job);
+    while (take(&runner->queue, lease_new(), grant)) {
+        if (!is_expired(grant, clock_now_ms()))
+            return true;
+        queue_left(&runner->queue, grant);
+        free(grant->job);
     }
-    struct run *run = run_new(runner, &grant);
+    return false;
+}
+
+static struct run *begin_locked(struct runner *runner, const struct grant *grant)
+{
+    struct run *run = run_new(runner, grant);
     queue_claiming(&runner->queue, &run->grant);
     DL_APPEND(runner->runs, run);
     runner->unfinished++;
@@ -442,4 +461,16 @@ struct run *run_take_locked(struct runner *runner)
     if (run->grant.in_process)
         dispatcher_set_locked(runner, TIMER_FLUSH, run->began_us + RUN_FLUSH_US);
     return run;
+}
+
+struct run *run_take_locked(struct runner *runner)
+{
+    struct grant grant;
+    return take_job_locked(runner, queue_take, &grant) ? begin_locked(runner, &grant) : NULL;
+}
+
+struct run *run_take_in_flight_locked(struct runner *runner)
+{
+    struct grant grant;
+    return take_job_locked(runner, queue_take_in_flight, &grant) ? begin_locked(runner, &grant) : NULL;
 }

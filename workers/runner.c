@@ -216,7 +216,7 @@ struct op_refill *runner_refill_locked(struct runner *runner, int task)
 
 static enum place place_of(const struct kind *kind)
 {
-    return kind->elsewhere ? ELSEWHERE : kind->in_process ? IN_PROCESS : APART;
+    return kind->elsewhere ? ELSEWHERE : kind->in_flight ? IN_FLIGHT : kind->in_process ? IN_PROCESS : APART;
 }
 
 /* First those that the store knows: a disk that takes no writes leaves only new
@@ -248,8 +248,10 @@ static void set_lanes_locked(struct runner *runner)
         struct task *task = registry_at(runner->registry, i);
         bool paused = false;
         int64_t counts[STATUS_SLOTS];
-        if (store_task_counts(runner->store, task->id, &paused, counts))
-            queue_task_set(&runner->queue, task, place_of(task->kind), paused);
+        if (!store_task_counts(runner->store, task->id, &paused, counts))
+            continue;
+        queue_task_set(&runner->queue, task, place_of(task->kind), paused);
+        queue_task_limit(&runner->queue, task->id, task->kind->in_flight ? task->kind->in_flight(task) : 0);
     }
     queue_tasks_end(&runner->queue);
     threads_wake_locked(runner);
@@ -379,6 +381,8 @@ enum err runner_start(struct runner *runner, struct reason *why)
         err = dispatcher_start(runner, why);
     if (err == OK)
         err = orphans_open(minds, runner, &runner->orphans, why);
+    if (err == OK)
+        err = starter_start(runner, why);
     return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
@@ -459,6 +463,7 @@ void runner_free(struct runner *runner)
     pthread_mutex_unlock(&runner->lock);
     orphans_close(runner->orphans);
     dispatcher_end(runner);
+    starter_end(runner);
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);

@@ -73,7 +73,7 @@ void runner_free(struct runner *runner);
 /* Are starts held back for want of processes, descriptors or memory? */
 bool runner_is_short(struct runner *runner);
 
-/* What is known of the claim of a turn whose body runs here. */
+/* What is known of the claim of a turn whose body runs here, or has just handed it over. */
 enum claim_state {
     CLAIM_NONE,       /* there is no such turn here, or its claim was refused */
     CLAIM_ON_ITS_WAY, /* the row will have its lease when what is queued now is on disk, or when commits work again */

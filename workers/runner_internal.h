@@ -3,6 +3,7 @@
  *     runner.c      life, what the store reports, closing
  *     recovery.c    what the last process left
  *     threads.c     slots (permits) and the threads that run bodies
+ *     starter.c     what takes no slot
  *     run.c         one turn: its arguments, what it says, how it ended
  *     in_place.c    what its body asks of the service: children, waiting for them
  *     on_record.c   what its body records: steps, messages
@@ -45,7 +46,7 @@ struct run {
     struct runner *runner;
     const struct task *task;
     struct registry *registry; /* keeps the task alive */
-    int slot;                  /* the permit's number; -1: it waits in place, and has none */
+    int slot;                  /* the permit's number; -1: it has none, as it waits in place or never takes one */
     struct thread *thread;     /* that started it */
     int64_t began_us;
     struct attempt_limits limits; /* a reload must not change them under the body */
@@ -100,6 +101,14 @@ struct thread {
     int wake_fd;                /* an eventfd, for kinds that mind the body on this thread */
     struct reader *reader;      /* opened when first needed */
     struct thread *prev, *next; /* in runner->idle or runner->ended_threads */
+};
+
+/* The thread that starts what takes no slot. */
+struct starter {
+    struct thread thread; /* its reader is for the arguments */
+    bool started;
+    bool sleeps; /* and nobody has woken it */
+    bool held;   /* by a shortage (shortage.c) */
 };
 
 /* What the dispatcher minds, after the upkeeps. */
@@ -160,6 +169,8 @@ struct runner {
         int64_t next_us, delay_us;
         bool progress; /* one has ended since */
     } thread_stop;
+
+    struct starter starter;
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
@@ -224,7 +235,7 @@ void threads_end(struct runner *runner); /* runner->ended is set */
 /* Joins those that ended because they were idle. */
 void threads_reap(struct runner *runner);
 
-/* Wakes an idle thread if there is work and a free slot. */
+/* Wakes an idle thread if there is work and a free slot, and who starts what needs none. */
 void threads_wake_locked(struct runner *runner);
 
 /* The calling thread will block without a slot: another takes its place. The lock
@@ -241,6 +252,14 @@ void threads_try_spare(struct runner *runner);
 /* A slot is free again: the same, unless the caller takes the next job itself. */
 void threads_freed_locked(struct runner *runner);
 
+/* --- starter.c ------------------------------------------------------------------- */
+
+MUST_USE enum err starter_start(struct runner *runner, struct reason *why);
+void starter_end(struct runner *runner); /* runner->ended is set */
+
+/* Wakes it if there is something to start. threads_wake_locked() does so, too. */
+void starter_wake_locked(struct runner *runner);
+
 /* --- run.c ------------------------------------------------------------------------- */
 
 struct run *run_of(struct attempt *attempt);
@@ -250,6 +269,9 @@ MUST_USE enum err run_open_reader(struct run *run);
 
 /* Takes a job and a free slot, of which there is one; NULL if there is no job. */
 struct run *run_take_locked(struct runner *runner);
+
+/* The same of what takes no slot. */
+struct run *run_take_in_flight_locked(struct runner *runner);
 
 /* Runs the body; it ends in run_ended(), perhaps on another thread and later. */
 void run_body(struct run *run, struct thread *thread);
@@ -328,7 +350,8 @@ bool patient_rest(struct run *run);
 
 /* A slot is free for the first in runner->resumes, which is this one. */
 void waits_resume_locked(struct run *run);
-void waits_left_locked(struct run *run); /* its body has ended */
+void waits_left_locked(struct run *run);      /* its body has ended */
+void waits_take_over_locked(struct run *run); /* its turn goes on elsewhere, and waits there */
 
 /* What the store reports: it may go on, its turn is cancelled, its turn is over. */
 void waits_woken_locked(struct runner *runner, int64_t id);
@@ -382,6 +405,12 @@ void leases_expire(struct runner *runner); /* TIMER_LEASES */
 
 /* Commits failed for a while, and so did renewals: nobody pays for that. */
 void leases_begin_anew_locked(struct runner *runner);
+
+/* A run that was handed over (FINISH_HAND_OVER): its lease is known, with what befalls
+ * it; and when that is on disk (`written`), it is minded. Or it came to nothing. */
+void leases_take_over_locked(struct runner *runner, struct run *run, bool written);
+void leases_not_taken_over_locked(struct runner *runner, const struct run *run);
+bool leases_is_promised_locked(struct runner *runner, int64_t id, int64_t lease); /* on its way to disk */
 
 /* What the last server gave out is minded from now on. */
 MUST_USE enum err leases_load(struct runner *runner, struct reason *why);

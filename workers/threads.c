@@ -26,6 +26,7 @@ static __thread bool runs_bodies;
 void threads_wake_locked(struct runner *runner)
 {
     struct thread *thread = runner->idle;
+    starter_wake_locked(runner);
     if (!thread || runner->waking || runner_room_locked(runner) <= 0 || !queue_has_work(&runner->queue))
         return;
     runner->waking = thread->woken = true;

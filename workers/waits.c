@@ -139,7 +139,10 @@ static void go_on_here_locked(struct wait *wait)
     wait->state = WAIT_RESUMES;
     deadlines_remove(&runner->wait_deadlines, &wait->deadline);
     in_place_want_slot_locked(wait->run);
-    in_place_freed_locked(runner);
+    if (wait->run->grant.in_flight) /* it needs none */
+        waits_resume_locked(wait->run);
+    else
+        in_place_freed_locked(runner);
 }
 
 void waits_resume_locked(struct run *run)
@@ -150,7 +153,7 @@ void waits_resume_locked(struct run *run)
     if (run->timeout_left_us)
         attempt->deadline_us = clock_mono_us() + run->timeout_left_us;
     run->timeout_left_us = 0;
-    attempt_wake(attempt); /* who minds it sleeps until its deadline */
+    attempt_look(attempt); /* who minds it sleeps until its deadline */
     if (wait->waits)
         in_place_resume_row(run);
     end_ask_locked(wait, end_of(wait), OK);
@@ -178,7 +181,7 @@ static void fall_asleep_locked(struct wait *wait)
     wait->waits = true;
     if (!run) {
         leases_stand_still_locked(wait->runner, &wait->turn);
-    } else if (run->slot >= 0) {
+    } else if (!run->waits) {
         int64_t deadline_us = run->attempt.deadline_us, left_us = deadline_us - clock_mono_us();
         run->timeout_left_us = !deadline_us ? 0 : left_us > 0 ? left_us : 1;
         run->attempt.deadline_us = 0;
@@ -199,7 +202,7 @@ static void not_registered_locked(struct wait *wait, enum wait_end end, enum err
 {
     wait->state = WAIT_ASLEEP;
     wait->waits &= end != WAIT_MET;
-    if (wait->run && wait->run->slot < 0 && end == WAIT_MET) {
+    if (wait->run && wait->run->waits && end == WAIT_MET) {
         wait->woken = true;
         go_on_here_locked(wait);
         return;
@@ -207,7 +210,7 @@ static void not_registered_locked(struct wait *wait, enum wait_end end, enum err
     end_ask_locked(wait, end, err);
     if (!wait->run)
         leases_go_on_locked(wait->runner, &wait->turn);
-    if (wait->run && wait->run->slot < 0)
+    if (wait->run && wait->run->waits)
         go_on_here_locked(wait);
     else if (!wait->run && wait->waits)
         go_on_elsewhere_locked(wait, end);
@@ -416,9 +419,20 @@ void waits_left_locked(struct run *run)
     if (!wait)
         return;
     end_ask_locked(wait, WAIT_REFUSED, ERR_CONFLICT);
-    if (run->slot < 0)
+    if (run->waits)
         in_place_forget_slot_locked(run, wait->state == WAIT_RESUMES);
     forget_locked(wait);
+}
+
+void waits_take_over_locked(struct run *run)
+{
+    struct wait *wait = run->wait;
+    if (!wait)
+        return;
+    if (run->waits)
+        in_place_forget_slot_locked(run, wait->state == WAIT_RESUMES);
+    run->wait = NULL;
+    wait->run = NULL;
 }
 
 void waits_expire(struct runner *runner)

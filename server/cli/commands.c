@@ -8,6 +8,7 @@
 #include "server/resources/version.h"
 #include "store/db.h"
 #include "workers/foreground.h"
+#include "workers/kinds/kinds.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -133,6 +134,7 @@ int cli_run(int argc, char **argv)
             struct attempt_limits limits = {config->limits.result_bytes, config->limits.log_bytes,
                                             config->kill_grace_ms};
             status = foreground_run(task, args, &limits);
+            kinds_end();
         }
     }
     faults_release(&faults);

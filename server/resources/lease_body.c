@@ -36,6 +36,8 @@ static void read_name(const struct keys_json *in, const struct keys_place *at, s
         keys_fault(in, at, "must have 1 to %d bytes, no control characters and no slash", WORKER_NAME_MAX);
     else if (span_is(name, WORKERS_LOCAL))
         keys_fault(in, at, "is the name of this server's own slots; take another");
+    else if (workers_is_served(name))
+        keys_fault(in, at, "is the name of turns that services have taken over; take another");
     else
         memcpy(body->worker, name.p, name.len);
 }

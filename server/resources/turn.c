@@ -11,6 +11,7 @@
 #include "server/resources/resource.h"
 #include "server/resources/view.h"
 #include "workers/kinds/attempt.h"
+#include "workers/kinds/kind.h"
 #include "workers/lease_token.h"
 #include "workers/leases.h"
 #include "workers/waits.h"
@@ -175,6 +176,13 @@ bool turn_may_wait(struct request *rq)
     return permit(rq, is_under_way);
 }
 
+/* Whoever has the address of such a turn is asked to run it, or is the body itself. */
+static bool is_served(const struct request *rq)
+{
+    const struct task *task = resource_task(rq, turn_found(rq)->turn.task);
+    return task && task->kind->served;
+}
+
 static bool may_be_ended(struct request *rq)
 {
     const struct turning *turning = rq->state;
@@ -182,7 +190,7 @@ static bool may_be_ended(struct request *rq)
         turn_is_stale(rq);
         return false;
     }
-    bool runs_here = status_in_turn(turning->row.status) && !turning->row.elsewhere;
+    bool runs_here = status_in_turn(turning->row.status) && !turning->row.elsewhere && !is_served(rq);
     if (runs_here)
         answer_problem(rq, 409, "conflict", "the turn is run by this server, and its own body says how it ended");
     return !runs_here;
@@ -424,7 +432,7 @@ enum next turn_log(struct request *rq)
     int stream = parameters_word(rq, "stream", streams, 0, &faults);
     if (faults.total)
         return answer_bad_query(rq, &faults);
-    if (!turning->row.elsewhere)
+    if (!turning->row.elsewhere && !is_served(rq))
         return answer_problem(rq, 409, "conflict", "the turn is run by this server: what it prints is its log");
     op_append_init(op, &turning->row.turn);
     op->chunk = (struct log_chunk){stream == 0 ? STREAM_STDOUT : STREAM_STDERR, buf_span(&rq->body)};

@@ -12,6 +12,7 @@
 #include "server/resources/resource.h"
 #include "server/resources/version.h"
 #include "server/resources/view.h"
+#include "workers/kinds/kinds.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -21,6 +22,14 @@ const char *workers_state_name(enum worker_state state)
     static const char *const names[] = {
         [WORKER_ACTIVE] = "active", [WORKER_QUIET] = "quiet", [WORKER_STOP] = "stop"};
     return names[state];
+}
+
+bool workers_is_served(struct span name)
+{
+    for (const struct kind *const *kind = kinds; *kind; kind++)
+        if ((*kind)->served && span_is(name, (*kind)->name))
+            return true;
+    return false;
 }
 
 /* --- the shape -------------------------------------------------------------------- */
@@ -49,6 +58,12 @@ static void add_running(struct buf *out, const int64_t *ids, int count)
         buf_addc(out, '"');
     }
     buf_addc(out, ']');
+}
+
+/* Of those that hold leases: services stand under their kind. */
+static const char *kind_of(const struct worker_view *view)
+{
+    return workers_is_served(span_of(view->name)) ? view->name : "remote";
 }
 
 static void add_worker(struct buf *out, const struct worker_view *view, const char *kind)
@@ -107,7 +122,7 @@ static void show_all(struct request *rq)
     add_local(&body, rq);
     for (int i = 0; i < count; i++) {
         buf_addc(&body, ',');
-        add_worker(&body, &views[i], "remote");
+        add_worker(&body, &views[i], kind_of(&views[i]));
     }
     buf_addl(&body, "],\"next\":null}");
     workers_free(views, count);
@@ -153,6 +168,10 @@ static enum next tell(struct request *rq, enum worker_state state)
     if (span_is(rq->segment, WORKERS_LOCAL))
         return answer_problem(rq, 409, "conflict",
                               "these are the server's own slots: POST /pause and POST /shutdown are for them");
+    if (workers_is_served(rq->segment))
+        return answer_problem(
+            rq, 409, "conflict",
+            "these are turns that services have taken over: POST /tasks/{name}/pause is for them");
     char *name = span_dup(rq->segment);
     bool known = workers_set_state(rq->context->runner, name, state);
     free(name);

@@ -7,6 +7,9 @@
 /* This server's own slots, in the list. */
 #define WORKERS_LOCAL "local"
 
+/* Is it the name under which turns stand that services have taken over (202)? */
+bool workers_is_served(struct span name);
+
 /* "active", "quiet", "stop". */
 const char *workers_state_name(enum worker_state state);
 

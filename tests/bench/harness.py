@@ -57,6 +57,7 @@ def compile_programs():
         subprocess.run(compiler + flags + ["-o", program(out), os.path.join(HERE, source), *more], check=True)
 
     make("ceiling_http", "ceiling_http.c", "-lmicrohttpd")
+    make("ceiling_curl", "ceiling_curl.c", "-lcurl")
     make("ceiling_sqlite", "ceiling_sqlite.c", "-lsqlite3")
     make("ceiling_steps", "ceiling_steps.c", "-lsqlite3")
     make("ceiling_spawn", "ceiling_spawn.c", "-lpthread")
@@ -152,7 +153,7 @@ class Ceiling(Process):
 
 
 class Errand(Process):
-    def __init__(self, database=None, slots=None):
+    def __init__(self, database=None, slots=None, tasks=""):
         self.folder = os.path.dirname(database) if database else new_folder()
         self.database = database or os.path.join(self.folder, "errand.db")
         config = os.path.join(self.folder, "errand.yaml")
@@ -160,7 +161,7 @@ class Errand(Process):
             file.write("listen: 127.0.0.1:0\nstore: %s\nlog: {level: warn}\n" % self.database)
             if slots:
                 file.write("slots: %d\n" % slots)
-            file.write("tasks:" + TASKS.replace("MODULE", program("bench_tasks.so")))
+            file.write("tasks:" + TASKS.replace("MODULE", program("bench_tasks.so")) + tasks)
         self.log = open(os.path.join(self.folder, "log"), "a+")
         super().__init__([ERRAND, "serve", "--config", config], r"^listening on http://127\.0\.0\.1:(\d+)$", self.log)
 

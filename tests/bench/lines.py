@@ -173,6 +173,72 @@ def commands(report, quick):
 # --- elsewhere, and children ---------------------------------------------------------------------------------------
 
 
+
+
+class Workers:
+    """So many workers elsewhere, each in a loop: one call reports the last turn and asks for the next."""
+
+    TOKEN = re.compile(rb'"token":"([^"]+)"')
+
+    def __init__(self, server, count):
+        self.turns = 0
+        self.connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
+
+    def ask(self, i, token):
+        done = '[{"token":"%s","result":1}]' % token if token else "[]"
+        body = '{"worker":"w%d","max":1,"done":%s}' % (i, done)
+        self.connections[i].sendall(raw_request("POST", "/leases", body))
+
+    def rate(self, seconds):
+        selector = selectors.DefaultSelector()
+        began = time.perf_counter()
+        held = [b""] * len(self.connections)
+        for i, connection in enumerate(self.connections):
+            selector.register(connection, selectors.EVENT_READ, i)
+            self.ask(i, None)
+        while time.perf_counter() - began < seconds:
+            for key, _ in selector.select(1):
+                held[key.data] += key.fileobj.recv(1 << 16)
+                head, end, body = held[key.data].partition(b"\r\n\r\n")
+                length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
+                if not end or len(body) < int(length.group(1)):
+                    continue
+                held[key.data] = b""
+                token = self.TOKEN.search(body)
+                if not token:
+                    raise Broken("no lease: " + body[:300].decode())
+                self.turns += 1
+                self.ask(key.data, token.group(1).decode())
+        rate = self.turns / (time.perf_counter() - began)
+        for connection in self.connections:
+            connection.close()
+        return rate
+
+
+def http_tasks(report, quick):
+    count = 10000 if quick else 40000
+    body = ('{"task": "hook", "args": %s}\n' % ARGS).encode() * count
+
+    def run_through():
+        pause(server, "hook")
+        server.ask("POST", "/tasks", body, "application/x-ndjson")
+        began = time.perf_counter()
+        server.ask("POST", "/tasks/hook/resume")
+        server.drain()
+        return count / (time.perf_counter() - began)
+
+    def send_through():
+        return float(run_program("ceiling_curl", "http://127.0.0.1:%d/" % sink.port, ARGS, count, 64))
+
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with Ceiling(answer) as sink:
+        task = "  hook: {kind: http, url: 'http://127.0.0.1:%d/', timeout: 1m}\n" % sink.port
+        with Errand(tasks=task) as server:
+            figures, ceilings = in_turn(3, run_through, send_through)
+    report.line("http tasks, 64 in flight, result on disk", median(figures), "1/s", median(ceilings),
+                ("ratio", ">=", 0.4))
+
+
 def leases(report, quick):
     seconds, backlog = (1, 20000) if quick else (2, 100000)
     for count in (1, 8):
@@ -468,4 +534,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, leases, children, steps, suspend, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, http_tasks, leases, children, steps, suspend, on_disk, memory, backlog, dashboards, binary]

@@ -237,7 +237,7 @@ char *native(const char *name)
 
 /* ---- the server ---- */
 
-static char *replace(const char *text, const char *what, const char *with)
+char *replaced(const char *text, const char *what, const char *with)
 {
     char *out = NULL;
     size_t length;
@@ -251,9 +251,9 @@ static char *replace(const char *text, const char *what, const char *with)
 
 void configure(struct server *server, const char *config)
 {
-    char *text = replace(config, "$FOLDER", server->folder);
+    char *text = replaced(config, "$FOLDER", server->folder);
     if (strstr(text, "$NATIVE"))
-        text = replace(text, "$NATIVE", native("tasks"));
+        text = replaced(text, "$NATIVE", native("tasks"));
     if (!strstr(text, "listen:"))
         text = format("%s\nlisten: 127.0.0.1:0\n", text);
     write_whole(file_in(server, "errand.yaml"), text);

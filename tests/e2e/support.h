@@ -54,6 +54,7 @@ void require_failed(const char *file, int line, const char *condition, const cha
 void breathe(void); /* 5 ms, between two looks at a condition */
 char *format(const char *text, ...) __attribute__((format(printf, 1, 2)));
 char *quoted(const char *text); /* every ' as " */
+char *replaced(const char *text, const char *what, const char *with);
 
 /* --- the server ------------------------------------------------------------- */
 

@@ -85,3 +85,48 @@ Test(digest, constant_time_comparison_sees_every_byte)
         b[i] = 0;
     }
 }
+
+Test(digest, hmac_agrees_with_the_standard)
+{
+    static const struct {
+        const char *key, *data, *digest;
+    } rows[] = {
+        /* RFC 4231, 4.3 */
+        {"Jefe", "what do ya want for nothing?",
+         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+        {"key", "The quick brown fox jumps over the lazy dog",
+         "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t digest[SHA256_BYTES];
+        struct buf hex = {0};
+        struct span data = span_of(rows[i].data);
+        struct span pieces[] = {{data.p, 5}, {data.p + 5, 0}, {data.p + 5, data.len - 5}};
+        hmac_sha256(span_of(rows[i].key), pieces, 3, digest);
+        hex_add(&hex, digest, sizeof digest);
+        cr_expect_str_eq(buf_cstr(&hex), rows[i].digest);
+        buf_release(&hex);
+    }
+}
+
+Test(digest, base64_with_padding_comes_back_as_it_was)
+{
+    static const char *const rows[][2] = {
+        {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foobar", "Zm9vYmFy"}, {"\xfb\xff", "+/8="}};
+    static const char *const others[] = {"Zg", "Zg=", "Z", "Zg==Zg==", "Zm9v!", "-_8="};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf text = {0}, bytes = {0};
+        base64_add(&text, (const uint8_t *)rows[i][0], strlen(rows[i][0]));
+        cr_expect_str_eq(buf_cstr(&text), rows[i][1]);
+        cr_expect(base64_decode(buf_span(&text), &bytes));
+        cr_expect_str_eq(buf_cstr(&bytes), rows[i][0]);
+        buf_release(&text);
+        buf_release(&bytes);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct buf bytes = {0};
+        cr_expect_not(base64_decode(span_of(others[i]), &bytes), "%s", others[i]);
+        cr_expect_eq(bytes.len, 0);
+        buf_release(&bytes);
+    }
+}

@@ -196,10 +196,10 @@ Test(kinds, every_fault_is_named_by_the_table)
     static const struct {
         const char *task, *faults;
     } rows[] = {
-        {"{}", ": `kind` is missing: how it runs: native, command, remote or later\n"},
-        {"{answer: yes, cwd: /}", ": `kind` is missing: how it runs: native, command, remote or later\n"},
+        {"{}", ": `kind` is missing: how it runs: native, command, http, remote or later\n"},
+        {"{answer: yes, cwd: /}", ": `kind` is missing: how it runs: native, command, http, remote or later\n"},
         {"{kind: latr, answer: yes}",
-         "/kind: `latr` is not native, command, remote or later; did you mean `later`?\n"},
+         "/kind: `latr` is not native, command, http, remote or later; did you mean `later`?\n"},
         {"{kind: later}", ": `answer` is missing: later: what it says\n"},
         {"{kind: later, answr: yes}", "/answr: unknown key `answr`; did you mean `answer`?\n"
                                       ": `answer` is missing: later: what it says\n"},
@@ -281,7 +281,7 @@ Test(kinds, its_keys_are_shown_with_the_others)
 {
     struct buf text = {0};
     registry_add_keys(&text, table, 0);
-    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command, remote or later\n"));
+    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command, http, remote or later\n"));
     cr_expect(strstr(buf_cstr(&text), "# later: what it says\n"));
     buf_release(&text);
 }

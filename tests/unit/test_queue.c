@@ -348,3 +348,43 @@ Test(queue, what_is_run_elsewhere_fills_until_its_refill_is_there)
     queue.closed = true;
     cr_expect_not(queue_fills_elsewhere(&queue, NULL, 0));
 }
+
+/* What takes no slot: of each task as many as it says, whatever another has out. */
+Test(queue, of_what_is_in_flight_no_more_are_out_than_their_task_says)
+{
+    static const struct task two = {.name = "two", .id = 3}, one = {.name = "one", .id = 4};
+    struct grant grants[4], other;
+    queue_task_set(&queue, &two, IN_FLIGHT, false);
+    queue_task_set(&queue, &one, IN_FLIGHT, false);
+    queue_task_limit(&queue, 3, 2);
+    queue_task_limit(&queue, 4, 1);
+    window_lane(&queue.window, 3)->more = window_lane(&queue.window, 4)->more = false;
+    for (int i = 0; i < 6; i++) {
+        struct change change = queued(0, 10 + i, 0);
+        change.task = change.ready.task = i < 4 ? 3 : 4;
+        queue_offer(&queue, &change, 0);
+    }
+    cr_expect_not(queue_has_work(&queue), "slots have none of it");
+    static const int64_t ids[] = {10, 11, 14};
+    for (int i = 0; i < 3; i++) {
+        cr_assert(queue_take_in_flight(&queue, 1 + i, &grants[i]));
+        cr_expect_eq(grants[i].turn.id, ids[i]);
+        queue_claiming(&queue, &grants[i]);
+    }
+    cr_expect_not(queue_has_work_in_flight(&queue));
+    cr_expect_not(queue_take_in_flight(&queue, 9, &other));
+    done(&grants[1]);
+    cr_assert(queue_take_in_flight(&queue, 4, &grants[3]));
+    cr_expect_eq(grants[3].turn.id, 12);
+    queue_claiming(&queue, &grants[3]);
+    queue_task_limit(&queue, 3, 3); /* a reload */
+    cr_assert(queue_take_in_flight(&queue, 5, &grants[1]));
+    cr_expect_eq(grants[1].turn.id, 13);
+    queue_claiming(&queue, &grants[1]);
+    cr_expect_not(queue_is_drained(&queue));
+    for (int i = 0; i < 4; i++)
+        done(&grants[i]);
+    queue.closed = true;
+    cr_expect_not(queue_has_work_in_flight(&queue));
+    cr_expect_not(queue_take_in_flight(&queue, 6, &other));
+}

@@ -35,6 +35,11 @@ void attempt_stop(struct attempt *attempt, enum stop why)
     int now = atomic_load(&attempt->stop);
     while (now < (int)why && !atomic_compare_exchange_weak(&attempt->stop, &now, (int)why)) {
     }
+    attempt_look(attempt);
+}
+
+void attempt_look(struct attempt *attempt)
+{
     if (attempt->task->kind->stop)
         attempt->task->kind->stop(attempt);
 }

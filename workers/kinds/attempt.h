@@ -149,9 +149,10 @@ struct attempt {
 enum outcome_end {
     OUTCOME_SUCCEEDED,
     OUTCOME_FAILED,
-    OUTCOME_CANCELLED, /* it ended because of STOP_CANCEL */
-    OUTCOME_STOPPED,   /* it ended because of STOP_KILL: to be run again */
-    OUTCOME_UNSTARTED, /* it never began, for want of something: `error` says of what */
+    OUTCOME_CANCELLED,   /* it ended because of STOP_CANCEL */
+    OUTCOME_STOPPED,     /* it ended because of STOP_KILL: to be run again */
+    OUTCOME_HANDED_OVER, /* the turn goes on elsewhere, under a lease of lease_ms: who has its address ends it */
+    OUTCOME_UNSTARTED,   /* it never began, for want of something: `error` says of what */
 };
 
 struct outcome {
@@ -160,6 +161,7 @@ struct outcome {
     struct buf type;        /* of a failure */
     struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON; else a text */
     bool retry;             /* false: the body said not to */
+    int64_t lease_ms;       /* of a turn that was handed over */
     int64_t retry_after_ms; /* -1: the backoff decides */
     bool drop_stdout;       /* stdout became the result: leave it out of the log, take
                          * flushed pieces of it back */
@@ -190,6 +192,9 @@ void attempt_end(struct attempt *attempt);
 
 /* Asks it to end. Any thread; async-signal-safe. A later, stronger reason wins. */
 void attempt_stop(struct attempt *attempt, enum stop why);
+
+/* Has whoever minds it look at its flag and its deadline. As attempt_stop(). */
+void attempt_look(struct attempt *attempt);
 
 /* Makes wake_fd readable: a kind's stop(), if it polls that. */
 void attempt_wake(struct attempt *attempt);

@@ -3,7 +3,7 @@
  * are, and no kind knows another. Adding one touches its own file or folder
  * here and its line in kinds.c.
  *
- *     configuration read      a definition of zeros, `keys` read into it, check()
+ *     configuration read      a definition of zeros and defaults, `keys` read into it, check()
  *     about to be served      load()
  *     submission              check_args()
  *     attempt                 start() ... attempt_end(); stop() at any moment
@@ -25,7 +25,8 @@
  *   The task outlives that. wake_fd is of use only to who blocks in start().
  * - A kind ends the body at attempt->deadline_us and fails it as `timeout`.
  * - attempt->stop is set when the body is to end early, and then stop() is
- *   called, so that whoever minds the body looks at the flag. It may come
+ *   called, so that whoever minds the body looks at the flag; and when the
+ *   deadline, which stands still while the body waits, is there again. It may come
  *   before start() and after attempt_end(), on any thread, under the caller's
  *   locks and in a signal handler: it only wakes. So who minds a body looks at
  *   the flag before it first sleeps. A body that was stopped is outcome_fail()ed
@@ -51,16 +52,25 @@ struct kind {
      * logs dies with it, so the turn journal has it until it is flushed. */
     bool in_process;
 
+    /* How many bodies of the task may be under way at once. They take no slot:
+     * start() hands each to a thread of the kind's own and returns at once, and
+     * none leaves a process behind. NULL: a body takes a slot. */
+    int (*in_flight)(const struct task *task);
+
     /* No body is started here: workers that ask for it run it (workers/leases.h).
      * Then there is no start() and no stop(). */
     bool elsewhere;
+
+    /* Who was asked to run the body has the address of the turn, and may end it
+     * there as well; or take it over (OUTCOME_HANDED_OVER). */
+    bool served;
 
     /* stdout may become the result: whoever shows the log as it comes waits
      * for the end (outcome->drop_stdout) before showing that. */
     bool prints_result;
 
     /* Of its own, besides those of every task. They fill a definition: so many
-     * bytes, all zeros before. */
+     * bytes, all zeros before but for defaults. */
     const struct key *keys;
     size_t definition_bytes;
 
@@ -84,6 +94,10 @@ struct kind {
 
     void (*start)(struct attempt *attempt);
     void (*stop)(struct attempt *attempt);
+
+    /* Nothing of the kind runs any more: ends what it has started for all of its
+     * tasks. A start() may follow. */
+    void (*end)(void);
 
     /* Frees what the keys do not own (keys_release() follows). Nothing of the
      * task runs any more; a definition with faults was neither checked nor loaded.

@@ -4,6 +4,7 @@
 #define KINDS     \
     KIND(native)  \
     KIND(command) \
+    KIND(http)    \
     KIND(remote)
 
 #define KIND(name) extern const struct kind name##_kind;
@@ -12,3 +13,10 @@ KINDS
 
 #define KIND(name) &name##_kind,
 const struct kind *const kinds[] = {KINDS NULL};
+
+void kinds_end(void)
+{
+    for (const struct kind *const *kind = kinds; *kind; kind++)
+        if ((*kind)->end)
+            (*kind)->end();
+}

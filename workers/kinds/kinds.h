@@ -7,3 +7,7 @@
 #include "workers/kinds/kind.h"
 
 extern const struct kind *const kinds[]; /* NULL-terminated */
+
+/* Nothing of any kind runs any more: ends what they have started for themselves.
+ * The main thread. */
+void kinds_end(void);

@@ -37,6 +37,11 @@ void queue_task_set(struct queue *queue, const struct task *task, enum place pla
     window_set(&queue->window, lane_of(queue, task->id), task, &queue->consumers[place], paused);
 }
 
+void queue_task_limit(struct queue *queue, int task, int limit)
+{
+    window_limit(&queue->window, lane_of(queue, task), limit);
+}
+
 static bool may_run(struct queue *queue, int task)
 {
     const struct lane *lane = lane_of(queue, task);
@@ -215,6 +220,11 @@ bool queue_has_work(const struct queue *queue)
            (suspect_is_next(queue) || in_process_may_start(queue) || consumer_has_work(&queue->consumers[APART]));
 }
 
+bool queue_has_work_in_flight(const struct queue *queue)
+{
+    return !queue->closed && consumer_has_work(&queue->consumers[IN_FLIGHT]);
+}
+
 bool queue_has_work_elsewhere(const struct queue *queue)
 {
     return !queue->closed && consumer_has_work(&queue->consumers[ELSEWHERE]);
@@ -252,6 +262,16 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
     grant->turn = turn_of(grant->job, lease);
     queue->suspect_runs |= grant->suspect;
     queue->in_process_running += grant->in_process;
+    return true;
+}
+
+bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *grant)
+{
+    struct job *job = queue->closed ? NULL : window_take(&queue->window, &queue->consumers[IN_FLIGHT]);
+    if (!job)
+        return false;
+    *grant = (struct grant){.job = job, .turn = turn_of(job, lease), .in_flight = true, .runs = true};
+    window_count_out(&queue->window, lane_of(queue, grant->turn.task), 1);
     return true;
 }
 
@@ -314,6 +334,8 @@ bool queue_left(struct queue *queue, struct grant *grant)
     queue->in_process_running -= grant->in_process;
     if (grant->suspect)
         queue->suspect_runs = false;
+    if (grant->in_flight)
+        window_count_out(&queue->window, lane_of(queue, grant->turn.task), -1);
     return grant->refused && grant->claiming && release(queue, grant, true);
 }
 
@@ -345,7 +367,8 @@ void queue_refill_done(struct queue *queue, int task)
 bool queue_is_drained(const struct queue *queue)
 {
     return !queue->suspect_count && window_is_drained(&queue->window, &queue->consumers[IN_PROCESS]) &&
-           window_is_drained(&queue->window, &queue->consumers[APART]);
+           window_is_drained(&queue->window, &queue->consumers[APART]) &&
+           window_is_drained(&queue->window, &queue->consumers[IN_FLIGHT]);
 }
 
 bool queue_waits_elsewhere(const struct queue *queue, int task)

@@ -23,6 +23,7 @@ struct grant {
     struct job *job; /* freed by the holder */
     bool in_process; /* the body runs inside this process */
     bool suspect;    /* nothing else does beside it */
+    bool in_flight;  /* it has no slot: its task says how many there may be */
 
     /* The queue's: */
     bool runs;     /* the body does */
@@ -34,7 +35,13 @@ struct grant {
 };
 
 /* Where a task's bodies run, and so who takes its jobs. */
-enum place { IN_PROCESS, APART /* in children of this process */, ELSEWHERE, PLACES };
+enum place {
+    IN_PROCESS,
+    APART,     /* in children of this process */
+    IN_FLIGHT, /* in what its kind drives without a slot: as many of a task as that says */
+    ELSEWHERE,
+    PLACES
+};
 
 struct queue {
     struct window window;
@@ -60,6 +67,10 @@ void queue_task_set(struct queue *queue, const struct task *task, enum place pla
 void queue_tasks_end(struct queue *queue);
 void queue_task_pause(struct queue *queue, int task, bool paused);
 
+/* At most so many of its jobs are out at once; 0: any number. Counted are those
+ * that queue_take_in_flight() gave. */
+void queue_task_limit(struct queue *queue, int task, int limit);
+
 /* NULL if it is not configured. */
 const struct task *queue_task(struct queue *queue, int task);
 
@@ -75,14 +86,19 @@ bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_u
 
 /* --- giving out ------------------------------------------------------------------ */
 
-/* Is there any for this process and its children? */
+/* Is there any for slots? */
 bool queue_has_work(const struct queue *queue);
+
+bool queue_has_work_in_flight(const struct queue *queue);
 
 bool queue_has_work_elsewhere(const struct queue *queue);
 
 /* Gives out the job that comes first: fills the grant, with `lease` as the
  * turn's. False if there is none. */
 bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
+
+/* The same of what takes no slot. */
+bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *grant);
 
 /* The same of what is run elsewhere: of these tasks, or of all (NULL). Nothing
  * of it runs here: what is refused or given back comes back at once. */

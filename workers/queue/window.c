@@ -136,10 +136,15 @@ static void order_remove(struct window *window, struct consumer *c, struct lane 
     order_down(window, c, window->lanes[last]->place);
 }
 
+static bool is_full(const struct lane *lane)
+{
+    return lane->limit && lane->out >= lane->limit;
+}
+
 /* Puts the lane where it belongs after its first job or its right to run changed. */
 static void reorder(struct window *window, struct lane *lane)
 {
-    bool wanted = lane->count > 0 && lane->consumer && !lane->paused;
+    bool wanted = lane->count > 0 && lane->consumer && !lane->paused && !is_full(lane);
     if (wanted && lane->place < 0) {
         order_add(window, lane->consumer, lane);
     } else if (wanted) {
@@ -202,6 +207,18 @@ void window_set(struct window *window, struct lane *lane, const struct task *tas
     lane->task = task;
     lane->consumer = consumer;
     lane->paused = paused;
+    reorder(window, lane);
+}
+
+void window_limit(struct window *window, struct lane *lane, int limit)
+{
+    lane->limit = limit;
+    reorder(window, lane);
+}
+
+void window_count_out(struct window *window, struct lane *lane, int more)
+{
+    lane->out += more;
     reorder(window, lane);
 }
 

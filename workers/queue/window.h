@@ -30,8 +30,8 @@ struct entry {
     struct job *job;
 };
 
-/* Who takes from lanes: local slots, later a pool's children, polls for leases,
- * transfers. A lane belongs to one, by its task's kind. */
+/* Who takes from lanes: local slots, polls for leases, transfers, later a pool's
+ * children. A lane belongs to one, by its task's kind. */
 struct consumer {
     int *order; /* heap of task ids */
     int order_count, order_cap;
@@ -42,6 +42,8 @@ struct lane {
     const struct task *task;   /* NULL: it is not configured (any more) */
     struct consumer *consumer; /* NULL: nobody's, like every lane without a task */
     bool paused;
+    int limit; /* so many of its jobs may be out at once; 0: any number */
+    int out;   /* those that window_count_out() was told of */
     struct entry *heap;
     int count, cap;
     bool more;
@@ -66,6 +68,11 @@ struct lane *window_lane(struct window *window, int task);
 /* Sets what decides whether the lane's jobs may run, and who takes them. */
 void window_set(struct window *window, struct lane *lane, const struct task *task, struct consumer *consumer,
                 bool paused);
+
+/* How many of its jobs may be out at once (0: any number), and how many more or
+ * fewer are. A lane that has them all out waits. */
+void window_limit(struct window *window, struct lane *lane, int limit);
+void window_count_out(struct window *window, struct lane *lane, int more);
 
 /* A queued invocation: copied in, or left on disk if it lies beyond. */
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us);
