@@ -362,8 +362,19 @@ static void raise_descriptor_limit(void)
 
 /* What the store and the starts need is theirs before connections get any: a
  * running command has three pipes and its process, and a start the children's
- * ends for a moment; a body's thread has an eventfd and perhaps a reader. */
+ * ends for a moment; a body's thread has an eventfd and perhaps a reader; what is in
+ * flight has one. */
 enum { DESCRIPTORS_OF_SERVER = 64, DESCRIPTORS_OF_SLOT = 12 };
+
+static int64_t most_in_flight(const struct registry *registry)
+{
+    int64_t most = 0;
+    for (int i = 0; i < registry_count(registry); i++) {
+        const struct task *task = registry_at(registry, i);
+        most += task->kind->in_flight ? task->kind->in_flight(task) : 0;
+    }
+    return most;
+}
 
 static int connections_that_fit(const struct config *config)
 {
@@ -372,7 +383,8 @@ static int connections_that_fit(const struct config *config)
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX)
         return wanted;
     int all = (int)limit.rlim_cur;
-    int64_t room = all - DESCRIPTORS_OF_SERVER - (int64_t)config->slots * DESCRIPTORS_OF_SLOT;
+    int64_t room = all - DESCRIPTORS_OF_SERVER - (int64_t)config->slots * DESCRIPTORS_OF_SLOT -
+                   most_in_flight(config->registry);
     int fit = room > all / 4 ? (int)room : all / 4;
     if (fit >= wanted)
         return wanted;
