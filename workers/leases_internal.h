@@ -1,4 +1,4 @@
-/* Inside leases.c and roster.c: what is given out, who asks. All of it under
+/* Inside leases.c, lending.c and roster.c: what is given out, who asks. All of it under
  * the runner's lock. */
 #pragma once
 
@@ -40,6 +40,18 @@ struct roster_entry {
     bool news;     /* of them, or of its state, that it was not told */
     UT_hash_handle hh;
 };
+
+/* The lease of an invocation, if it is out (token 0: whatever it is). A new one, in
+ * the place of any that was there; when it is due, and to be looked at again; its
+ * holder is to hear of the cancellation. */
+struct lease *lease_find_locked(struct runner *runner, int64_t id, int64_t token);
+struct lease *lease_add_locked(struct runner *runner, const struct turn *turn, const char *worker);
+int64_t lease_due_us(const struct lease *lease);
+void lease_watch_locked(struct runner *runner, struct lease *lease, int64_t at_us);
+void lease_cancel_locked(struct lease *lease);
+
+/* lending.c. An invocation was cancelled while its claim is on its way. */
+void lending_cancelled_locked(struct runner *runner, int64_t id);
 
 /* Of a turn that waits in place: its timeout stands still, and goes on. */
 void leases_stand_still_locked(struct runner *runner, const struct turn *turn);

@@ -11,7 +11,8 @@
  *     waits.c       the same of who asks over HTTP
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
- *     leases.c      what is run elsewhere
+ *     lending.c     what is run elsewhere, given out
+ *     leases.c      the leases that are out
  *     roster.c      who asks for it
  *     dispatcher.c  what time asks */
 #pragma once
@@ -389,7 +390,7 @@ void shortage_note_locked(struct runner *runner, struct span message);
 /* TIMER_SHORTAGE: tries whether there is enough again. */
 void shortage_try(struct runner *runner);
 
-/* --- leases.c ----------------------------------------------------------------------------- */
+/* --- lending.c, leases.c ------------------------------------------------------------------ */
 
 /* There may be work for who asks: gives it. The ops are to be queued without the lock. */
 void leases_serve_locked(struct runner *runner, struct ops *ops);
