@@ -8,7 +8,7 @@ static struct command_task definition;
 
 static struct task command(char **words)
 {
-    definition = (struct command_task){.run = words};
+    definition = (struct command_task){.program.run = words};
     return (struct task){.name = "command", .kind = &command_kind, .definition = &definition};
 }
 

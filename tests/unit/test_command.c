@@ -41,7 +41,7 @@ static char *path_of(const char *name)
     {                                                                                  \
         .name = "command", .kind = &command_kind, .definition = &(struct command_task) \
         {                                                                              \
-            .run = WORDS(__VA_ARGS__), .cwd = folder                                   \
+            .program = {.run = WORDS(__VA_ARGS__), .cwd = folder }                     \
         }                                                                              \
     }
 #define SHELL(script) COMMAND("/bin/sh", "-c", script)
@@ -329,7 +329,7 @@ Test(command, the_environment_is_the_servers_the_tasks_and_errands)
     setenv("FROM_SERVER", "server", 1);
     setenv("BOTH", "server", 1);
     setenv("ERRAND_ID", "another", 1);
-    definition(&task)->env = WORDS("BOTH=task", "FROM_TASK=a b");
+    definition(&task)->program.env = WORDS("BOTH=task", "FROM_TASK=a b");
     run_init(&r, &task, "{}");
     r.attempt.number = 4;
     run(&r);
@@ -398,7 +398,7 @@ Test(command, programs_are_looked_for_along_the_path)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct task task = COMMAND(rows[i].program);
         struct run r;
-        definition(&task)->env = WORDS(rows[i].env);
+        definition(&task)->program.env = WORDS(rows[i].env);
         run_init(&r, &task, "{}");
         run(&r);
         cr_expect_str_eq(buf_cstr(&r.outcome.result), "\"mine\\n\"", "row %zu: %s", i, buf_cstr(&r.outcome.error));
@@ -433,7 +433,7 @@ Test(command, what_cannot_start_fails_as_a_shell_says_it)
         struct task task = COMMAND(rows[i].program);
         struct run r;
         if (rows[i].cwd)
-            definition(&task)->cwd = (char *)rows[i].cwd;
+            definition(&task)->program.cwd = (char *)rows[i].cwd;
         run_init(&r, &task, "{}");
         run(&r);
         cr_expect(failed_as(&r, rows[i].type), "row %zu: %s", i, buf_cstr(&r.outcome.error));

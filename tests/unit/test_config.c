@@ -544,7 +544,7 @@ Test(config, paths_of_the_file_start_at_its_folder_and_paths_of_flags_where_one_
     cr_expect_str_eq(c->file, in_folder("sub/other.yaml"));
     cr_expect_str_eq(c->store, in_folder("sub/a.db"));
     cr_expect_str_eq(c->log_directory, in_folder("sub/logs"));
-    cr_expect_str_eq(command_task(registry_at(c->registry, 0))->cwd, in_folder("sub"));
+    cr_expect_str_eq(command_task(registry_at(c->registry, 0))->program.cwd, in_folder("sub"));
     config_free(c);
 
     setenv("ERRAND_CONFIG", in_folder("sub/other.yaml"), 1);

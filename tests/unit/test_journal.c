@@ -896,7 +896,7 @@ static void serve_and_die(const char *script)
     if (cgroup)
         journal_set_cgroup(journal, cgroup_path(cgroup));
     char *text = strdup(script);
-    struct command_task command = {.run = (char *[]){"/bin/sh", "-c", text, NULL}, .cwd = folder};
+    struct command_task command = {.program.run = (char *[]){"/bin/sh", "-c", text, NULL}, .program.cwd = folder};
     struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
     struct thread minder = {journal, 0, &task};
     pthread_t thread;
@@ -1152,7 +1152,7 @@ Test(journal, a_finished_command_leaves_no_group_behind)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    struct command_task command = {.run = (char *[]){"/bin/true", NULL}, .cwd = folder};
+    struct command_task command = {.program.run = (char *[]){"/bin/true", NULL}, .program.cwd = folder};
     struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
     struct run r;
     run_init(&r, &task, "{}");

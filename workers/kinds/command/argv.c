@@ -88,7 +88,7 @@ enum err argv_expand(const struct task *task, struct span args, struct argv *arg
     if (args.p)
         args = json_trim(args);
     struct expansion e = {.args = args, .text = &argv->text, .faults = faults};
-    char **run = command_task(task)->run;
+    char **run = command_task(task)->program.run;
     int count = 0;
     for (; run[count]; count++)
         add_word(&e, run[count], count);

@@ -12,7 +12,7 @@
 #include "workers/journal.h"
 #include "workers/kinds/command/argv.h"
 #include "workers/kinds/command/environment.h"
-#include "workers/kinds/command/spawn.h"
+#include "workers/kinds/program/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,27 +64,6 @@ static void close_fd(int *fd)
 
 /* --- starting -------------------------------------------------------------- */
 
-/* A process that has closed its own 0, 1 or 2 would get pipes there. */
-static bool move_up(int *fd)
-{
-    if (*fd > 2)
-        return true;
-    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
-    close(*fd);
-    *fd = moved;
-    return moved >= 0;
-}
-
-static bool make_pipe(int *reads, int *writes)
-{
-    int fds[2];
-    if (pipe2(fds, O_CLOEXEC) != 0)
-        return false;
-    *reads = fds[0];
-    *writes = fds[1];
-    return move_up(reads) && move_up(writes);
-}
-
 /* Writes without the SIGPIPE that comes when the process has closed its stdin. */
 static ssize_t write_quietly(int fd, struct span bytes)
 {
@@ -127,8 +106,8 @@ static void feed(struct command *command)
 static bool open_pipes(struct command *command, int stdio[3])
 {
     struct pollfd *watched = command->watched;
-    if (!make_pipe(&stdio[0], &watched[WATCH_IN].fd) || !make_pipe(&watched[WATCH_OUT].fd, &stdio[1]) ||
-        !make_pipe(&watched[WATCH_ERR].fd, &stdio[2]))
+    if (!spawn_pipe(&stdio[0], &watched[WATCH_IN].fd) || !spawn_pipe(&watched[WATCH_OUT].fd, &stdio[1]) ||
+        !spawn_pipe(&watched[WATCH_ERR].fd, &stdio[2]))
         return false;
     if (command->input.len > ALWAYS_FITS_BYTES && fcntl(watched[WATCH_IN].fd, F_SETFL, O_NONBLOCK) != 0)
         return false;
@@ -140,7 +119,7 @@ static bool open_pipes(struct command *command, int stdio[3])
  * short will be there again. */
 static void fail_start(struct command *command, const char *what, const char *object, int error)
 {
-    bool missing = error == ENOENT && object == command_task(command->attempt->task)->run[0];
+    bool missing = error == ENOENT && object == command_task(command->attempt->task)->program.run[0];
     struct buf message = {0};
     buf_addf(&message, "cannot %s", what);
     if (object)
@@ -158,7 +137,7 @@ static bool start_program(struct command *command, char **argv, const struct env
                           int stdio[3])
 {
     const struct attempt *attempt = command->attempt;
-    const struct command_task *task = command_task(attempt->task);
+    const struct program *task = &command_task(attempt->task)->program;
     const char *program = task->run[0];
     struct buf path = {0};
     int error = spawn_find(argv[0], environment_get(environment, "PATH"), task->cwd, &path);

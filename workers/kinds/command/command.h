@@ -5,12 +5,11 @@
 
 #include "workers/kinds/attempt.h"
 #include "workers/kinds/kind.h"
+#include "workers/kinds/program/program.h"
 
 struct command_task {
-    char **run;       /* argv as configured, NULL-terminated, with {name} in it */
-    char *cwd;        /* absolute */
-    char **env;       /* NULL-terminated "NAME=value", added to the server's environment */
-    bool result_json; /* stdout must be JSON */
+    struct program program; /* with {name} in its words */
+    bool result_json;       /* stdout must be JSON */
 };
 
 extern const struct kind command_kind;

@@ -12,52 +12,6 @@
 
 enum { VARIABLE_BYTES = 64 * 1024 /* of state and woken: one string of an environment has at most 128 KiB */ };
 
-/* How many bytes of a variable are its name and the '='. */
-static size_t name_len(const char *var)
-{
-    const char *equals = strchr(var, '=');
-    return equals ? (size_t)(equals - var) + 1 : strlen(var);
-}
-
-static bool is_named_in(char **vars, size_t count, const char *var)
-{
-    size_t n = name_len(var);
-    for (size_t i = 0; i < count; i++)
-        if (strncmp(vars[i], var, n) == 0)
-            return true;
-    return false;
-}
-
-static size_t count_of(char **vars)
-{
-    size_t n = 0;
-    while (vars && vars[n])
-        n++;
-    return n;
-}
-
-/* Ours come first; what follows is taken if no earlier one has its name. */
-static size_t add_missing(char **vars, size_t count, char **more)
-{
-    size_t before = count;
-    for (size_t i = 0; more && more[i]; i++)
-        if (!is_named_in(vars, before, more[i]))
-            vars[count++] = more[i];
-    return count;
-}
-
-/* A server that is itself a command's child has what was said to another's turn. */
-static size_t without_foreign_turn(char **vars, size_t from, size_t count)
-{
-    static char *const ours[] = {
-        LEASE_URL, "ERRAND_STATE=", "ERRAND_STATE_FILE=", "ERRAND_WOKEN=", "ERRAND_WOKEN_FILE=", NULL};
-    size_t kept = from;
-    for (size_t i = from; i < count; i++)
-        if (!is_named_in((char **)ours, count_of((char **)ours), vars[i]))
-            vars[kept++] = vars[i];
-    return kept;
-}
-
 static void add_lease_url(struct environment *environment, struct attempt *attempt)
 {
     struct buf *url = &environment->lease_url;
@@ -124,19 +78,16 @@ int environment_init(struct environment *environment, struct attempt *attempt, s
     int error = add_json(&environment->state, "ERRAND_STATE", attempt->state, &files->state);
     int again = add_json(&environment->woken, "ERRAND_WOKEN", attempt->woken, &files->woken);
 
-    char **more = command_task(attempt->task)->env;
-    size_t room = 6 + count_of(more) + count_of(environ) + 1, count = 0;
-    char **vars = xcalloc(room, sizeof(*vars));
-    vars[count++] = environment->id;
-    vars[count++] = environment->number;
-    vars[count++] = environment->name;
-    count = add_own(vars, count, &environment->lease_url);
-    count = add_own(vars, count, &environment->state);
-    count = add_own(vars, count, &environment->woken);
-    count = add_missing(vars, count, more);
-    count = without_foreign_turn(vars, count, add_missing(vars, count, environ));
-    vars[count] = NULL;
-    environment->vars = vars;
+    char *own[7];
+    size_t count = 0;
+    own[count++] = environment->id;
+    own[count++] = environment->number;
+    own[count++] = environment->name;
+    count = add_own(own, count, &environment->lease_url);
+    count = add_own(own, count, &environment->state);
+    count = add_own(own, count, &environment->woken);
+    own[count] = NULL;
+    environment->vars = program_environment(&command_task(attempt->task)->program, own);
     return error ? error : again;
 }
 
@@ -151,9 +102,5 @@ void environment_release(struct environment *environment)
 
 const char *environment_get(const struct environment *environment, const char *name)
 {
-    size_t n = strlen(name);
-    for (char **var = environment->vars; *var; var++)
-        if (strncmp(*var, name, n) == 0 && (*var)[n] == '=')
-            return *var + n + 1;
-    return NULL;
+    return program_variable(environment->vars, name);
 }

@@ -14,12 +14,15 @@
 
 #include <sys/types.h>
 
+enum { SPAWN_DESCRIPTOR = 3 };
+
 struct spawn {
     const char *path; /* of the program; relative ones start at cwd */
     char **argv;
     char **envp;
     const char *cwd;               /* NULL: where the server is */
     int stdio[3];                  /* become the child's 0, 1 and 2; each above 2 */
+    int descriptor;                /* becomes its SPAWN_DESCRIPTOR, if it is not 0; above that number */
     struct journal_record *record; /* of its turn; NULL: none */
 
     /* out */
@@ -29,9 +32,15 @@ struct spawn {
 };
 
 /* Starts it: a new process group, default signals, nothing blocked, no
- * descriptor above 2, dead when the calling thread is. Returns 0, or the errno
+ * other descriptors, dead when the calling thread is. Returns 0, or the errno
  * of what failed, with `failed` set and no child left. */
 int spawn_start(struct spawn *spawn);
+
+/* A pipe, closed on exec, each end above 2. False with errno and what was made closed. */
+bool spawn_pipe(int *reads, int *writes);
+
+/* The same descriptor with another number, at least that one; -1 with errno. */
+int spawn_move_up(int fd, int least);
 
 /* Finds the program as execvp() does, along `search` (a PATH, NULL: the usual
  * one) from the folder `cwd`, and appends its path. Returns 0, ENOENT, EACCES or

@@ -1,7 +1,7 @@
 /* The child shares the server's memory until it executes its program, on a
  * stack that is a local array of the thread that waits for it. So it calls
  * system calls only, and says what failed by writing to the parent's struct. */
-#include "workers/kinds/command/spawn.h"
+#include "workers/kinds/program/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +63,12 @@ UNCHECKED static const char *prepare(const struct start *start)
     for (int i = 0; i < 3; i++)
         if (syscall(SYS_dup3, spawn->stdio[i], i, 0) < 0)
             return "set up its pipes";
-    if (syscall(SYS_close_range, 3U, ~0U, 0U) != 0 && errno != ENOSYS)
+    unsigned first = 3;
+    if (spawn->descriptor > 0 && syscall(SYS_dup3, spawn->descriptor, first, 0) < 0)
+        return "set up its socket";
+    if (spawn->descriptor > 0)
+        first++;
+    if (syscall(SYS_close_range, first, ~0U, 0U) != 0 && errno != ENOSYS)
         return "close the server's files";
     if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &no_signals, NULL, KERNEL_SIGSET_BYTES) != 0)
         return "set its signals";
@@ -123,6 +128,35 @@ int spawn_start(struct spawn *spawn)
             journal_child(spawn->record, 0);
     }
     return error;
+}
+
+int spawn_move_up(int fd, int least)
+{
+    if (fd < 0 || fd >= least)
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, least), error = errno;
+    close(fd);
+    errno = error;
+    return moved;
+}
+
+bool spawn_pipe(int *reads, int *writes)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return false;
+    *reads = spawn_move_up(fds[0], 3); /* a process that has closed its own 0, 1 or 2 would get them there */
+    *writes = spawn_move_up(fds[1], 3);
+    if (*reads >= 0 && *writes >= 0)
+        return true;
+    int error = errno;
+    if (*reads >= 0)
+        close(*reads);
+    if (*writes >= 0)
+        close(*writes);
+    *reads = *writes = -1;
+    errno = error;
+    return false;
 }
 
 /* 0, ENOENT, EACCES or ENOMEM. */
