@@ -131,18 +131,20 @@ struct row {
     enum status status;
     int64_t lease;
     unsigned follow;
+    int recoveries;
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT status, lease, follow FROM invocations WHERE id = $1", v_int(id));
+        DB_QUERY(tx->db, "SELECT status, lease, follow, recoveries FROM invocations WHERE id = $1", v_int(id));
     if (!stmt)
         return ERR_DB;
     bool row;
     enum err err = db_step(stmt, &row);
     if (err == OK && row)
-        *out = (struct row){(enum status)db_int(stmt, 0), db_int(stmt, 1), (unsigned)db_int(stmt, 2)};
+        *out = (struct row){(enum status)db_int(stmt, 0), db_int(stmt, 1), (unsigned)db_int(stmt, 2),
+                            (int)db_int(stmt, 3)};
     else if (err == OK)
         err = ERR_CONFLICT;
     db_reset(stmt);
@@ -302,18 +304,19 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
 {
     const struct turn *turn = &finish->turn.turn;
     bool retry = finish->next == FINISH_RETRY, unstarted = finish->next == FINISH_UNSTARTED;
+    bool lost = finish->next == FINISH_LOST;
     struct transition t = {
         .id = turn->id,
         .task = turn->task,
         .from = from,
         .to = retry && finish->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
-        .ended_as = retry ? STATUS_FAILED : STATUS_CANCELLED,
+        .ended_as = retry || lost ? STATUS_FAILED : STATUS_CANCELLED,
         .ended_at = finish->finished_at,
         .ended_error = finish->error,
     };
 #define GOES_BACK                                                                                       \
     "UPDATE invocations SET status = $3, failures = failures + $4, failed = COALESCE(failed, 0) + $4, " \
-    "run_at = $5, error = $6, "
+    "run_at = $5, error = $6, recoveries = recoveries + $9, "
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
 #define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
@@ -324,7 +327,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
                      unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
                                : GOES_BACK "expires_at = NULL, " CLEARED GOES_BACK_FROM READY_COLUMNS,
                      v_int(turn->id), v_int(turn->lease), v_int(t.to), v_int(retry), v_time(finish->run_at),
-                     v_text(finish->error), v_int(follow_believed), v_int(from)),
+                     v_text(finish->error), v_int(follow_believed), v_int(from), v_int(lost && finish->pays)),
             &t.note.ready);
     t.note.expires_at = t.note.ready.expires_at;
     t.note.due_at = t.to == STATUS_SCHEDULED ? finish->run_at : 0;
@@ -348,7 +351,8 @@ static enum err has_result(struct tx *tx, const struct op_finish *finish, struct
 static enum err ended_so(struct tx *tx, const struct op_finish *finish, enum status status)
 {
     bool succeeds = finish->next == FINISH_FINAL && finish->status == STATUS_SUCCEEDED;
-    bool fails = finish->next == FINISH_RETRY || (finish->next == FINISH_FINAL && finish->status == STATUS_FAILED);
+    bool fails = finish->next == FINISH_RETRY || finish->next == FINISH_LOST ||
+                 (finish->next == FINISH_FINAL && finish->status == STATUS_FAILED);
     if (succeeds != (status == STATUS_SUCCEEDED))
         return ERR_CONFLICT;
     if (!succeeds && (!fails || status == STATUS_CANCELLED))
@@ -397,6 +401,8 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
     if (!status_in_turn(row.status))
         return ended_so(tx, finish, row.status);
     struct op_finish as = *finish;
+    if (as.next == FINISH_LOST && as.pays && row.recoveries >= as.max_recoveries)
+        as.next = FINISH_FINAL;
     if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
         as.next = FINISH_FINAL;
         as.status = STATUS_CANCELLED;

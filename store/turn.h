@@ -51,6 +51,7 @@ enum finish_next {
     FINISH_FINAL,     /* `status` is final */
     FINISH_RETRY,     /* failed; scheduled at run_at (0: queued at once) */
     FINISH_REQUEUE,   /* interrupted by closing; queued, no budget pays */
+    FINISH_LOST,      /* the body died with its process; queued, or failed if it pays and has no budget left */
     FINISH_HAND_OVER, /* it goes on, running, under a lease with a time: nothing has ended but who ran it here */
     FINISH_UNSTARTED, /* the body never began; queued as if there had been no turn */
 };
@@ -78,10 +79,12 @@ struct op_finish {
     struct span error_type;
     const struct log_chunk *log;
     int log_count;
-    int64_t log_from;        /* the number of the first of them */
-    bool drop_stdout;        /* delete what was already logged of its stdout, */
-    int64_t drop_from;       /* from that number on: a turn before it has its own */
-    int64_t inbox_read;      /* of its inbox, what the turn was given up to that one is read; 0: nothing */
+    int64_t log_from;   /* the number of the first of them */
+    bool drop_stdout;   /* delete what was already logged of its stdout, */
+    int64_t drop_from;  /* from that number on: a turn before it has its own */
+    int64_t inbox_read; /* of its inbox, what the turn was given up to that one is read; 0: nothing */
+    bool pays;          /* of a lost one: from max_recoveries: */
+    int max_recoveries;
     bool may_have_suspended; /* the turn; then OK, and only its output is new */
     bool written;            /* the committer's: together with its claim */
 };

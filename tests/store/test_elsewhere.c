@@ -99,6 +99,45 @@ STORE_TEST(a_lost_lease_is_queued_again_until_its_budget_is_spent)
     cr_expect_eq(ask(f, "SELECT COUNT(*) FROM attempts WHERE error LIKE '%lease_lost%' AND worker = 'far'"), 3);
 }
 
+/* Its body died with the process that it was in: here, so its lease has no time. */
+STORE_TEST(a_turn_whose_process_died_is_queued_again_until_its_budget_is_spent)
+{
+    static const struct {
+        bool pays;
+        enum status became;
+        int recoveries;
+    } rows[] = {
+        {false, STATUS_QUEUED, 0}, {true, STATUS_QUEUED, 1}, {false, STATUS_QUEUED, 1}, {true, STATUS_FAILED, 1}};
+    int64_t id = submit(f);
+    for (int i = 0; i < 4; i++) {
+        struct waited w;
+        started(&w, f, id, i + 1);
+        w.finish.pays = rows[i].pays;
+        w.finish.max_recoveries = 1;
+        set_error(&w, "{\"type\":\"worker_crashed\"}", "worker_crashed");
+        IS_OK(end(&w, f, FINISH_LOST, STATUS_FAILED));
+        struct invocation row = row_of(f, id);
+        cr_expect_eq(row.status, rows[i].became, "%d", i);
+        cr_expect_eq(row.recoveries, rows[i].recoveries, "%d", i);
+        cr_expect_eq(row.failures, 0, "%d: it is no failure", i);
+        IS_OK(end(&w, f, FINISH_LOST, STATUS_FAILED)); /* said twice */
+        cr_expect_eq(row_of(f, id).recoveries, rows[i].recoveries, "%d", i);
+        check_counters(f);
+    }
+    cr_expect_eq(ask(f, "SELECT COUNT(*) FROM attempts WHERE error LIKE '%worker_crashed%'"), 3);
+}
+
+STORE_TEST(one_that_is_cancelled_and_dies_with_its_process_is_cancelled)
+{
+    struct waited w;
+    int64_t id = submit(f);
+    started(&w, f, id, 1);
+    IS_OK(alter(f, ALTER_CANCEL, id));
+    IS_OK(end(&w, f, FINISH_LOST, STATUS_FAILED));
+    cr_expect_eq(status_of(f, id), STATUS_CANCELLED);
+    check_counters(f);
+}
+
 /* Its end was on its way when the renewal came first. */
 STORE_TEST(one_that_was_renewed_meanwhile_is_not_lost)
 {
