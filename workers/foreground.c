@@ -241,7 +241,7 @@ static int64_t next_delay_ms(const struct task *task, const struct outcome *outc
 {
     const struct task_options *options = &task->options;
     if (outcome->end != OUTCOME_FAILED || !outcome->retry || failures > options->max_retries ||
-        !retry_allows(&options->retry, buf_span(&outcome->type)))
+        !(outcome->insists || retry_allows(&options->retry, buf_span(&outcome->type))))
         return -1;
     return outcome->retry_after_ms >= 0 ? outcome->retry_after_ms
                                         : retry_delay_ms(&options->retry.backoff, failures, random_fraction());
@@ -259,6 +259,7 @@ static int show_outcome(const struct outcome *outcome)
         fd = STDOUT_FILENO;
         break;
     case OUTCOME_FAILED:
+    case OUTCOME_LOST:
     case OUTCOME_HANDED_OVER:
     case OUTCOME_UNSTARTED: buf_add_span(&line, buf_span(&outcome->error)); break;
     case OUTCOME_CANCELLED:

@@ -3,9 +3,8 @@
 #pragma once
 
 #include "store/turn.h"
+#include "workers/kinds/failure.h"
 #include "workers/tasks/task.h"
-
-enum again { AGAIN_AS_CONFIGURED, AGAIN_NEVER /* the body said so */, AGAIN_ALWAYS /* whatever retry_for says */ };
 
 struct failure {
     struct span type, error; /* the type, and the whole object as JSON */

@@ -183,12 +183,12 @@ static void note_misfit(struct leasing *leasing, const struct turn_row *row, con
         leasing->misfits = xcalloc(LEASES_AT_ONCE, sizeof *leasing->misfits);
     struct turn_end *end = &leasing->misfits[leasing->misfit_count++];
     end->failed = true;
-    end->type = SPAN("bad_args");
-    end->message = span_of(why->text);
-    end->again = AGAIN_NEVER;
-    end->retry_after_ms = -1;
+    end->told.type = SPAN("bad_args");
+    end->told.message = span_of(why->text);
+    end->told.again = AGAIN_NEVER;
+    end->told.retry_after_ms = -1;
     turn_decide(leasing->rq, end, row);
-    end->message = (struct span){NULL, 0};
+    end->told.message = (struct span){NULL, 0};
 }
 
 static enum err add_one(struct leasing *leasing, const struct turn *turn, enum fate *fate)

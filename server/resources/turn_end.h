@@ -16,12 +16,7 @@ struct turn_end {
     bool failed;
     struct span result; /* of what succeeded: JSON; absent: null */
 
-    /* Of what failed, in the body or the reader's arena. */
-    struct span type, message, traceback, stderr_end, types; /* the last is JSON; absent: it has none */
-    int exit_code;
-    bool has_exit_code;
-    enum again again;
-    int64_t retry_after_ms;
+    struct failure_told told; /* of what failed */
 
     struct buf error_type, error; /* as they are written */
     struct op_finish finish;

@@ -15,6 +15,7 @@ void attempt_init(struct attempt *attempt)
     attempt->deadline_us = attempt->timeout_ms > 0 ? clock_mono_us() + attempt->timeout_ms * 1000 : 0;
     atomic_init(&attempt->stop, STOP_NONE);
     atomic_init(&attempt->child, 0);
+    atomic_init(&attempt->waits, WAITS_NOT);
     pthread_mutex_init(&attempt->lock, NULL);
     attempt->pending = (struct log_pending){0};
     attempt->log_total = 0;
@@ -63,12 +64,12 @@ bool attempt_should_stop(struct attempt *attempt)
 static void settle(struct attempt *attempt, struct outcome *outcome)
 {
     enum stop stop = (enum stop)atomic_load(&attempt->stop);
-    if (outcome->end != OUTCOME_FAILED || stop == STOP_NONE)
+    if ((outcome->end != OUTCOME_FAILED && outcome->end != OUTCOME_LOST) || stop == STOP_NONE)
         return;
     if (stop == STOP_KILL && span_is(buf_span(&outcome->type), "timeout"))
         return;
     outcome->end = stop == STOP_CANCEL ? OUTCOME_CANCELLED : OUTCOME_STOPPED;
-    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+    outcome->result.len = outcome->type.len = outcome->error.len = outcome->types.len = 0;
 }
 
 void attempt_end(struct attempt *attempt)
@@ -130,9 +131,10 @@ void outcome_fail(struct outcome *outcome, struct span type, struct span message
 {
     outcome->end = OUTCOME_FAILED;
     outcome->retry = true;
+    outcome->insists = false;
     outcome->retry_after_ms = -1;
     outcome->drop_stdout = false;
-    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+    outcome->result.len = outcome->type.len = outcome->error.len = outcome->types.len = 0;
 
     add_type(&outcome->type, type);
     buf_addl(&outcome->error, "{\"type\":");
@@ -146,6 +148,13 @@ void outcome_fail(struct outcome *outcome, struct span type, struct span message
     buf_addc(&outcome->error, '}');
 }
 
+void outcome_lose(struct outcome *outcome, bool pays, struct span message, struct span detail)
+{
+    outcome_fail(outcome, SPAN("worker_crashed"), message, detail);
+    outcome->end = OUTCOME_LOST;
+    outcome->pays = pays;
+}
+
 bool error_is_shortage(int error)
 {
     return error == EAGAIN || error == EMFILE || error == ENFILE || error == ENOMEM;
@@ -154,7 +163,7 @@ bool error_is_shortage(int error)
 void outcome_unstarted(struct outcome *outcome, struct span message)
 {
     outcome->end = OUTCOME_UNSTARTED;
-    outcome->result.len = outcome->type.len = outcome->error.len = 0;
+    outcome->result.len = outcome->type.len = outcome->error.len = outcome->types.len = 0;
     utf8_add_lossy(&outcome->error, utf8_cut(message, MESSAGE_BYTES));
 }
 
@@ -163,5 +172,6 @@ void outcome_release(struct outcome *outcome)
     buf_release(&outcome->result);
     buf_release(&outcome->type);
     buf_release(&outcome->error);
+    buf_release(&outcome->types);
     *outcome = (struct outcome){0};
 }

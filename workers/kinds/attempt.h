@@ -67,6 +67,42 @@ struct child_view {
     struct buf result, error; /* JSON; empty: none. The caller's to release */
 };
 
+/* What a body asks by a kind that has no thread to wait for the answer. */
+enum asked {
+    ASKED_SUBMIT,
+    ASKED_WAIT,
+    ASKED_LOOK,
+    ASKED_STEP,
+    ASKED_STEPS,
+    ASKED_MESSAGE,
+    ASKED_INBOX,
+    ASKED_SUSPEND
+};
+
+/* One such request, as workers/sdk/PROTOCOL.md has it. Its owner's; it stays as it is
+ * until it is answered. */
+struct question {
+    struct attempt *attempt; /* which has not ended before that */
+    enum asked asked;
+    struct span body; /* a checked JSON object; `type`, `run` and `seq` in it are not looked at */
+
+    /* Called once, on any thread, under locks: it only wakes. */
+    void (*answered)(struct question *question);
+    atomic_bool dropped; /* nobody wants the answer: what cannot be done now is not tried again */
+
+    /* out */
+    const char *refused; /* a word, static; NULL: it was done */
+    struct reason why;   /* of what was refused */
+    struct buf answer;   /* members of an object, each after a comma. The owner's to release */
+};
+
+/* Does the body wait in place? It has no thread that would. */
+enum waits {
+    WAITS_NOT,
+    WAITS,     /* and holds no room of its kind */
+    WAITS_OVER /* it is to have room again: then the kind calls sink->goes_on() */
+};
+
 /* Where logs and progress go while the attempt runs. The callee takes the
  * bytes out of `pending` (the caller resets it); progress is copied. May be
  * called on any thread, under the attempt's lock: no blocking.
@@ -109,6 +145,17 @@ struct attempt_sink {
      * body ends is nobody's business from then on. Refused: the turn goes on. */
     enum said (*suspend)(struct attempt *attempt, struct span suspension, struct reason *why);
 
+    /* Of kinds whose bodies are `in_flight` alone. The turn begins, on that worker (copied);
+     * until then its invocation is queued. Asks for something: answered later. A body that waited
+     * in place has room again, and is no longer waiting when this returns. Any thread; no
+     * locks are held. */
+    void (*begins)(struct attempt *attempt, const char *worker);
+    void (*ask)(struct question *question);
+    void (*goes_on)(struct attempt *attempt);
+
+    /* It is to end, or has: a request that waits for something is answered now. */
+    void (*wait_no_more)(struct attempt *attempt);
+
     /* Appends the address of the turn's own lease: whoever has it has the turn, and
      * no log shows it. Nothing if the service has no address. Does not block. */
     void (*add_lease_url)(struct attempt *attempt, struct buf *out);
@@ -125,6 +172,7 @@ struct attempt {
     struct span args; /* JSON, bound if the task has params; NUL-terminated */
     struct span state,
         woken; /* what the last turn left, and what woke it (workers/woken.h): JSON, NUL-terminated; absent: none */
+    struct span steps; /* `{"name":value, ...}`, recorded so far; absent: none is. Of kinds that have room alone */
     int64_t timeout_ms; /* 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;
@@ -135,6 +183,7 @@ struct attempt {
     _Atomic int64_t deadline_us; /* clock_mono_us; 0: none */
     atomic_int stop;             /* enum stop */
     atomic_bool suspended; /* its turn has: how the body ends is nobody's business, and what it prints is log */
+    atomic_int waits;      /* enum waits; stop() says that it has changed */
     atomic_int child;      /* the process that a kind waits for, whoever else looks for ended ones; 0: none */
     struct outcome *outcome;
     attempt_ended *ended;
@@ -152,6 +201,7 @@ enum outcome_end {
     OUTCOME_CANCELLED,   /* it ended because of STOP_CANCEL */
     OUTCOME_STOPPED,     /* it ended because of STOP_KILL: to be run again */
     OUTCOME_HANDED_OVER, /* the turn goes on elsewhere, under a lease of lease_ms: who has its address ends it */
+    OUTCOME_LOST,        /* its process died; type and error say how */
     OUTCOME_UNSTARTED,   /* it never began, for want of something: `error` says of what */
 };
 
@@ -160,7 +210,10 @@ struct outcome {
     struct buf result;      /* JSON; empty is null */
     struct buf type;        /* of a failure */
     struct buf error;       /* of a failure: the whole object {type, message, ...} as JSON; else a text */
+    struct buf types;       /* of a failure: the class and its bases, a JSON array; empty: it has none */
     bool retry;             /* false: the body said not to */
+    bool insists;           /* the body said to, whatever retry_for says */
+    bool pays;              /* of a lost one: it is to blame */
     int64_t lease_ms;       /* of a turn that was handed over */
     int64_t retry_after_ms; /* -1: the backoff decides */
     bool drop_stdout;       /* stdout became the result: leave it out of the log, take
@@ -225,6 +278,10 @@ void attempt_progress(struct attempt *attempt, double value, struct span note);
 /* Makes it a failure: type and message, `detail` (NULL or JSON members such as
  * `"exit_code":1,"stderr":"..."`, without braces) added to the error object. */
 void outcome_fail(struct outcome *outcome, struct span type, struct span message, struct span detail);
+
+/* The process in which it ran has died: a failure as `worker_crashed`, that is recovered
+ * from. `pays`: from max_recoveries. */
+void outcome_lose(struct outcome *outcome, bool pays, struct span message, struct span detail);
 
 /* Is that a shortage that passes: of descriptors, processes, memory? */
 bool error_is_shortage(int error);
