@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,11 +20,12 @@ static _Atomic int current_level = LOG_LEVEL_INFO;
 static _Atomic int current_format = LOG_FORMAT_TEXT;
 static _Atomic int current_fd = STDERR_FILENO;
 
-/* Guards file_fd. The descriptor, once there, is never closed: another file is
+/* Guards file_fd and the folder. The descriptor, once there, is never closed: another file is
  * put in its place, so that a thread in the middle of a line writes to the old
  * file or to the new one and never to somebody else's. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static int file_fd = -1;
+static char *folder; /* NULL: there is none */
 
 /* Before log_open(), and in a file, a line is waited for. */
 static atomic_bool patient = true;
@@ -42,6 +44,12 @@ static void point_file_at_locked(int fd)
     }
     dup3(fd, file_fd, O_CLOEXEC);
     close(fd);
+}
+
+static void set_folder_locked(const char *directory)
+{
+    free(folder);
+    folder = directory ? xstrdup(directory) : NULL;
 }
 
 static enum err open_file(const char *directory, int *fd, struct reason *why)
@@ -91,12 +99,14 @@ enum err log_open(enum log_level level, enum log_format format, const char *dire
         pthread_mutex_lock(&open_lock);
         point_file_at_locked(fd);
         fd = file_fd;
+        set_folder_locked(directory);
         pthread_mutex_unlock(&open_lock);
     } else {
         pthread_mutex_lock(&open_lock);
         if (stderr_fd < 0)
             stderr_fd = open_own_stderr();
         fd = stderr_fd;
+        set_folder_locked(NULL);
         pthread_mutex_unlock(&open_lock);
     }
     patient = !may_block(fd);
@@ -115,7 +125,22 @@ void log_close(void)
     pthread_mutex_lock(&open_lock);
     if (file_fd >= 0)
         dup3(STDERR_FILENO, file_fd, O_CLOEXEC);
+    set_folder_locked(NULL);
     pthread_mutex_unlock(&open_lock);
+}
+
+int log_open_beside(const char *name)
+{
+    struct buf path = {0};
+    pthread_mutex_lock(&open_lock);
+    if (folder)
+        buf_addf(&path, "%s/%s.log", folder, name);
+    pthread_mutex_unlock(&open_lock);
+    int fd = path.len ? open(buf_cstr(&path), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640) : -1;
+    if (path.len && fd < 0)
+        log_error("cannot open a log file", LOG_STR("file", path.data), LOG_STR("error", strerror(errno)));
+    buf_release(&path);
+    return fd;
 }
 
 bool log_enabled(enum log_level level)

@@ -57,5 +57,9 @@ MUST_USE enum err log_open(enum log_level level, enum log_format format, const c
                            struct reason *why);
 void log_close(void);
 
+/* A file of somebody else's in the log's directory, appended: a descriptor that is
+ * closed on exec, the caller's. -1 if the log has no directory, or with a line there. */
+int log_open_beside(const char *name);
+
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields);

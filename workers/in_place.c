@@ -123,6 +123,12 @@ void in_place_give_slot_locked(struct run *run)
     if (run->slot >= 0)
         run_leave_slot_locked(run);
     queue_pause_body(&runner->queue, &run->grant);
+    if (run->task->kind->has_room) {
+        queue_gives_way(&runner->queue, &run->grant, true);
+        atomic_store(&run->attempt.waits, WAITS);
+        attempt_look(&run->attempt);
+        starter_wake_locked(runner);
+    }
     in_place_freed_locked(runner);
     in_place_closing_locked(runner);
 }
@@ -146,7 +152,12 @@ static void unwant_slot_locked(struct run *run)
 void in_place_take_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
-    unwant_slot_locked(run);
+    if (run->task->kind->has_room) {
+        queue_gives_way(&runner->queue, &run->grant, false);
+        atomic_store(&run->attempt.waits, WAITS_NOT);
+    } else {
+        unwant_slot_locked(run);
+    }
     runner->waiting--;
     run->waits = false;
     if (!run->grant.in_flight)
@@ -156,7 +167,7 @@ void in_place_take_slot_locked(struct run *run)
 
 void in_place_forget_slot_locked(struct run *run, bool wanted)
 {
-    if (wanted)
+    if (wanted && !run->task->kind->has_room)
         unwant_slot_locked(run);
     run->runner->waiting--;
     run->waits = false;

@@ -361,6 +361,11 @@ struct journal_record *journal_enter(struct journal *journal, const struct turn 
     return record;
 }
 
+void journal_thread_is_free(void)
+{
+    running.record = NULL;
+}
+
 void journal_refused(struct journal_record *record)
 {
     record->written->flags |= JOURNAL_FILE_REFUSED;
@@ -376,6 +381,16 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) void journal_chil
     if (group == 0)
         return;
     written->group_since_ms = survivors_clock_ms();
+    in_this_order();
+    written->group = group;
+}
+
+void journal_child_since(struct journal_record *record, pid_t group, int64_t since_ms)
+{
+    struct journal_file_record *written = record->written;
+    written->group = 0;
+    in_this_order();
+    written->group_since_ms = since_ms;
     in_this_order();
     written->group = group;
 }

@@ -82,12 +82,19 @@ void journal_abandon(struct journal *journal);
  * is logged once, and only the turn's name is not known after a crash. */
 struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone);
 
+/* What the calling thread does from now on is nobody's doing: the body of the turn that
+ * it entered is in a process of its own. */
+void journal_thread_is_free(void);
+
 /* Its claim was refused: what becomes of it is not its invocation's doing. The
  * record is still the turn's. */
 void journal_refused(struct journal_record *record);
 
 /* Its process group; 0: it has ended. Async-signal-safe. */
 void journal_child(struct journal_record *record, pid_t group);
+
+/* The same of one that was there before the turn: since when, on survivors_clock_ms(). */
+void journal_child_since(struct journal_record *record, pid_t group, int64_t since_ms);
 
 /* What a body that runs in the process has logged dies with it, until it is sent
  * to the store: the last bytes of it (a page less a few) are left in the journal.

@@ -2,10 +2,12 @@
  * becomes of the invocation. The start is not waited for. */
 #include "workers/lease_token.h"
 #include "workers/runner_internal.h"
+#include "store/step.h"
 #include "workers/verdict.h"
 
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <utlist.h>
 
@@ -146,6 +148,23 @@ static void sink_add_lease_url(struct attempt *attempt, struct buf *out)
     lease_token_add(out, &run->grant.turn);
 }
 
+static void sink_begins(struct attempt *attempt, const char *worker)
+{
+    struct run *run = run_of(attempt);
+    struct runner *runner = run->runner;
+    snprintf(run->worker, sizeof run->worker, "%s", worker);
+    run->claim.worker = span_of(run->worker);
+    run->claim.started_at = clock_now_ms();
+    attempt->record = journal_enter(runner->journal, &run->grant.turn, false);
+    journal_thread_is_free();
+    pthread_mutex_lock(&runner->lock);
+    run->claims = true;
+    run->began_us = clock_mono_us();
+    histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
+    pthread_mutex_unlock(&runner->lock);
+    report_claim(run);
+}
+
 static const struct attempt_sink sink = {
     .log = sink_log,
     .progress = sink_progress,
@@ -157,6 +176,10 @@ static const struct attempt_sink sink = {
     .message = on_record_message,
     .inbox = on_record_inbox,
     .suspend = on_record_suspend,
+    .begins = sink_begins,
+    .ask = asked_ask,
+    .goes_on = asked_goes_on,
+    .wait_no_more = asked_wait_no_more,
     .add_lease_url = sink_add_lease_url,
 };
 
@@ -195,12 +218,23 @@ static void decide(struct run *run)
         op->next = FINISH_UNSTARTED;
         op->status = STATUS_QUEUED;
         return;
+    case OUTCOME_LOST:
+        op->next = FINISH_LOST;
+        op->status = STATUS_FAILED;
+        op->error = buf_span(&outcome->error);
+        op->error_type = buf_span(&outcome->type);
+        op->pays = outcome->pays;
+        op->max_recoveries = run->task->options.max_recoveries;
+        return;
     case OUTCOME_FAILED: break;
     }
     struct failure failure = {
         .type = buf_span(&outcome->type),
         .error = buf_span(&outcome->error),
-        .again = outcome->retry ? AGAIN_AS_CONFIGURED : AGAIN_NEVER,
+        .types = outcome->types.len ? buf_span(&outcome->types) : (struct span){NULL, 0},
+        .again = !outcome->retry    ? AGAIN_NEVER
+                 : outcome->insists ? AGAIN_ALWAYS
+                                    : AGAIN_AS_CONFIGURED,
         .retry_after_ms = outcome->retry_after_ms,
         .failures = ready->failures,
         .max_retries = ready->max_retries,
@@ -255,22 +289,34 @@ static void leave_locked(struct run *run)
         pthread_cond_broadcast(&runner->quiet);
 }
 
+/* No child ever had it. */
+static void claim_late(struct run *run)
+{
+    pthread_mutex_lock(&run->runner->lock);
+    bool late = !run->claims;
+    run->claims = true;
+    pthread_mutex_unlock(&run->runner->lock);
+    if (late)
+        report_claim(run);
+}
+
 static void run_ended(struct attempt *attempt, void *context)
 {
     struct run *run = context;
     struct runner *runner = run->runner;
     take_rest(run);
+    claim_late(run);
     bool suspended = atomic_load(&attempt->suspended);
     run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0 && !suspended;
     decide(run);
-    if (run->outcome.end == OUTCOME_FAILED && !suspended)
+    if ((run->outcome.end == OUTCOME_FAILED || run->outcome.end == OUTCOME_LOST) && !suspended)
         runner_log_failure(runner, &run->finish);
     pthread_mutex_lock(&runner->lock);
     if (run->finish.next == FINISH_HAND_OVER) /* what befalls it from now on is told there */
         leases_take_over_locked(runner, run, false);
     leave_locked(run);
     runner->thread_stop.progress |= run->outcome.end != OUTCOME_STOPPED;
-    if (run->outcome.end == OUTCOME_UNSTARTED)
+    if (run->outcome.end == OUTCOME_UNSTARTED && !run->task->kind->has_room)
         shortage_note_locked(runner, buf_span(&run->outcome.error));
     histogram_add(&runner->run, clock_mono_us() - run->began_us);
     bool finish = report_end_locked(run);
@@ -331,6 +377,33 @@ static bool prepare_resumption(struct run *run, struct thread *thread)
     return err == OK;
 }
 
+static void add_step(void *context, const struct step *step)
+{
+    struct buf *steps = context;
+    buf_addc(steps, steps->len ? ',' : '{');
+    json_add_string(steps, step->name);
+    buf_addc(steps, ':');
+    buf_add_span(steps, step->value);
+}
+
+/* What earlier turns have recorded, for a body that is told. */
+static bool prepare_steps(struct run *run, struct thread *thread)
+{
+    const struct ready *ready = &run->grant.job->ready;
+    if (!run->task->kind->has_room || (!ready->attempt && !ready->resumes))
+        return true;
+    enum err err = run_open_reader(run);
+    if (err == OK)
+        err = reader_steps(thread->reader, run->grant.turn.id, add_step, &run->steps);
+    if (err != OK)
+        fail_reading(&run->outcome, err, "the steps recorded so far could not be read");
+    if (err != OK || !run->steps.len)
+        return err == OK;
+    buf_addc(&run->steps, '}');
+    run->attempt.steps = buf_span(&run->steps);
+    return true;
+}
+
 /* Arguments as the body gets them: fetched if they stand outside the row,
  * bound if the task has parameters. False with the outcome filled otherwise. */
 static bool prepare_args(struct run *run, struct thread *thread)
@@ -371,10 +444,12 @@ static bool prepare_args(struct run *run, struct thread *thread)
 void run_body(struct run *run, struct thread *thread)
 {
     run->thread = thread;
-    if (!run->grant.in_flight) /* whose bodies leave nothing behind, and cannot be to blame */
+    if (!run->grant
+             .in_flight) /* whose bodies leave nothing behind, and cannot be to blame; or stand there later */
         run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
-    report_claim(run);
-    if (prepare_args(run, thread) && prepare_resumption(run, thread))
+    if (run->claims)
+        report_claim(run);
+    if (prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread))
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
     else
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
@@ -423,6 +498,7 @@ void run_free(struct run *run)
     log_pending_release(&run->log);
     registry_unref(run->registry);
     buf_release(&run->bound);
+    buf_release(&run->steps);
     woken_release(&run->resumption);
     buf_release(&run->progress_note);
     free(run->chunks);
@@ -456,8 +532,10 @@ static struct run *begin_locked(struct runner *runner, const struct grant *grant
     queue_claiming(&runner->queue, &run->grant);
     DL_APPEND(runner->runs, run);
     runner->unfinished++;
+    run->claims = !run->task->kind->has_room;
     run->began_us = clock_mono_us();
-    histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
+    if (run->claims)
+        histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
     if (run->grant.in_process)
         dispatcher_set_locked(runner, TIMER_FLUSH, run->began_us + RUN_FLUSH_US);
     return run;

@@ -19,7 +19,7 @@ static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
 {
     struct run *run;
     DL_FOREACH (runner->runs, run)
-        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted)) {
+        if (run->grant.turn.id == id && (!unclaimed || run->claim_faulted || !run->claims)) {
             attempt_stop(&run->attempt, STOP_CANCEL);
             in_place_notify_locked(run);
         }
@@ -73,6 +73,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         wake_waiting(runner, change->id, change->message);
     if (change->woken)
         waits_woken_locked(runner, change->id);
+    else if (change->message && change->to == STATUS_WAITING)
+        waits_heard_locked(runner, change->id);
     if (change->suspended)
         note_suspended(runner, change->id);
     if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
@@ -251,9 +253,12 @@ static void set_lanes_locked(struct runner *runner)
         if (!store_task_counts(runner->store, task->id, &paused, counts))
             continue;
         queue_task_set(&runner->queue, task, place_of(task->kind), paused);
+        if (task->kind->has_room)
+            queue_counts_for(&runner->queue, task->id, task->definition);
         queue_task_limit(&runner->queue, task->id, task->kind->in_flight ? task->kind->in_flight(task) : 0);
     }
     queue_tasks_end(&runner->queue);
+    starter_tasks_locked(runner);
     threads_wake_locked(runner);
 }
 
@@ -283,6 +288,41 @@ enum err runner_set_registry(struct runner *runner, struct registry *registry, c
     leases_serve(runner);
     registry_unref(old);
     return OK;
+}
+
+/* A kind says how much room it has for a task, as that was when it was read. */
+static int on_room(void *context, const char *name, const void *definition, int room)
+{
+    struct runner *runner = context;
+    pthread_mutex_lock(&runner->lock);
+    int id = store_task_find(runner->store, span_of(name));
+    const struct task *task = id ? queue_task(&runner->queue, id) : NULL;
+    bool is_that = task && task->definition == definition;
+    if (is_that)
+        queue_task_limit(&runner->queue, id, room);
+    threads_wake_locked(runner);
+    int waiting = is_that ? queue_held_up(&runner->queue, id) : 0;
+    pthread_mutex_unlock(&runner->lock);
+    return waiting;
+}
+
+static void set_host(struct runner *runner)
+{
+    struct kind_host host = {runner, on_room};
+    for (const struct kind *const *kind = kinds; *kind; kind++)
+        if ((*kind)->host)
+            (*kind)->host(runner ? &host : NULL);
+}
+
+/* Children are started, if there are to be some from the beginning. */
+static void serve(struct runner *runner)
+{
+    set_host(runner);
+    pthread_mutex_lock(&runner->lock);
+    runner->serves = true;
+    starter_tasks_locked(runner);
+    starter_wake_locked(runner);
+    pthread_mutex_unlock(&runner->lock);
 }
 
 struct pause_call {
@@ -383,6 +423,8 @@ enum err runner_start(struct runner *runner, struct reason *why)
         err = orphans_open(minds, runner, &runner->orphans, why);
     if (err == OK)
         err = starter_start(runner, why);
+    if (err == OK)
+        serve(runner);
     return err == OK ? threads_start(runner, why) : err; /* bodies run at once: nothing may fail after that */
 }
 
@@ -409,7 +451,8 @@ void runner_close_with(struct runner *runner, enum close_policy policy)
     runner->closing = true;
     struct run *run;
     DL_FOREACH (runner->runs, run) {
-        if (runner->policy == CLOSE_KILL)
+        bool unbegun = !run->claims && runner->policy != CLOSE_JOIN; /* it waits for a worker to have room */
+        if (runner->policy == CLOSE_KILL || unbegun)
             attempt_stop(&run->attempt, STOP_KILL);
         in_place_notify_locked(run); /* one that tries again tries no more */
     }
@@ -458,6 +501,7 @@ void runner_free(struct runner *runner)
 {
     if (!runner)
         return;
+    set_host(NULL);
     pthread_mutex_lock(&runner->lock);
     runner->ended = true;
     pthread_mutex_unlock(&runner->lock);
@@ -500,7 +544,7 @@ void runner_log_failure(struct runner *runner, const struct op_finish *finish)
     log_warn("an attempt failed", LOG_STR("task", store_task_name(runner->store, turn->task)), LOG_STR("id", id),
              LOG_INT("attempt", turn->attempt), LOG_SPAN("error", finish->error_type),
              LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
-             LOG_STR("then", finish->next == FINISH_RETRY ? "retry" : "failed"), LOG_INT("left_out", left_out));
+             LOG_STR("then", finish->next == FINISH_FINAL ? "failed" : "retry"), LOG_INT("left_out", left_out));
     buf_release(&message);
 }
 

@@ -8,7 +8,8 @@
  *     in_place.c    what its body asks of the service: children, waiting for them
  *     on_record.c   what its body records: steps, messages
  *     patient.c     such words, said again while the disk takes none
- *     waits.c       the same of who asks over HTTP
+ *     asked.c       the same of bodies in children that have no thread here
+ *     waits.c       waiting of all that have none
  *     report.c      its claim and its finish on their way to disk
  *     shortage.c    what cannot start for want of processes, descriptors or memory
  *     lending.c     what is run elsewhere, given out
@@ -52,10 +53,13 @@ struct run {
     int64_t began_us;
     struct attempt_limits limits; /* a reload must not change them under the body */
     struct attempt attempt;
-    struct buf bound;        /* the arguments as the body gets them */
-    struct woken resumption; /* what it resumes with */
-    int64_t inbox_given;     /* the last message that the body was given; its thread's, as is: */
-    int inbox_unnoted;       /* how many of them the disk has not heard of */
+    struct buf bound;                /* the arguments as the body gets them */
+    struct buf steps;                /* recorded so far, for a body in a child that is told */
+    char worker[TASK_NAME_MAX + 16]; /* which that is; empty: there is none yet, and the claim waits */
+    bool claims;                     /* the claim is on its way, or was */
+    struct woken resumption;         /* what it resumes with */
+    int64_t inbox_given;             /* the last message that the body was given; its thread's, as is: */
+    int inbox_unnoted;               /* how many of them the disk has not heard of */
     struct outcome outcome;
     struct log_pending log; /* what was not flushed before the end */
     struct log_chunk *chunks;
@@ -73,6 +77,7 @@ struct run {
     struct op_resume resume;                 /* the last one */
     bool waits, woken;                       /* in place: what it waits for is there */
     bool hears;                              /* a message ends its wait, too */
+    struct asked_call *waiter;               /* the one request of its body that waits; NULL: none does */
     struct wait *wait;                       /* over HTTP; NULL: it does not */
     int64_t timeout_left_us;                 /* which stands still meanwhile; 0: it has none */
     pthread_cond_t resumes;                  /* woken, stopped, or a slot is free */
@@ -108,8 +113,12 @@ struct thread {
 struct starter {
     struct thread thread; /* its reader is for the arguments */
     bool started;
-    bool sleeps; /* and nobody has woken it */
-    bool held;   /* by a shortage (shortage.c) */
+    bool sleeps;                           /* and nobody has woken it */
+    bool held;                             /* by a shortage (shortage.c) */
+    struct asked_call *asked, *asked_last; /* what bodies ask that is to be read from disk (asked.c) */
+    struct asked_call *later, *later_last; /* or to be said again: the first first */
+    const struct task **with_room;         /* the tasks whose kind has room, or not */
+    int with_room_count;
 };
 
 /* What the dispatcher minds, after the upkeeps. */
@@ -175,6 +184,7 @@ struct runner {
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
+    bool serves; /* kinds are told of its tasks */
     enum close_policy policy;
     bool ended; /* threads are to end */
 
@@ -258,8 +268,24 @@ void threads_freed_locked(struct runner *runner);
 MUST_USE enum err starter_start(struct runner *runner, struct reason *why);
 void starter_end(struct runner *runner); /* runner->ended is set */
 
-/* Wakes it if there is something to start. threads_wake_locked() does so, too. */
+/* Wakes it if there is something to start, or tells a kind that work waits for its room.
+ * threads_wake_locked() does so, too. */
 void starter_wake_locked(struct runner *runner);
+void starter_ring_locked(struct runner *runner); /* asked.c has something for it */
+
+/* The registry is another one. */
+void starter_tasks_locked(struct runner *runner);
+
+/* --- asked.c --------------------------------------------------------------------------- */
+
+/* Of struct attempt_sink. */
+void asked_ask(struct question *question);
+void asked_goes_on(struct attempt *attempt);
+void asked_wait_no_more(struct attempt *attempt);
+
+/* The starter's: what is to be read, and what is due again; the lock is given up and taken
+ * again. When the next of them is due; INT64_MAX: none is. */
+int64_t asked_work_locked(struct runner *runner, struct thread *thread);
 
 /* --- run.c ------------------------------------------------------------------------- */
 
@@ -352,10 +378,12 @@ bool patient_rest(struct run *run);
 /* A slot is free for the first in runner->resumes, which is this one. */
 void waits_resume_locked(struct run *run);
 void waits_left_locked(struct run *run);      /* its body has ended */
+void waits_end_ask_locked(struct run *run);   /* who asks for its wait is told that it is cancelled */
 void waits_take_over_locked(struct run *run); /* its turn goes on elsewhere, and waits there */
 
 /* What the store reports: it may go on, its turn is cancelled, its turn is over. */
 void waits_woken_locked(struct runner *runner, int64_t id);
+void waits_heard_locked(struct runner *runner, int64_t id); /* a message came */
 void waits_cancelled_locked(struct runner *runner, int64_t id);
 void waits_ended_locked(struct runner *runner, int64_t id);
 

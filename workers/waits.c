@@ -23,8 +23,10 @@ struct wait {
     struct op_wait op;
     struct op_resume resume; /* of one that is run elsewhere; a run has its own */
     int64_t *ids;
-    int count; /* 0: not known, the last server registered it */
+    int count; /* 0: not known, the last server registered it; or it waits for a message alone */
     bool any;
+    bool inbox; /* a message after that ends it */
+    int64_t after_seq;
     enum wait_state state;
     bool waits;            /* its row does */
     bool woken, timed_out; /* it may go on */
@@ -138,6 +140,11 @@ static void go_on_here_locked(struct wait *wait)
     struct runner *runner = wait->runner;
     wait->state = WAIT_RESUMES;
     deadlines_remove(&runner->wait_deadlines, &wait->deadline);
+    if (wait->run->task->kind->has_room) { /* which it waits for in its kind */
+        atomic_store(&wait->run->attempt.waits, WAITS_OVER);
+        attempt_look(&wait->run->attempt);
+        return;
+    }
     in_place_want_slot_locked(wait->run);
     if (wait->run->grant.in_flight) /* it needs none */
         waits_resume_locked(wait->run);
@@ -261,20 +268,26 @@ static struct op *register_locked(struct wait *wait, const struct wait_ask *ask)
     bool timed = ask->timeout_ms >= 0;
     deadlines_remove(&wait->runner->wait_deadlines, &wait->deadline);
     free(wait->ids);
-    wait->ids = xmalloc((size_t)ask->count * sizeof *wait->ids);
+    wait->ids = xmalloc((size_t)(ask->count + 1) * sizeof *wait->ids);
     memcpy(wait->ids, ask->ids, (size_t)ask->count * sizeof *wait->ids);
     wait->count = ask->count;
-    wait->any = ask->any;
+    wait->any = ask->any || ask->inbox;
+    wait->inbox = ask->inbox;
+    wait->after_seq = ask->after_seq;
     wait->until_us = timed ? clock_mono_us() + ask->timeout_ms * 1000 : INT64_MAX;
     wait->state = WAIT_REGISTERING;
     wait->woken = wait->timed_out = false;
-    if (wait->run)
+    if (wait->run) {
         wait->run->woken = false;
+        wait->run->hears = wait->inbox;
+    }
     op_wait_init(&wait->op, &wait->turn);
     wait->op.ids = wait->ids;
     wait->op.count = wait->count;
     wait->op.any = wait->any;
-    wait->op.timed = timed;
+    wait->op.inbox = wait->inbox;
+    wait->op.after_seq = wait->after_seq;
+    wait->op.timed = timed || wait->inbox; /* a message comes from anywhere: it closes no circle */
     wait->op.again = true;
     wait->op.turn.op.owner = wait;
     wait->op.turn.op.done = registered;
@@ -285,7 +298,8 @@ static struct op *register_locked(struct wait *wait, const struct wait_ask *ask)
 
 static bool is_same(const struct wait *wait, const struct wait_ask *ask)
 {
-    return wait->count == ask->count && wait->any == ask->any &&
+    return wait->count == ask->count && wait->any == (ask->any || ask->inbox) && wait->inbox == ask->inbox &&
+           wait->after_seq == ask->after_seq &&
            memcmp(wait->ids, ask->ids, (size_t)ask->count * sizeof *ask->ids) == 0;
 }
 
@@ -390,6 +404,13 @@ void waits_woken_locked(struct runner *runner, int64_t id)
         go_on_locked(wait, false);
 }
 
+void waits_heard_locked(struct runner *runner, int64_t id)
+{
+    struct wait *wait = find_locked(runner, id);
+    if (wait && wait->inbox)
+        waits_woken_locked(runner, id);
+}
+
 /* A command hears it by a signal, too, and ends without a slot, or is ended. */
 void waits_cancelled_locked(struct runner *runner, int64_t id)
 {
@@ -411,6 +432,12 @@ void waits_ended_locked(struct runner *runner, int64_t id)
         end_ask_locked(wait, WAIT_REFUSED, ERR_CONFLICT);
         forget_locked(wait);
     }
+}
+
+void waits_end_ask_locked(struct run *run)
+{
+    if (run->wait)
+        end_ask_locked(run->wait, WAIT_CANCELLED, OK);
 }
 
 void waits_left_locked(struct run *run)

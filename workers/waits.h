@@ -41,6 +41,8 @@ struct wait_ask {
     const int64_t *ids; /* no one twice, 1 to WAIT_IDS_MAX */
     int count;
     bool any;
+    bool inbox; /* a message after after_seq that no turn has read ends it, too; then there may be no ids */
+    int64_t after_seq;
     int64_t timeout_ms; /* after which the wait is given up, from the first ask; -1: never */
 
     /* The end is there. Called at most once, perhaps before waits_ask() returns,

@@ -6,6 +6,8 @@
 #include "store/read.h"
 #include "store/suspend.h"
 
+#include <stdlib.h>
+
 static const char *const words[] = {
     [WOKEN_BY_IDS] = "ids", [WOKEN_BY_INBOX] = "inbox", [WOKEN_BY_UNTIL] = "until"};
 
@@ -18,16 +20,13 @@ static void add_or_null(struct buf *out, struct span json)
 
 /* One that is gone by now is said to be: it was not kept for who waits (kept are
  * those that are waited for). */
-static enum err add_result(struct reader *reader, struct span text, bool whole, struct buf *out)
+enum err woken_add_result(struct reader *reader, int64_t id, bool whole, struct buf *out)
 {
     struct invocation row;
-    int64_t id;
-    if (!id_parse(text, &id))
-        return OK;
     enum err err = reader_get(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
     if (err == OK || err == ERR_NOT_FOUND) {
         buf_addl(out, "{\"id\":\"");
-        buf_add_span(out, text);
+        id_add(out, id);
         buf_addl(out, "\",\"step\":");
         if (err == OK && row.step.p)
             json_add_string(out, row.step);
@@ -40,21 +39,47 @@ static enum err add_result(struct reader *reader, struct span text, bool whole, 
         add_or_null(out, err == OK && whole ? row.error : (struct span){NULL, 0});
         buf_addc(out, '}');
     }
-    return err == ERR_NOT_FOUND ? OK : err;
+    return err;
 }
 
-static enum err add_results(struct reader *reader, struct span targets, bool whole, size_t limit, struct buf *out)
+static enum err add_listed(struct reader *reader, const int64_t *ids, int count, bool whole, size_t limit,
+                           struct buf *out)
 {
     enum err err = OK;
     size_t start = out->len;
-    for (size_t at = 0; at < targets.len && err == OK; at += ID_TEXT_LEN + 1) {
-        if (at)
+    for (int i = 0; i < count && err == OK; i++) {
+        if (i)
             buf_addc(out, ',');
-        err = add_result(reader, (struct span){targets.p + at, ID_TEXT_LEN}, whole, out);
-        if (err == OK && limit && out->len - start > limit)
+        err = woken_add_result(reader, ids[i], whole, out);
+        if (err == ERR_NOT_FOUND)
+            err = OK;
+        if (err == OK && whole && limit && out->len - start > limit)
             return ERR_LIMIT;
     }
     return err;
+}
+
+enum err woken_add_results(struct reader *reader, const int64_t *ids, int count, size_t limit, struct buf *out,
+                           bool *left_out)
+{
+    size_t start = out->len;
+    enum err err = add_listed(reader, ids, count, true, limit, out);
+    *left_out = err == ERR_LIMIT;
+    if (!*left_out)
+        return err;
+    out->len = start;
+    return add_listed(reader, ids, count, false, 0, out);
+}
+
+/* Ids as text, with commas between. */
+static int64_t *read_ids(struct span targets, int *count)
+{
+    int64_t *ids = xcalloc(targets.len / (ID_TEXT_LEN + 1) + 1, sizeof *ids);
+    *count = 0;
+    for (size_t at = 0; at < targets.len; at += ID_TEXT_LEN + 1)
+        if (id_parse((struct span){targets.p + at, ID_TEXT_LEN}, &ids[*count]))
+            ++*count;
+    return ids;
 }
 
 /* --- messages ------------------------------------------------------------------------- */
@@ -88,13 +113,11 @@ static enum err add_all(struct reader *reader, int64_t id, const struct suspende
 {
     struct adding messages = {.out = &out->json, .up_to = of == WOKEN_ELSEWHERE ? s->given : 0};
     buf_addf(&out->json, "{\"by\":\"%s\",\"results\":[", words[s->by]);
-    size_t start = out->json.len;
-    enum err err = add_results(reader, targets, true, limit, &out->json);
-    bool left_out = err == ERR_LIMIT;
-    if (left_out) {
-        out->json.len = start;
-        err = add_results(reader, targets, false, 0, &out->json);
-    }
+    int count;
+    bool left_out;
+    int64_t *ids = read_ids(targets, &count);
+    enum err err = woken_add_results(reader, ids, count, limit, &out->json, &left_out);
+    free(ids);
     buf_adds(&out->json, left_out ? "],\"results_left_out\":true,\"messages\":[" : "],\"messages\":[");
     if (err == OK && (of == WOKEN_HERE || s->given))
         err = reader_inbox(reader, id, add_message, &messages);

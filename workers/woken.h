@@ -25,4 +25,10 @@ enum woken_of {
 /* Of one that has suspended; one that has not has neither. `limit` is of the
  * results, 0 for no limit. Faults alone are not OK. */
 MUST_USE enum err woken_read(struct reader *reader, int64_t id, enum woken_of of, size_t limit, struct woken *out);
+/* Appends how invocations stand: `{id, step, status, result, error}`, nulls for what is not
+ * there (any more); `whole`: with result and error. ERR_NOT_FOUND, with the object. And a
+ * list of them without its brackets, whole unless that makes more than `limit` bytes. */
+MUST_USE enum err woken_add_result(struct reader *reader, int64_t id, bool whole, struct buf *out);
+MUST_USE enum err woken_add_results(struct reader *reader, const int64_t *ids, int count, size_t limit,
+                                    struct buf *out, bool *left_out);
 void woken_release(struct woken *woken);

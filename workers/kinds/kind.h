@@ -44,6 +44,26 @@
 
 struct attempt;
 
+/* Who starts bodies, for kinds that have room. Both on any thread, no locks held.
+ * A task that is gone, or another of the same name by now, is passed over: so it is
+ * named by its definition as well, which need not be there any more. */
+struct kind_host {
+    void *context;
+
+    /* There is room for so many bodies of the task, -1 for none; how many jobs wait for more. */
+    int (*room)(void *context, const char *name, const void *definition, int room);
+};
+
+/* A worker of a kind's own, to be shown. */
+struct kind_worker {
+    const char *name, *state;
+    int64_t pid;        /* 0: there is none at the moment */
+    int capacity;       /* bodies that it holds at most */
+    int64_t started_at; /* ms since the epoch; 0: it is not one process */
+    const int64_t *running;
+    int running_count;
+};
+
 struct kind {
     const char *name; /* the word in the configuration */
 
@@ -52,10 +72,19 @@ struct kind {
      * logs dies with it, so the turn journal has it until it is flushed. */
     bool in_process;
 
-    /* How many bodies of the task may be under way at once. They take no slot:
-     * start() hands each to a thread of the kind's own and returns at once, and
-     * none leaves a process behind. NULL: a body takes a slot. */
+    /* How many bodies of the task may be under way at once, -1 for none. They take no
+     * slot: start() hands each to a thread of the kind's own and returns at once.
+     * NULL: a body takes a slot. */
     int (*in_flight)(const struct task *task);
+
+    /* How many descriptors they need at most, if that is not one each. */
+    int (*descriptors)(const struct task *task);
+
+    /* How many may be under way changes while the task is served: the kind tells the host
+     * (below). A body that waits in place is not counted, and goes on when the
+     * kind has room (attempt->waits). It runs in a process, so it stands in the
+     * turn journal, and it is no turn before the kind has said that it begins. */
+    bool has_room;
 
     /* No body is started here: workers that ask for it run it (workers/leases.h).
      * Then there is no start() and no stop(). */
@@ -91,6 +120,19 @@ struct kind {
      * absent or JSON)? ERR_INVALID with every fault added under /args; `faults`
      * may be NULL. Any thread; does not block. */
     enum err (*check_args)(const struct task *task, struct span args, struct faults *faults);
+
+    /* The tasks are served from now on, or (NULL) no longer: then the host is not
+     * called any more when this returns. NULL: the kind has no room to tell of. */
+    void (*host)(const struct kind_host *host);
+    void (*serve)(struct task *task);
+
+    /* So many jobs of the task wait for room. Any thread, under the caller's locks. */
+    void (*wanted)(const struct task *task, int count);
+
+    /* Gives each worker that it has for itself; names each task whose workers do not come to
+     * run anything. Any thread; `each` is called under a lock, and only notes. NULL: it has none. */
+    void (*workers)(void (*each)(void *context, const struct kind_worker *worker), void *context);
+    void (*failing)(void (*each)(void *context, const char *task), void *context);
 
     void (*start)(struct attempt *attempt);
     void (*stop)(struct attempt *attempt);

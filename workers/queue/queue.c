@@ -42,6 +42,36 @@ void queue_task_limit(struct queue *queue, int task, int limit)
     window_limit(&queue->window, lane_of(queue, task), limit);
 }
 
+void queue_counts_for(struct queue *queue, int task, const void *room)
+{
+    struct lane *lane = lane_of(queue, task);
+    if (lane->counted_for == room)
+        return;
+    lane->counted_for = room;
+    window_count_out(&queue->window, lane, -lane->out);
+}
+
+static void count_out(struct queue *queue, const struct grant *grant, int more)
+{
+    struct lane *lane = lane_of(queue, grant->turn.task);
+    if (lane->counted_for == grant->counted_for)
+        window_count_out(&queue->window, lane, more);
+}
+
+int queue_held_up(const struct queue *queue, int task)
+{
+    const struct lane *lane = task < queue->window.lane_count ? queue->window.lanes[task] : NULL;
+    return lane && !queue->closed && !lane->paused && window_is_full(lane) ? lane->count : 0;
+}
+
+void queue_gives_way(struct queue *queue, struct grant *grant, bool gives)
+{
+    if (!grant->in_flight || grant->gave_way == gives)
+        return;
+    grant->gave_way = gives;
+    count_out(queue, grant, gives ? -1 : 1);
+}
+
 static bool may_run(struct queue *queue, int task)
 {
     const struct lane *lane = lane_of(queue, task);
@@ -271,7 +301,8 @@ bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *gran
     if (!job)
         return false;
     *grant = (struct grant){.job = job, .turn = turn_of(job, lease), .in_flight = true, .runs = true};
-    window_count_out(&queue->window, lane_of(queue, grant->turn.task), 1);
+    grant->counted_for = lane_of(queue, grant->turn.task)->counted_for;
+    count_out(queue, grant, 1);
     return true;
 }
 
@@ -334,8 +365,8 @@ bool queue_left(struct queue *queue, struct grant *grant)
     queue->in_process_running -= grant->in_process;
     if (grant->suspect)
         queue->suspect_runs = false;
-    if (grant->in_flight)
-        window_count_out(&queue->window, lane_of(queue, grant->turn.task), -1);
+    if (grant->in_flight && !grant->gave_way)
+        count_out(queue, grant, -1);
     return grant->refused && grant->claiming && release(queue, grant, true);
 }
 

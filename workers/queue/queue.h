@@ -26,7 +26,9 @@ struct grant {
     bool in_flight;  /* it has no slot: its task says how many there may be */
 
     /* The queue's: */
-    bool runs;     /* the body does */
+    bool runs;               /* the body does */
+    bool gave_way;           /* it is in flight, and not counted as out */
+    const void *counted_for; /* by queue_counts_for() */
     bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
     bool refused;
@@ -67,9 +69,16 @@ void queue_task_set(struct queue *queue, const struct task *task, enum place pla
 void queue_tasks_end(struct queue *queue);
 void queue_task_pause(struct queue *queue, int task, bool paused);
 
-/* At most so many of its jobs are out at once; 0: any number. Counted are those
+/* At most so many of its jobs are out at once; 0: any number, -1: none. Counted are those
  * that queue_take_in_flight() gave. */
 void queue_task_limit(struct queue *queue, int task, int limit);
+
+/* What is out is out of somebody's room: if that is another from now on, with a name of its
+ * own, all of it is free. */
+void queue_counts_for(struct queue *queue, int task, const void *room);
+
+/* How many of its jobs in memory wait for nothing but that. */
+int queue_held_up(const struct queue *queue, int task);
 
 /* NULL if it is not configured. */
 const struct task *queue_task(struct queue *queue, int task);
@@ -114,6 +123,9 @@ void queue_claiming(struct queue *queue, struct grant *grant);
  * Nothing is done for one that is settled already. Where the body of a refused
  * claim runs in a process of its own, its invocation waits for that to end. */
 bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
+
+/* One that is in flight waits in place, and holds up no other: it is not out. Or it is again. */
+void queue_gives_way(struct queue *queue, struct grant *grant, bool gives);
 
 /* The body waits in place, and goes on again. It may while no suspect runs, if it
  * runs in the process. */

@@ -136,7 +136,7 @@ static void order_remove(struct window *window, struct consumer *c, struct lane 
     order_down(window, c, window->lanes[last]->place);
 }
 
-static bool is_full(const struct lane *lane)
+bool window_is_full(const struct lane *lane)
 {
     return lane->limit && lane->out >= lane->limit;
 }
@@ -144,7 +144,7 @@ static bool is_full(const struct lane *lane)
 /* Puts the lane where it belongs after its first job or its right to run changed. */
 static void reorder(struct window *window, struct lane *lane)
 {
-    bool wanted = lane->count > 0 && lane->consumer && !lane->paused && !is_full(lane);
+    bool wanted = lane->count > 0 && lane->consumer && !lane->paused && !window_is_full(lane);
     if (wanted && lane->place < 0) {
         order_add(window, lane->consumer, lane);
     } else if (wanted) {

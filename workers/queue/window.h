@@ -42,8 +42,9 @@ struct lane {
     const struct task *task;   /* NULL: it is not configured (any more) */
     struct consumer *consumer; /* NULL: nobody's, like every lane without a task */
     bool paused;
-    int limit; /* so many of its jobs may be out at once; 0: any number */
-    int out;   /* those that window_count_out() was told of */
+    int limit;               /* so many of its jobs may be out at once; 0: any number, -1: none */
+    int out;                 /* those that window_count_out() was told of */
+    const void *counted_for; /* as long as that is the same */
     struct entry *heap;
     int count, cap;
     bool more;
@@ -69,10 +70,11 @@ struct lane *window_lane(struct window *window, int task);
 void window_set(struct window *window, struct lane *lane, const struct task *task, struct consumer *consumer,
                 bool paused);
 
-/* How many of its jobs may be out at once (0: any number), and how many more or
+/* How many of its jobs may be out at once (0: any number, -1: none), and how many more or
  * fewer are. A lane that has them all out waits. */
 void window_limit(struct window *window, struct lane *lane, int limit);
 void window_count_out(struct window *window, struct lane *lane, int more);
+bool window_is_full(const struct lane *lane);
 
 /* A queued invocation: copied in, or left on disk if it lies beyond. */
 void window_offer(struct window *window, const struct ready *ready, int64_t offered_us);
