@@ -196,23 +196,24 @@ Test(kinds, every_fault_is_named_by_the_table)
     static const struct {
         const char *task, *faults;
     } rows[] = {
-        {"{}", ": `kind` is missing: how it runs: native, command, http, remote or later\n"},
-        {"{answer: yes, cwd: /}", ": `kind` is missing: how it runs: native, command, http, remote or later\n"},
+        {"{}", ": `kind` is missing: how it runs: native, command, process, http, remote or later\n"},
+        {"{answer: yes, cwd: /}",
+         ": `kind` is missing: how it runs: native, command, process, http, remote or later\n"},
         {"{kind: latr, answer: yes}",
-         "/kind: `latr` is not native, command, http, remote or later; did you mean `later`?\n"},
+         "/kind: `latr` is not native, command, process, http, remote or later; did you mean `later`?\n"},
         {"{kind: later}", ": `answer` is missing: later: what it says\n"},
         {"{kind: later, answr: yes}", "/answr: unknown key `answr`; did you mean `answer`?\n"
                                       ": `answer` is missing: later: what it says\n"},
         {"{kind: later, answer: nothing}", "/answer: says nothing\n"},
         {"{kind: later, answer: [yes]}", "/answer: must be one value, not a list\n"},
         {"{kind: later, answer: yes, run: [cat], module: x, cwd: /}",
-         "/run: `run` does not belong here: only tasks of kind command have it\n"
+         "/run: `run` does not belong here: only tasks of kind command or process have it\n"
          "/module: `module` does not belong here: only tasks of kind native have it\n"},
         {"{kind: command, run: [cat], cwd: /, answer: yes}",
          "/answer: `answer` does not belong here: only tasks of kind later have it\n"},
         {"{kind: native, module: /etc/passwd, function: f, answer: yes, cwd: /}",
          "/answer: `answer` does not belong here: only tasks of kind later have it\n"
-         "/cwd: `cwd` does not belong here: only tasks of kind command or later have it\n"},
+         "/cwd: `cwd` does not belong here: only tasks of kind command, process or later have it\n"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct buf yaml = {0}, actual = {0};
@@ -281,7 +282,7 @@ Test(kinds, its_keys_are_shown_with_the_others)
 {
     struct buf text = {0};
     registry_add_keys(&text, table, 0);
-    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command, http, remote or later\n"));
+    cr_expect(strstr(buf_cstr(&text), "# how it runs: native, command, process, http, remote or later\n"));
     cr_expect(strstr(buf_cstr(&text), "# later: what it says\n"));
     buf_release(&text);
 }

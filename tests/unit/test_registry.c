@@ -92,12 +92,12 @@ Test(registry, a_command_keeps_its_words_as_they_are_written)
 
     cr_expect_eq(task->kind, &command_kind);
     for (int i = 0; run[i]; i++)
-        cr_expect_str_eq(command->run[i], run[i]);
-    cr_expect_null(command->run[7]);
+        cr_expect_str_eq(command->program.run[i], run[i]);
+    cr_expect_null(command->program.run[7]);
     for (int i = 0; env[i]; i++)
-        cr_expect_str_eq(command->env[i], env[i]);
-    cr_expect_null(command->env[4]);
-    cr_expect_str_eq(command->cwd, folder);
+        cr_expect_str_eq(command->program.env[i], env[i]);
+    cr_expect_null(command->program.env[4]);
+    cr_expect_str_eq(command->program.cwd, folder);
     cr_expect_str_eq(task->description, "does it");
     cr_expect_not(command->result_json);
     registry_unref(registry);
@@ -203,17 +203,24 @@ Test(registry, every_fault_of_a_task_is_named)
         const char *task, *faults;
     } rows[] = {
         {"5", ": must be a mapping with at least a `kind`\n"},
-        {"{}", ": `kind` is missing: how it runs: native, command, http or remote\n"},
-        {"{run: [cat]}", ": `kind` is missing: how it runs: native, command, http or remote\n"},
-        {"{kind: process, workers: 4}", "/kind: `process` is not native, command, http or remote\n"
-                                        "/workers: unknown key `workers`\n"},
+        {"{}", ": `kind` is missing: how it runs: native, command, process, http or remote\n"},
+        {"{run: [cat]}", ": `kind` is missing: how it runs: native, command, process, http or remote\n"},
+        {"{kind: pool, workers: 4}", "/kind: `pool` is not native, command, process, http or remote\n"},
+        {"{kind: process, workers: 4}",
+         ": `run` is missing: process: the program of the pool's children, and its arguments\n"},
+        {"{kind: process, run: [cat], workers: 0}",
+         "/workers: must be a number, 1 to 1000, or {min, max, idle}\n"},
+        {"{kind: process, run: [no-such-program]}", "/run: there is no program `no-such-program` in the PATH\n"},
+        {"{kind: process, run: [cat], workers: {min: 3, max: 2}}", "/workers: `min` is above `max`\n"},
+        {"{kind: process, run: [cat], workers: {min: 3}}", "/workers: `max` is missing: never more\n"},
+        {"{kind: process, run: [cat], pool: shared}", "/pool: unknown key `pool`\n"},
         {"{kind: commnad, run: [cat]}",
-         "/kind: `commnad` is not native, command, http or remote; did you mean `command`?\n"},
+         "/kind: `commnad` is not native, command, process, http or remote; did you mean `command`?\n"},
         {"{kind: native}", ": `module` is missing: native: the shared object\n"},
         {"{kind: command}", ": `run` is missing: command: the program and its arguments\n"},
         {"{kind: native, module: tasks.so, run: [cat], cwd: /}",
-         "/run: `run` does not belong here: only tasks of kind command have it\n"
-         "/cwd: `cwd` does not belong here: only tasks of kind command have it\n"},
+         "/run: `run` does not belong here: only tasks of kind command or process have it\n"
+         "/cwd: `cwd` does not belong here: only tasks of kind command or process have it\n"},
         {"{kind: command, run: [cat], module: x}",
          "/module: `module` does not belong here: only tasks of kind native have it\n"},
         {"{kind: native, module: none.so}", "/module: there is no file FOLDER/none.so\n"},
@@ -305,9 +312,15 @@ static const struct {
 } kind_rows[] = {
     {"module", "tasks.so", "none.so", "native"},
     {"function", "f", "1f", "native"},
-    {"run", "[cat]", "cat", "command"},
-    {"cwd", "/", "/nowhere", "command"},
-    {"env", "{A: b}", "{A: [b]}", "command"},
+    {"run", "[cat]", "cat", "command or process"},
+    {"cwd", "/", "/nowhere", "command or process"},
+    {"env", "{A: b}", "{A: [b]}", "command or process"},
+    {"workers", "{max: 4}", "{min: 2, max: 1}", "process"},
+    {"capacity", "8", "0", "process"},
+    {"start", "eager", "early", "process"},
+    {"start_timeout", "1s", "0s", "process"},
+    {"max_invocations", "5", "0", "process"},
+    {"max_memory", "1GiB", "1KiB", "process"},
     {"result", "json", "jsn", "command or http"},
     {"url", "https://a.org/", "a.org", "http"},
     {"method", "PUT", "GET", "http"},
@@ -365,11 +378,11 @@ Test(registry, beside_no_kind_or_a_wrong_one_only_what_a_key_says_itself_is_a_fa
     static const struct {
         const char *keys, *fault;
     } unclear[] = {
-        {"", "/tasks/t: `kind` is missing: how it runs: native, command, http or remote\n"},
+        {"", "/tasks/t: `kind` is missing: how it runs: native, command, process, http or remote\n"},
         {"kind: nativ, ",
-         "/tasks/t/kind: `nativ` is not native, command, http or remote; did you mean `native`?\n"},
+         "/tasks/t/kind: `nativ` is not native, command, process, http or remote; did you mean `native`?\n"},
         {"kind: Command, ",
-         "/tasks/t/kind: `Command` is not native, command, http or remote; did you mean `command`?\n"},
+         "/tasks/t/kind: `Command` is not native, command, process, http or remote; did you mean `command`?\n"},
         {"kind: [native], ", "/tasks/t/kind: must be one value, not a list\n"},
         {"kind: ~, ", "/tasks/t/kind: has no value\n"},
     };

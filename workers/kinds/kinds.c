@@ -4,6 +4,7 @@
 #define KINDS     \
     KIND(native)  \
     KIND(command) \
+    KIND(process) \
     KIND(http)    \
     KIND(remote)
 

@@ -1,0 +1,261 @@
+/* What one child says and is told: its socket, its pipes, its own log. */
+#include "workers/kinds/process/process.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <utlist.h>
+
+enum {
+    READ_BYTES = 64 << 10,
+    READS_AT_ONCE = 16,   /* then others have their turn */
+    READS_AT_END = 1024,  /* more than a pipe or a socket holds */
+    GONE_AFTER_MS = 1000, /* it has closed its socket, and is to end by itself */
+    SAID_MAX = 100,       /* lines of a child's in the server's log, in ten seconds */
+    SAID_US = 10 * 1000 * 1000,
+    SAID_BYTES = 2000,
+};
+
+/* --- its own log ------------------------------------------------------------------------ */
+
+/* Without a folder for logs it goes to the server's, some of it. */
+static void say_line(struct child *child, enum stream stream, struct span text)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us - child->lines_us > SAID_US) {
+        child->lines_us = now_us;
+        child->lines_said = 0;
+    }
+    if (child->lines_said++ >= SAID_MAX)
+        return;
+    log_info(child->lines_said == SAID_MAX ? "a worker says more, which is left out for a while" : "a worker says",
+             LOG_STR("worker", child->name), LOG_STR("stream", stream == STREAM_STDOUT ? "stdout" : "stderr"),
+             LOG_SPAN("text", utf8_cut(text, SAID_BYTES)));
+}
+
+void child_log(struct child *child, enum stream stream, struct span bytes)
+{
+    if (child->log_fd >= 0) {
+        while (bytes.len) {
+            ssize_t n = write(child->log_fd, bytes.p, bytes.len);
+            if (n < 0 && errno != EINTR)
+                return; /* a full disk, say: it is only log */
+            if (n > 0)
+                bytes = (struct span){bytes.p + n, bytes.len - (size_t)n};
+        }
+        return;
+    }
+    while (bytes.len) {
+        const char *end = memchr(bytes.p, '\n', bytes.len);
+        size_t n = end ? (size_t)(end - bytes.p) : bytes.len;
+        if (n)
+            say_line(child, stream, (struct span){bytes.p, n});
+        n += end != NULL;
+        bytes = (struct span){bytes.p + n, bytes.len - n};
+    }
+}
+
+void child_note(struct child *child, const char *text)
+{
+    struct buf line = {0};
+    if (child->log_fd < 0)
+        return;
+    buf_addl(&line, "[errand ");
+    time_add(&line, clock_now_ms());
+    buf_addf(&line, ": %s]\n", text);
+    child_log(child, STREAM_STDERR, buf_span(&line));
+    buf_release(&line);
+}
+
+/* --- what it says -------------------------------------------------------------------------------------- */
+
+static void become_ready(struct child *child, const struct message *message)
+{
+    if (child->state != CHILD_STARTING) {
+        if (child->ready_us)
+            child_break(child, "it has said `ready` twice");
+        return; /* else it is told to end by now */
+    }
+    if (message->protocol > PROTOCOL_VERSION) {
+        child_break(child, "it speaks version %d of the protocol, this server %d", message->protocol,
+                    PROTOCOL_VERSION);
+        return;
+    }
+    child->due_us = 0;
+    child->ready_us = child->idle_us = clock_mono_us();
+    child_set_state(child, CHILD_READY);
+    minder_look_at(0);
+    log_debug("a worker is ready", LOG_STR("worker", child->name), LOG_SPAN("client", message->client));
+}
+
+static void take_line(struct child *child, struct span line)
+{
+    struct message message;
+    struct buf arena = {0};
+    struct reason why;
+    if (!message_read(line, &message, &arena, &why))
+        child_break(child, "%s", why.text);
+    else if (message.type == MESSAGE_READY)
+        become_ready(child, &message);
+    else if (message.type == MESSAGE_LOG && !message.run)
+        child_log(child, message.stream, message.text);
+    else if (message.type != MESSAGE_NONE && !child->ready_us)
+        child_break(child, "it has said something before `ready`");
+    else if (message.type != MESSAGE_NONE)
+        body_message(child, &message, line);
+    buf_release(&arena);
+}
+
+static void take_lines(struct child *child)
+{
+    struct span line;
+    while (child->reads && lines_next(&child->in, &line))
+        take_line(child, line);
+    if (child->reads && lines_are_too_long(&child->in))
+        child_break(child, "a line of it has more than %d bytes", LINE_BYTES_MAX);
+}
+
+/* Its end is soon seen; one that only closes its socket is made to end. */
+static void hang_up(struct child *child)
+{
+    child->reads = false;
+    if (child->state == CHILD_DYING || child->stage == 2)
+        return;
+    child->stage = 1;
+    child->due_us = clock_mono_us() + GONE_AFTER_MS * 1000;
+    minder_look_at(child->due_us);
+    child_set_state(child, child->state == CHILD_CLOSING ? CHILD_CLOSING : CHILD_DYING);
+}
+
+static void read_socket(struct child *child, int reads)
+{
+    static char bytes[READ_BYTES]; /* the minder's */
+    struct watch *watch = &child->watches[WATCH_SOCKET];
+    for (int i = 0; i < reads && child->reads && watch->fd >= 0; i++) {
+        ssize_t n = recv(watch->fd, bytes, sizeof bytes, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            hang_up(child);
+            return;
+        }
+        lines_add(&child->in, (struct span){bytes, (size_t)n});
+        take_lines(child);
+    }
+}
+
+/* What it prints while it holds one is that one's. */
+static void take_output(struct child *child, enum stream stream, struct span bytes)
+{
+    struct body *body, *only = NULL;
+    int count = 0;
+    DL_FOREACH (child->bodies, body)
+        if (!body->over) {
+            only = body;
+            count++;
+        }
+    if (count != 1) {
+        child_log(child, stream, bytes);
+        return;
+    }
+    attempt_log(only->attempt, stream, bytes);
+    minder_look_at(0); /* its log is sent on in a while */
+}
+
+static void read_pipe(struct child *child, enum watched what, int reads)
+{
+    static char bytes[READ_BYTES];
+    struct watch *watch = &child->watches[what];
+    for (int i = 0; i < reads && watch->fd >= 0; i++) {
+        ssize_t n = read(watch->fd, bytes, sizeof bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0)
+            minder_unwatch(watch);
+        else
+            take_output(child, what == WATCH_OUT ? STREAM_STDOUT : STREAM_STDERR, (struct span){bytes, (size_t)n});
+    }
+}
+
+/* --- what it is told --------------------------------------------------------------------------------- */
+
+static void ask_to_write(struct child *child, bool wanted)
+{
+    if (child->writing == wanted)
+        return;
+    child->writing = wanted;
+    uint32_t events = (child->reads ? EPOLLIN : 0) | (wanted ? EPOLLOUT : 0);
+    minder_watch(&child->watches[WATCH_SOCKET], events);
+}
+
+static void send_on(struct child *child)
+{
+    int fd = child->watches[WATCH_SOCKET].fd;
+    while (fd >= 0 && child->sent < child->out.len) {
+        ssize_t n =
+            send(fd, child->out.data + child->sent, child->out.len - child->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            ask_to_write(child, true);
+            return;
+        }
+        if (n < 0)
+            break; /* nobody is there any more, as is soon seen */
+        child->sent += (size_t)n;
+    }
+    child->sent = 0;
+    if (child->out.cap > READ_BYTES)
+        buf_release(&child->out);
+    child->out.len = 0;
+    ask_to_write(child, false);
+}
+
+void child_say(struct child *child, struct buf *line)
+{
+    size_t unread = child->out.len - child->sent;
+    if (child->state != CHILD_DYING && unread + line->len > UNREAD_BYTES_MAX) {
+        child_break(child, "it does not read what it is told");
+    } else if (child->state != CHILD_DYING) {
+        if (child->sent == child->out.len)
+            child->sent = child->out.len = 0;
+        buf_add_span(&child->out, buf_span(line));
+        buf_addc(&child->out, '\n');
+        if (!unread)
+            send_on(child);
+    }
+    buf_release(line);
+}
+
+/* --- events ------------------------------------------------------------------------- */
+
+void child_read_rest(struct child *child)
+{
+    read_pipe(child, WATCH_OUT, READS_AT_END);
+    read_pipe(child, WATCH_ERR, READS_AT_END);
+    read_socket(child, READS_AT_END);
+}
+
+/* What it printed before it said something comes before that. */
+void child_read(struct child *child, enum watched what, uint32_t events)
+{
+    read_pipe(child, WATCH_OUT, READS_AT_ONCE);
+    read_pipe(child, WATCH_ERR, READS_AT_ONCE);
+    if (what != WATCH_SOCKET)
+        return;
+    if (events & EPOLLOUT)
+        send_on(child);
+    read_socket(child, READS_AT_ONCE);
+    if (!child->reads) { /* what is left in it says nothing, and would wake for ever */
+        minder_unwatch(&child->watches[WATCH_SOCKET]);
+        child->writing = false;
+    }
+}
