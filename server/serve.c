@@ -363,7 +363,7 @@ static void raise_descriptor_limit(void)
 /* What the store and the starts need is theirs before connections get any: a
  * running command has three pipes and its process, and a start the children's
  * ends for a moment; a body's thread has an eventfd and perhaps a reader; what is in
- * flight has one. */
+ * flight has one, or what its kind says. */
 enum { DESCRIPTORS_OF_SERVER = 64, DESCRIPTORS_OF_SLOT = 12 };
 
 static int64_t most_in_flight(const struct registry *registry)
@@ -371,7 +371,10 @@ static int64_t most_in_flight(const struct registry *registry)
     int64_t most = 0;
     for (int i = 0; i < registry_count(registry); i++) {
         const struct task *task = registry_at(registry, i);
-        most += task->kind->in_flight ? task->kind->in_flight(task) : 0;
+        if (task->kind->descriptors)
+            most += task->kind->descriptors(task);
+        else if (task->kind->in_flight)
+            most += task->kind->in_flight(task);
     }
     return most;
 }

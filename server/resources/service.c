@@ -10,6 +10,7 @@
 #include "server/resources/resource.h"
 #include "server/resources/version.h"
 #include "store/db.h"
+#include "workers/kinds/kinds.h"
 #include "workers/leases.h"
 
 #include <stdlib.h>
@@ -43,9 +44,40 @@ static bool add_unserved(struct buf *out, struct context *context)
     return count > 0;
 }
 
+static void add_failing(void *context, const char *task)
+{
+    struct buf *names = context;
+    buf_adds(names, names->len ? "," : "");
+    json_add_string(names, span_of(task));
+}
+
+/* Pools whose children do not come to run anything; others may be well. */
+static enum next answer_failing(struct request *rq, const struct buf *names, bool strict)
+{
+    struct buf body = {0};
+    if (strict) {
+        answer_header(rq, "Retry-After", "1");
+        return answer_problem(rq, 503, "failing",
+                              "the workers of some tasks end before they have done anything: %.*s",
+                              (int)names->len, names->data);
+    }
+    buf_addl(&body, "{\"status\":\"ok\",\"failing\":[");
+    buf_add_span(&body, buf_span(names));
+    buf_addl(&body, "]}");
+    return answer_json(rq, 200, &body);
+}
+
 static enum next answer_ready(struct request *rq, bool strict)
 {
     struct buf names = {0};
+    for (const struct kind *const *kind = kinds; *kind; kind++)
+        if ((*kind)->failing)
+            (*kind)->failing(add_failing, &names);
+    if (names.len) {
+        answer_failing(rq, &names, strict);
+        buf_release(&names);
+        return NEXT_ANSWER;
+    }
     if (strict && add_unserved(&names, rq->context)) {
         answer_header(rq, "Retry-After", "1");
         answer_problem(rq, 503, "unserved", "work waits that no worker asks for: %s", buf_cstr(&names));

@@ -1,6 +1,7 @@
 /* Workers elsewhere are known by what they ask and renew, and what they were told
  * is known to this process alone: after a restart all are active. The slots of
- * this process stand first in the list, as one worker. */
+ * this process stand first in the list, as one worker, and after them the workers that a
+ * kind has for itself. */
 #include "server/resources/workers.h"
 
 #include "base/clock.h"
@@ -110,6 +111,58 @@ static void add_local(struct buf *out, const struct request *rq)
     free(slots);
 }
 
+/* --- a kind's own ---------------------------------------------------------------------- */
+
+struct showing {
+    struct buf *out;
+    const struct kind *kind;
+    int64_t now;
+    struct span wanted; /* a name; absent: all */
+    bool found;
+};
+
+static void add_own(void *context, const struct kind_worker *worker)
+{
+    struct showing *showing = context;
+    if (showing->wanted.p) {
+        showing->found |= span_is(showing->wanted, worker->name);
+        return;
+    }
+    buf_addl(showing->out, ",{\"name\":");
+    json_add_lossy(showing->out, span_of(worker->name));
+    add_text(showing->out, "kind", showing->kind->name);
+    add_text(showing->out, "state", worker->state);
+    if (worker->pid)
+        add_number(showing->out, "pid", worker->pid);
+    else
+        buf_addl(showing->out, ",\"pid\":null");
+    buf_addl(showing->out, ",\"host\":null,\"version\":null");
+    add_number(showing->out, "capacity", worker->capacity);
+    add_number(showing->out, "busy", worker->running_count);
+    add_running(showing->out, worker->running, worker->running_count);
+    buf_addl(showing->out, ",\"started_at\":");
+    view_time(showing->out, worker->started_at ? worker->started_at : showing->now);
+    buf_addl(showing->out, ",\"last_seen_at\":");
+    view_time(showing->out, showing->now);
+    buf_addc(showing->out, '}');
+}
+
+static void each_own(struct showing *showing)
+{
+    for (const struct kind *const *kind = kinds; *kind; kind++) {
+        showing->kind = *kind;
+        if ((*kind)->workers)
+            (*kind)->workers(add_own, showing);
+    }
+}
+
+static bool is_own(struct span name)
+{
+    struct showing showing = {.wanted = name};
+    each_own(&showing);
+    return showing.found;
+}
+
 /* --- GET /workers -------------------------------------------------------------------- */
 
 /* On a reader thread: there may be many. */
@@ -120,6 +173,7 @@ static void show_all(struct request *rq)
     struct worker_view *views = workers_list(rq->context->runner, &count);
     buf_addl(&body, "{\"items\":[");
     add_local(&body, rq);
+    each_own(&(struct showing){.out = &body, .now = clock_now_ms()});
     for (int i = 0; i < count; i++) {
         buf_addc(&body, ',');
         add_worker(&body, &views[i], kind_of(&views[i]));
@@ -168,6 +222,10 @@ static enum next tell(struct request *rq, enum worker_state state)
     if (span_is(rq->segment, WORKERS_LOCAL))
         return answer_problem(rq, 409, "conflict",
                               "these are the server's own slots: POST /pause and POST /shutdown are for them");
+    if (is_own(rq->segment))
+        return answer_problem(rq, 409, "conflict",
+                              "this is a child of a pool: a reload replaces all of them, POST /tasks/{name}/pause "
+                              "keeps work from them");
     if (workers_is_served(rq->segment))
         return answer_problem(
             rq, 409, "conflict",
