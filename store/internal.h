@@ -88,7 +88,6 @@ struct store {
 /* Writes the counters of tx's changes, commits, and clears it: for what runs
  * before the committer does. */
 MUST_USE enum err store_commit_recovery(struct store *store);
-void store_abandon_recovery(struct store *store);
 void store_abandon_recovery(struct store *store); /* nothing of it was done */
 
 /* op_class.several of those that have several statements, whatever they are about. */

@@ -173,48 +173,6 @@ def commands(report, quick):
 # --- elsewhere, and children ---------------------------------------------------------------------------------------
 
 
-
-
-class Workers:
-    """So many workers elsewhere, each in a loop: one call reports the last turn and asks for the next."""
-
-    TOKEN = re.compile(rb'"token":"([^"]+)"')
-
-    def __init__(self, server, count):
-        self.turns = 0
-        self.connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(count)]
-
-    def ask(self, i, token):
-        done = '[{"token":"%s","result":1}]' % token if token else "[]"
-        body = '{"worker":"w%d","max":1,"done":%s}' % (i, done)
-        self.connections[i].sendall(raw_request("POST", "/leases", body))
-
-    def rate(self, seconds):
-        selector = selectors.DefaultSelector()
-        began = time.perf_counter()
-        held = [b""] * len(self.connections)
-        for i, connection in enumerate(self.connections):
-            selector.register(connection, selectors.EVENT_READ, i)
-            self.ask(i, None)
-        while time.perf_counter() - began < seconds:
-            for key, _ in selector.select(1):
-                held[key.data] += key.fileobj.recv(1 << 16)
-                head, end, body = held[key.data].partition(b"\r\n\r\n")
-                length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.I)
-                if not end or len(body) < int(length.group(1)):
-                    continue
-                held[key.data] = b""
-                token = self.TOKEN.search(body)
-                if not token:
-                    raise Broken("no lease: " + body[:300].decode())
-                self.turns += 1
-                self.ask(key.data, token.group(1).decode())
-        rate = self.turns / (time.perf_counter() - began)
-        for connection in self.connections:
-            connection.close()
-        return rate
-
-
 def http_tasks(report, quick):
     count = 10000 if quick else 40000
     body = ('{"task": "hook", "args": %s}\n' % ARGS).encode() * count
