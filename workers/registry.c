@@ -199,22 +199,40 @@ static void read_tasks(struct reading *reading, const cJSON *tasks, struct regis
     }
 }
 
-struct registry *registry_parse(const struct kind *const *table, const struct yaml *doc, const cJSON *tasks,
-                                const cJSON *defaults, const char *folder, struct faults *faults)
+/* Each kind is given its own, and what they may share. */
+static void share_pools(const struct reading *reading, const cJSON *pools, const struct registry *registry)
 {
+    struct task **own = xcalloc((size_t)registry->count + 1, sizeof *own);
+    for (int k = 0; k < reading->kind_count; k++) {
+        const struct kind *kind = reading->table[k];
+        int count = 0;
+        for (int i = 0; i < registry->count && kind->share; i++)
+            if (registry->entries[i].task.kind == kind)
+                own[count++] = &registry->entries[i].task;
+        if (kind->share)
+            kind->share(&reading->in, pools, own, count);
+    }
+    free(own);
+}
+
+struct registry *registry_parse(const struct kind *const *table, const struct registry_source *source,
+                                struct faults *faults)
+{
+    const cJSON *tasks = source->tasks;
     int before = faults->total;
     struct reading reading;
     struct registry *registry = xcalloc(1, sizeof(*registry));
     atomic_init(&registry->references, 1);
 
     reading_init(&reading, table);
-    reading.in = (struct keys_input){doc, folder, faults};
-    if (defaults)
-        task_options_read(&reading.in, defaults, "/defaults", &reading.defaults);
+    reading.in = (struct keys_input){source->doc, source->folder, faults};
+    if (source->defaults)
+        task_options_read(&reading.in, source->defaults, "/defaults", &reading.defaults);
     if (cJSON_IsObject(tasks))
         read_tasks(&reading, tasks, registry);
     else if (tasks && !cJSON_IsNull(tasks))
-        faults_add(faults, yaml_line(doc, tasks), "/tasks", "must be a mapping of names to tasks");
+        faults_add(faults, yaml_line(source->doc, tasks), "/tasks", "must be a mapping of names to tasks");
+    share_pools(&reading, source->pools, registry);
     reading_release(&reading);
 
     if (faults->total == before)

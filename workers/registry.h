@@ -14,13 +14,18 @@
 
 struct registry;
 
-/* Reads the `tasks:` mapping, whose tasks are of these kinds (NULL-terminated;
- * kinds.h has those there are). `defaults` (may be NULL) is the `defaults:`
- * mapping; relative paths start at `folder` (absolute). Every fault is added;
- * the registry comes back only if there are none. One reference is the
- * caller's. */
-struct registry *registry_parse(const struct kind *const *table, const struct yaml *doc, const cJSON *tasks,
-                                const cJSON *defaults, const char *folder, struct faults *faults);
+/* Where the tasks of a configuration stand. */
+struct registry_source {
+    const struct yaml *doc;
+    const cJSON *tasks, *pools, *defaults; /* the mappings of those names; NULL: there is none */
+    const char *folder;                    /* absolute: where relative paths start */
+};
+
+/* Reads the tasks, which are of these kinds (NULL-terminated; kinds.h has those
+ * there are). Every fault is added; the registry comes back only if there are
+ * none. One reference is the caller's. */
+struct registry *registry_parse(const struct kind *const *table, const struct registry_source *source,
+                                struct faults *faults);
 struct registry *registry_ref(struct registry *registry);
 void registry_unref(struct registry *registry); /* takes NULL */
 

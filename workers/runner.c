@@ -253,8 +253,7 @@ static void set_lanes_locked(struct runner *runner)
         if (!store_task_counts(runner->store, task->id, &paused, counts))
             continue;
         queue_task_set(&runner->queue, task, place_of(task->kind), paused);
-        if (task->kind->has_room)
-            queue_counts_for(&runner->queue, task->id, task->definition);
+        queue_task_room(&runner->queue, task->id, task->kind->has_room ? task->kind->room_of(task) : NULL);
         queue_task_limit(&runner->queue, task->id, task->kind->in_flight ? task->kind->in_flight(task) : 0);
     }
     queue_tasks_end(&runner->queue);
@@ -290,18 +289,14 @@ enum err runner_set_registry(struct runner *runner, struct registry *registry, c
     return OK;
 }
 
-/* A kind says how much room it has for a task, as that was when it was read. */
-static int on_room(void *context, const char *name, const void *definition, int room)
+/* A kind says how much room it has. */
+static int on_room(void *context, const void *of, int room)
 {
     struct runner *runner = context;
     pthread_mutex_lock(&runner->lock);
-    int id = store_task_find(runner->store, span_of(name));
-    const struct task *task = id ? queue_task(&runner->queue, id) : NULL;
-    bool is_that = task && task->definition == definition;
-    if (is_that)
-        queue_task_limit(&runner->queue, id, room);
+    queue_room_limit(&runner->queue, of, room);
     threads_wake_locked(runner);
-    int waiting = is_that ? queue_held_up(&runner->queue, id) : 0;
+    int waiting = queue_held_up(&runner->queue, of);
     pthread_mutex_unlock(&runner->lock);
     return waiting;
 }

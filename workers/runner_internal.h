@@ -117,8 +117,9 @@ struct starter {
     bool held;                             /* by a shortage (shortage.c) */
     struct asked_call *asked, *asked_last; /* what bodies ask that is to be read from disk (asked.c) */
     struct asked_call *later, *later_last; /* or to be said again: the first first */
-    const struct task **with_room;         /* the tasks whose kind has room, or not */
+    struct task **with_room;               /* the tasks whose kind has room, or not, */
     int with_room_count;
+    const struct registry *served; /* of this configuration */
 };
 
 /* What the dispatcher minds, after the upkeeps. */

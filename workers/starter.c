@@ -31,7 +31,7 @@ static void want_room_locked(const struct runner *runner)
     const struct starter *starter = &runner->starter;
     for (int i = 0; i < starter->with_room_count; i++) {
         const struct task *task = starter->with_room[i];
-        int count = queue_held_up(&runner->queue, task->id);
+        int count = queue_held_up(&runner->queue, task->kind->room_of(task));
         if (count)
             task->kind->wanted(task, count);
     }
@@ -44,17 +44,27 @@ void starter_wake_locked(struct runner *runner)
         starter_ring_locked(runner);
 }
 
+/* The last configuration's are served no more, unless it is the same. */
+static void leave_tasks_locked(const struct runner *runner)
+{
+    const struct starter *starter = &runner->starter;
+    for (int i = 0; i < starter->with_room_count && starter->served != runner->registry; i++)
+        starter->with_room[i]->kind->serve(starter->with_room[i], false);
+}
+
 void starter_tasks_locked(struct runner *runner)
 {
     struct starter *starter = &runner->starter;
     int count = registry_count(runner->registry);
+    leave_tasks_locked(runner);
+    starter->served = runner->registry;
     starter->with_room_count = 0;
     starter->with_room = xrealloc(starter->with_room, ((size_t)count + 1) * sizeof *starter->with_room);
     for (int i = 0; i < count && runner->serves; i++) {
         struct task *task = registry_at(runner->registry, i);
         if (!task->kind->has_room)
             continue;
-        task->kind->serve(task);
+        task->kind->serve(task, true);
         starter->with_room[starter->with_room_count++] = task;
     }
 }

@@ -11,7 +11,7 @@ enum { SLOTS_MAX = 1024, HOSTS_MAX = 100, URL_MAX = 1000 };
 #define SECOND_MS INT64_C(1000)
 #define HOUR_MS INT64_C(3600000)
 
-/* registry_parse() reads these two. */
+/* registry_parse() reads these. */
 static void read_later(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
     (void)in, (void)item, (void)pointer, (void)target;
@@ -230,6 +230,13 @@ const struct key config_keys[] = {
      .read = read_later,
      .members = task_option_keys,
      .help = "options of every task that does not set its own"},
+    {.name = "pools",
+     .type = KEY_OTHER,
+     .read = read_later,
+     .default_text = "{}",
+     .members = pool_keys,
+     .each = "NAME:",
+     .help = "of processes, for all tasks that name one (`pool`)"},
     {.name = "tasks",
      .type = KEY_OTHER,
      .read = read_later,

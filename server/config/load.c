@@ -41,9 +41,15 @@ static void read_text(struct loading *l, struct span text)
 static void read_tasks(struct loading *l)
 {
     const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
-    l->config->registry =
-        registry_parse(kinds, l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
-                       cJSON_GetObjectItemCaseSensitive(root, "defaults"), l->config->folder, l->faults);
+    l->config->registry = registry_parse(kinds,
+                                         &(struct registry_source){
+                                             .doc = l->doc,
+                                             .tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks"),
+                                             .pools = cJSON_GetObjectItemCaseSensitive(root, "pools"),
+                                             .defaults = cJSON_GetObjectItemCaseSensitive(root, "defaults"),
+                                             .folder = l->config->folder,
+                                         },
+                                         l->faults);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that

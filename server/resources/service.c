@@ -44,11 +44,11 @@ static bool add_unserved(struct buf *out, struct context *context)
     return count > 0;
 }
 
-static void add_failing(void *context, const char *task)
+static void add_failing(void *context, const char *name)
 {
     struct buf *names = context;
     buf_adds(names, names->len ? "," : "");
-    json_add_string(names, span_of(task));
+    json_add_string(names, span_of(name));
 }
 
 /* Pools whose children do not come to run anything; others may be well. */
@@ -58,7 +58,7 @@ static enum next answer_failing(struct request *rq, const struct buf *names, boo
     if (strict) {
         answer_header(rq, "Retry-After", "1");
         return answer_problem(rq, 503, "failing",
-                              "the workers of some tasks end before they have done anything: %.*s",
+                              "the workers of some pools end before they have done anything: %.*s",
                               (int)names->len, names->data);
     }
     buf_addl(&body, "{\"status\":\"ok\",\"failing\":[");

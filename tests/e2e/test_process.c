@@ -671,6 +671,71 @@ Test(process, workers_are_shown_with_what_they_run)
     EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
 
+/* --- a pool that tasks share -------------------------------------------------------------------- */
+
+/* Two tasks, `a` and `b`, of the pool `both`. */
+static char *sharing(const char *keys)
+{
+    char *child = realpath("tests/e2e/children/child.py", NULL);
+    REQUIRE(child);
+    return format("pools:\n"
+                  "  both: {run: [python3, %s]%s%s}\n"
+                  "tasks:\n"
+                  "  a: {kind: process, pool: both}\n"
+                  "  b: {kind: process, pool: both, priority: 0}\n",
+                  child, *keys ? ", " : "", keys);
+}
+
+static char *body_of(struct server *s, const char *task, const char *args)
+{
+    return submit(s, "%s", quoted(format("{'task': '%s', 'args': %s}", task, args)));
+}
+
+Test(process, tasks_that_name_a_pool_share_its_children_and_their_room)
+{
+    struct server *s = serve(sharing("workers: 1"));
+    char *mark = file_in(s, "mark");
+    char *args = format("{'do': 'file', 'mark': '%s', 'path': '%s'}", mark, file_in(s, "go"));
+    char *first = body_of(s, "a", args);
+    WAIT_UNTIL(exists(mark));
+    char *later = body_of(s, "a", "{'do': 'who'}"), *sooner = body_of(s, "b", "{'do': 'message'}");
+    EXPECT_TEXT(EXPECT(get(s, "/invocations/%s", sooner), 200), "status", "queued");
+    touch(file_in(s, "go"));
+    double pid = number_of(final(s, first), "result");
+    struct reply *b = EXPECT_TEXT(EXPECT_TEXT(final(s, sooner), "result.task", "b"), "worker", "both-1");
+    struct reply *a = EXPECT_NUMBER(final(s, later), "result.pid", pid);
+    cr_expect_lt(strcmp(text_of(b, "started_at"), text_of(a, "started_at")), 1, "the priority holds over both");
+    EXPECT_TEXT(EXPECT(get(s, "/workers"), 200), "items.1.name", "both-1");
+}
+
+Test(process, a_parent_in_a_shared_pool_makes_room_for_its_child_of_another_task)
+{
+    struct server *s = serve(sharing("workers: 1"));
+    char *id = body_of(s, "a", "{'do': 'child', 'submissions': [{'task': 'b', 'args': {'do': 'echo', 'value': 7}}]}");
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result.results.0.1", 7);
+}
+
+Test(process, a_reload_may_give_tasks_another_pool_while_they_run)
+{
+    struct server *s = serve(sharing("workers: 1"));
+    char *mark = file_in(s, "mark"), *child = realpath("tests/e2e/children/child.py", NULL);
+    char *held = body_of(s, "a", format("{'do': 'file', 'mark': '%s', 'path': '%s'}", mark, file_in(s, "go")));
+    WAIT_UNTIL(exists(mark));
+    char *waits = body_of(s, "b", "{'do': 'who'}");
+    configure(s, format("tasks:\n"
+                        "  a: {kind: process, run: [python3, %s]}\n"
+                        "  b: {kind: process, run: [python3, %s]}\n",
+                        child, child));
+    send_signal(s, SIGHUP);
+    EXPECT_TEXT(final(s, waits), "result.worker", "b-1");
+    EXPECT_TEXT(final(s, body_of(s, "a", "{'do': 'who'}")), "result.worker", "a-1");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, held), "worker", "both-1");
+    configure(s, sharing("workers: 1"));
+    send_signal(s, SIGHUP);
+    WAIT_UNTIL(strcmp(text_of(final(s, body_of(s, "b", "{'do': 'who'}")), "result.worker"), "both-1") == 0);
+}
+
 /* --- errand run ------------------------------------------------------------------------------------------------ */
 
 Test(process, errand_run_runs_one_in_a_child)

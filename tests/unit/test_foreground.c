@@ -48,7 +48,8 @@ static pid_t start(const char *definition, const char *args)
     struct faults faults = {0};
     struct yaml *doc = yaml_parse(span_of(definition), &faults);
     cr_assert(doc);
-    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, folder, &faults);
+    struct registry *registry = registry_parse(
+        kinds, &(struct registry_source){.doc = doc, .tasks = yaml_root(doc), .folder = folder}, &faults);
     cr_assert(registry, "%s", faults.count ? faults.items[0].detail : "");
     pid_t pid = fork();
     if (pid == 0) {

@@ -650,7 +650,8 @@ static struct registry *load(const char *function)
     buf_addf(&text, "t: {kind: native, module: %s, function: %s}\nslow: {kind: native, module: %s}", module,
              function, module);
     struct yaml *doc = yaml_parse(buf_span(&text), &faults);
-    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", &faults);
+    struct registry *registry = registry_parse(
+        kinds, &(struct registry_source){.doc = doc, .tasks = yaml_root(doc), .folder = "/"}, &faults);
     registry_load(registry, &faults);
     cr_assert_eq(faults.total, 0);
     yaml_free(doc);

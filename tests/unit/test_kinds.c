@@ -153,7 +153,8 @@ static struct registry *parsed(const char *text, struct faults *faults)
 {
     struct yaml *doc = yaml_parse(span_of(text), faults);
     cr_assert(doc, "not YAML: %s", text);
-    struct registry *registry = registry_parse(table, doc, yaml_root(doc), NULL, "/", faults);
+    struct registry *registry = registry_parse(
+        table, &(struct registry_source){.doc = doc, .tasks = yaml_root(doc), .folder = "/"}, faults);
     yaml_free(doc);
     return registry;
 }

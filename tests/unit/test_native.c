@@ -25,7 +25,8 @@ static struct registry *load(const char *function, struct faults *faults)
     buf_addf(&text, "t: {kind: native, module: %s, function: %s}", module_path(), function);
     struct yaml *doc = yaml_parse(buf_span(&text), faults);
     cr_assert(doc);
-    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", faults);
+    struct registry *registry = registry_parse(
+        kinds, &(struct registry_source){.doc = doc, .tasks = yaml_root(doc), .folder = "/"}, faults);
     cr_assert(registry, "%s", faults->count ? faults->items[0].detail : "");
     registry_load(registry, faults);
     yaml_free(doc);
@@ -272,7 +273,8 @@ Test(native, a_module_that_does_not_load_is_a_fault_with_its_place)
 {
     struct faults faults = {0};
     struct yaml *doc = yaml_parse(SPAN("t: {kind: native, module: /etc/passwd}"), &faults);
-    struct registry *registry = registry_parse(kinds, doc, yaml_root(doc), NULL, "/", &faults);
+    struct registry *registry = registry_parse(
+        kinds, &(struct registry_source){.doc = doc, .tasks = yaml_root(doc), .folder = "/"}, &faults);
     cr_assert(registry);
     registry_load(registry, &faults);
     cr_assert_eq(faults.count, 1);

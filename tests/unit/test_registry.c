@@ -40,8 +40,14 @@ static struct registry *parsed(const char *text, struct faults *faults)
     struct yaml *doc = yaml_parse(span_of(text), faults);
     cr_assert(doc, "not YAML: %s", text);
     const cJSON *root = yaml_root(doc);
-    struct registry *registry = registry_parse(kinds, doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
-                                               cJSON_GetObjectItemCaseSensitive(root, "defaults"), folder, faults);
+    struct registry_source source = {
+        .doc = doc,
+        .tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks"),
+        .pools = cJSON_GetObjectItemCaseSensitive(root, "pools"),
+        .defaults = cJSON_GetObjectItemCaseSensitive(root, "defaults"),
+        .folder = folder,
+    };
+    struct registry *registry = registry_parse(kinds, &source, faults);
     yaml_free(doc);
     return registry;
 }
@@ -206,14 +212,15 @@ Test(registry, every_fault_of_a_task_is_named)
         {"{}", ": `kind` is missing: how it runs: native, command, process, http or remote\n"},
         {"{run: [cat]}", ": `kind` is missing: how it runs: native, command, process, http or remote\n"},
         {"{kind: pool, workers: 4}", "/kind: `pool` is not native, command, process, http or remote\n"},
-        {"{kind: process, workers: 4}",
-         ": `run` is missing: process: the program of the pool's children, and its arguments\n"},
+        {"{kind: process, workers: 4}", ": `run` is missing, or `pool`\n"},
         {"{kind: process, run: [cat], workers: 0}",
          "/workers: must be a number, 1 to 1000, or {min, max, idle}\n"},
         {"{kind: process, run: [no-such-program]}", "/run: there is no program `no-such-program` in the PATH\n"},
         {"{kind: process, run: [cat], workers: {min: 3, max: 2}}", "/workers: `min` is above `max`\n"},
         {"{kind: process, run: [cat], workers: {min: 3}}", "/workers: `max` is missing: never more\n"},
-        {"{kind: process, run: [cat], pool: shared}", "/pool: unknown key `pool`\n"},
+        {"{kind: process, pool: shared}", "/pool: there is no pool `shared` under `pools`\n"},
+        {"{kind: process, run: [cat], pool: shared}",
+         "/run: belongs to the pool: the task names one\n/pool: there is no pool `shared` under `pools`\n"},
         {"{kind: commnad, run: [cat]}",
          "/kind: `commnad` is not native, command, process, http or remote; did you mean `command`?\n"},
         {"{kind: native}", ": `module` is missing: native: the shared object\n"},
@@ -315,6 +322,7 @@ static const struct {
     {"run", "[cat]", "cat", "command or process"},
     {"cwd", "/", "/nowhere", "command or process"},
     {"env", "{A: b}", "{A: [b]}", "command or process"},
+    {"pool", "p", "''", "process"},
     {"workers", "{max: 4}", "{min: 2, max: 1}", "process"},
     {"capacity", "8", "0", "process"},
     {"start", "eager", "early", "process"},
@@ -399,6 +407,61 @@ Test(registry, beside_no_kind_or_a_wrong_one_only_what_a_key_says_itself_is_a_fa
             free(good);
             free(bad);
         }
+}
+
+/* --- pools that tasks share --------------------------------------------------------------- */
+
+extern const struct kind process_kind;
+
+Test(registry, tasks_that_name_a_pool_share_it_and_others_have_their_own)
+{
+    struct registry *registry = good("pools: {p: {run: [cat], workers: 3}, unused: {run: [cat]}}\n"
+                                     "tasks:\n"
+                                     "  a: {kind: process, pool: p}\n"
+                                     "  b: {kind: process, pool: p, timeout: 1s}\n"
+                                     "  c: {kind: process, run: [cat]}\n"
+                                     "  unused: {kind: command, run: [cat]}\n");
+    const void *rooms[3];
+    for (int i = 0; i < 3; i++)
+        rooms[i] = process_kind.room_of(registry_at(registry, i));
+    cr_expect_eq(rooms[0], rooms[1]);
+    cr_expect_neq(rooms[0], rooms[2]);
+    int shared = process_kind.descriptors(registry_at(registry, 0));
+    cr_expect_eq(process_kind.descriptors(registry_at(registry, 1)), shared);
+    cr_expect_leq(3 * process_kind.descriptors(registry_at(registry, 2)), 2 * shared + 1, "each needs its part");
+    registry_unref(registry);
+}
+
+Test(registry, every_fault_of_a_pool_is_named)
+{
+    static const struct {
+        const char *pools, *faults;
+    } rows[] = {
+        {"[1]", "/pools: must be a mapping of names to pools\n"},
+        {"{p: 7}", "/pools/p: must be a mapping with at least a `run`\n"},
+        {"{p: {}}", "/pools/p: `run` is missing: the program of the pool's children, and its arguments\n"},
+        {"{p: {run: [no-such-program]}}", "/pools/p/run: there is no program `no-such-program` in the PATH\n"},
+        {"{p: {run: [cat], workers: 0, priority: 1}}",
+         "/pools/p/workers: must be a number, 1 to 1000, or {min, max, idle}\n"
+         "/pools/p/priority: unknown key `priority`\n"},
+        {"{'a b': {run: [cat]}}",
+         "/pools/a b: `a b` is no name of a pool: 1 to 100 of A-Z a-z 0-9 . _ -, a letter or digit first\n"},
+        {"{t: {run: [cat]}}", "/pools/t: a task of that name has a pool of its own\n"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct buf yaml = {0}, text = {0};
+        struct faults faults = {0};
+        buf_addf(&yaml, "tasks: {t: {kind: process, run: [cat]}}\npools: %s\n", rows[i].pools);
+        cr_expect_null(parsed(buf_cstr(&yaml), &faults), "%s", rows[i].pools);
+        for (int k = 0; k < faults.count; k++) {
+            cr_expect_eq(faults.items[k].line, 2);
+            buf_addf(&text, "%s: %s\n", faults.items[k].pointer, faults.items[k].detail);
+        }
+        cr_expect_str_eq(buf_cstr(&text), rows[i].faults, "%s:\n%s", rows[i].pools, text.data);
+        buf_release(&yaml);
+        buf_release(&text);
+        faults_release(&faults);
+    }
 }
 
 Test(registry, no_key_of_a_kind_is_left_out_of_the_rows)

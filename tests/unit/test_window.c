@@ -404,3 +404,61 @@ Test(window, it_holds_what_the_model_holds, .timeout = 120)
         free(m.facts);
     }
 }
+
+/* --- rooms ------------------------------------------------------------------------------- */
+
+static struct lane *lane_in(struct window *window, int task, const void *of)
+{
+    struct lane *lane = open_lane(window, task);
+    window_enter(window, lane, of);
+    return lane;
+}
+
+Test(window, lanes_of_one_room_share_its_limit_and_their_order)
+{
+    struct window window = {0};
+    const char *of = "a name";
+    lane_in(&window, 1, of);
+    lane_in(&window, 2, of);
+    open_lane(&window, 3);
+    struct room *room = window_room(&window, of);
+    for (int task = 1; task <= 3; task++)
+        for (int i = 0; i < 2; i++)
+            offer(&window, task, 4 - task, task * 10 + i);
+    cr_expect_eq(take(&window), 30, "a room that is new has place for none");
+    cr_expect_eq(take(&window), 31);
+    cr_expect_eq(take(&window), 0);
+    window_limit(&window, room, 2);
+    cr_expect_eq(take(&window), 20, "the lowest number first, whose lane it is");
+    window_count_out(&window, room, 1);
+    cr_expect_eq(take(&window), 21);
+    window_count_out(&window, room, 1);
+    cr_expect_eq(take(&window), 0);
+    window_count_out(&window, room, -1);
+    cr_expect_eq(take(&window), 10, "what ended made place for another lane");
+    window_count_out(&window, room, 1);
+    cr_expect_eq(take(&window), 0);
+    window_release(&window);
+    consumer_release(&consumer);
+}
+
+Test(window, a_lane_that_enters_another_room_has_nothing_out_of_it)
+{
+    struct window window = {0};
+    const char *old = "old", *new = "new";
+    struct lane *one = lane_in(&window, 1, old), *two = lane_in(&window, 2, old);
+    window_limit(&window, window_room(&window, old), 1);
+    window_count_out(&window, window_room(&window, old), 1);
+    offer(&window, 1, 1, 10);
+    window_enter(&window, one, new);
+    window_limit(&window, window_room(&window, new), 1);
+    cr_expect_eq(take(&window), 10);
+    window_enter(&window, two, NULL);
+    cr_expect_null(window_room(&window, old), "nobody is in it");
+    offer(&window, 2, 1, 20);
+    cr_expect_eq(take(&window), 20, "its own has no limit");
+    window_enter(&window, one, NULL);
+    cr_expect_null(window.rooms);
+    window_release(&window);
+    consumer_release(&consumer);
+}

@@ -44,14 +44,15 @@
 
 struct attempt;
 
-/* Who starts bodies, for kinds that have room. Both on any thread, no locks held.
- * A task that is gone, or another of the same name by now, is passed over: so it is
- * named by its definition as well, which need not be there any more. */
+/* Who starts bodies, for kinds that have room. On any thread, no locks held. A room whose
+ * tasks are gone, or others of the same names by now, is passed over: it need not be there any
+ * more. */
 struct kind_host {
     void *context;
 
-    /* There is room for so many bodies of the task, -1 for none; how many jobs wait for more. */
-    int (*room)(void *context, const char *name, const void *definition, int room);
+    /* In that room (kind->room_of()) there is place for so many bodies, -1 for none; how many
+     * jobs wait for more. */
+    int (*room)(void *context, const void *of, int room);
 };
 
 /* A worker of a kind's own, to be shown. */
@@ -86,6 +87,9 @@ struct kind {
      * turn journal, and it is no turn before the kind has said that it begins. */
     bool has_room;
 
+    /* In which: tasks may share it. A name for it and no more, as long as there is such a task. */
+    const void *(*room_of)(const struct task *task);
+
     /* No body is started here: workers that ask for it run it (workers/leases.h).
      * Then there is no start() and no stop(). */
     bool elsewhere;
@@ -108,6 +112,11 @@ struct kind {
      * where they stood. May look at the file system. Any thread. */
     void (*check)(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
 
+    /* All tasks were read: these are of the kind, faulty ones among them, and `pools` is what
+     * stands under that key at the top, for those who share one; NULL: nothing does. NULL: a
+     * kind whose tasks share nothing. Any thread. */
+    void (*share)(const struct keys_input *in, const cJSON *pools, struct task *const *tasks, int count);
+
     /* What is not wrong but may not be meant, of a task without faults; NULL:
      * the kind has no advice. Any thread. */
     void (*advise)(const struct task *task, struct faults *advice);
@@ -124,15 +133,15 @@ struct kind {
     /* The tasks are served from now on, or (NULL) no longer: then the host is not
      * called any more when this returns. NULL: the kind has no room to tell of. */
     void (*host)(const struct kind_host *host);
-    void (*serve)(struct task *task);
+    void (*serve)(struct task *task, bool serves); /* false: no body of it is started any more */
 
-    /* So many jobs of the task wait for room. Any thread, under the caller's locks. */
+    /* So many jobs wait for the task's room. Any thread, under the caller's locks. */
     void (*wanted)(const struct task *task, int count);
 
-    /* Gives each worker that it has for itself; names each task whose workers do not come to
+    /* Gives each worker that it has for itself; names each room whose workers do not come to
      * run anything. Any thread; `each` is called under a lock, and only notes. NULL: it has none. */
     void (*workers)(void (*each)(void *context, const struct kind_worker *worker), void *context);
-    void (*failing)(void (*each)(void *context, const char *task), void *context);
+    void (*failing)(void (*each)(void *context, const char *name), void *context);
 
     void (*start)(struct attempt *attempt);
     void (*stop)(struct attempt *attempt);
@@ -149,3 +158,6 @@ struct kind {
 
 /* check_args() of the task's kind; OK if it has none. */
 MUST_USE enum err kind_check_args(const struct task *task, struct span args, struct faults *faults);
+
+/* What is said of each of the `pools` that tasks may share. */
+extern const struct key pool_keys[];

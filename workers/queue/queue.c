@@ -39,29 +39,36 @@ void queue_task_set(struct queue *queue, const struct task *task, enum place pla
 
 void queue_task_limit(struct queue *queue, int task, int limit)
 {
-    window_limit(&queue->window, lane_of(queue, task), limit);
+    window_limit(&queue->window, lane_of(queue, task)->room, limit);
 }
 
-void queue_counts_for(struct queue *queue, int task, const void *room)
+void queue_task_room(struct queue *queue, int task, const void *room)
 {
-    struct lane *lane = lane_of(queue, task);
-    if (lane->counted_for == room)
-        return;
-    lane->counted_for = room;
-    window_count_out(&queue->window, lane, -lane->out);
+    window_enter(&queue->window, lane_of(queue, task), room);
 }
 
+void queue_room_limit(struct queue *queue, const void *of, int limit)
+{
+    struct room *room = window_room(&queue->window, of);
+    if (room)
+        window_limit(&queue->window, room, limit);
+}
+
+/* What is out of a room that its lane has left is nobody's. */
 static void count_out(struct queue *queue, const struct grant *grant, int more)
 {
-    struct lane *lane = lane_of(queue, grant->turn.task);
-    if (lane->counted_for == grant->counted_for)
-        window_count_out(&queue->window, lane, more);
+    const struct lane *lane = lane_of(queue, grant->turn.task);
+    if (lane->room->of == grant->room)
+        window_count_out(&queue->window, lane->room, more);
 }
 
-int queue_held_up(const struct queue *queue, int task)
+int queue_held_up(const struct queue *queue, const void *of)
 {
-    const struct lane *lane = task < queue->window.lane_count ? queue->window.lanes[task] : NULL;
-    return lane && !queue->closed && !lane->paused && window_is_full(lane) ? lane->count : 0;
+    const struct room *room = window_room(&queue->window, of);
+    int count = 0;
+    for (const struct lane *lane = room && !queue->closed ? room->lanes : NULL; lane; lane = lane->roommate)
+        count += lane->consumer && !lane->paused && window_is_full(lane) ? lane->count : 0;
+    return count;
 }
 
 void queue_gives_way(struct queue *queue, struct grant *grant, bool gives)
@@ -301,7 +308,7 @@ bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *gran
     if (!job)
         return false;
     *grant = (struct grant){.job = job, .turn = turn_of(job, lease), .in_flight = true, .runs = true};
-    grant->counted_for = lane_of(queue, grant->turn.task)->counted_for;
+    grant->room = lane_of(queue, grant->turn.task)->room->of;
     count_out(queue, grant, 1);
     return true;
 }

@@ -26,9 +26,9 @@ struct grant {
     bool in_flight;  /* it has no slot: its task says how many there may be */
 
     /* The queue's: */
-    bool runs;               /* the body does */
-    bool gave_way;           /* it is in flight, and not counted as out */
-    const void *counted_for; /* by queue_counts_for() */
+    bool runs;        /* the body does */
+    bool gave_way;    /* it is in flight, and not counted as out */
+    const void *room; /* that it is out of: queue_task_room() */
     bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
     bool refused;
@@ -73,12 +73,14 @@ void queue_task_pause(struct queue *queue, int task, bool paused);
  * that queue_take_in_flight() gave. */
 void queue_task_limit(struct queue *queue, int task, int limit);
 
-/* What is out is out of somebody's room: if that is another from now on, with a name of its
- * own, all of it is free. */
-void queue_counts_for(struct queue *queue, int task, const void *room);
+/* Its jobs are out of a room from now on, which has a name (NULL: it has one for itself), and
+ * perhaps other tasks: all of them together have that limit, none at first. What is out of the
+ * room that it has left is counted nowhere. */
+void queue_task_room(struct queue *queue, int task, const void *room);
+void queue_room_limit(struct queue *queue, const void *of, int limit);
 
-/* How many of its jobs in memory wait for nothing but that. */
-int queue_held_up(const struct queue *queue, int task);
+/* How many jobs in memory wait for nothing but place in that room. */
+int queue_held_up(const struct queue *queue, const void *of);
 
 /* NULL if it is not configured. */
 const struct task *queue_task(struct queue *queue, int task);

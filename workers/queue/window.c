@@ -138,7 +138,8 @@ static void order_remove(struct window *window, struct consumer *c, struct lane 
 
 bool window_is_full(const struct lane *lane)
 {
-    return lane->limit && lane->out >= lane->limit;
+    const struct room *room = lane->room;
+    return room->limit && room->out >= room->limit;
 }
 
 /* Puts the lane where it belongs after its first job or its right to run changed. */
@@ -168,6 +169,10 @@ void window_release(struct window *window)
         free(lane->heap);
         free(lane);
     }
+    for (struct room *room = window->rooms, *next; room; room = next) {
+        next = room->next;
+        free(room);
+    }
     free(window->lanes);
     *window = (struct window){0};
 }
@@ -195,6 +200,8 @@ struct lane *window_lane(struct window *window, int task)
     if (!lane) {
         lane = window->lanes[task] = xcalloc(1, sizeof *lane);
         *lane = (struct lane){.id = task, .more = true, .limit_priority = -1, .place = -1};
+        lane->room = &lane->own_room;
+        lane->own_room.lanes = lane;
     }
     return lane;
 }
@@ -210,17 +217,76 @@ void window_set(struct window *window, struct lane *lane, const struct task *tas
     reorder(window, lane);
 }
 
-void window_limit(struct window *window, struct lane *lane, int limit)
+/* --- rooms --------------------------------------------------------------------------- */
+
+static void reorder_room(struct window *window, const struct room *room)
 {
-    lane->limit = limit;
+    for (struct lane *lane = room->lanes; lane; lane = lane->roommate)
+        reorder(window, lane);
+}
+
+struct room *window_room(const struct window *window, const void *of)
+{
+    struct room *room = window->rooms;
+    while (room && room->of != of)
+        room = room->next;
+    return room;
+}
+
+static void forget_room(struct window *window, struct room *room)
+{
+    struct room **at = &window->rooms;
+    while (*at != room)
+        at = &(*at)->next;
+    *at = room->next;
+    free(room);
+}
+
+static void leave_room(struct window *window, struct lane *lane)
+{
+    struct room *room = lane->room;
+    struct lane **at = &room->lanes;
+    while (*at != lane)
+        at = &(*at)->roommate;
+    *at = lane->roommate;
+    if (room->of && !room->lanes)
+        forget_room(window, room);
+}
+
+static struct room *add_room(struct window *window, const void *of)
+{
+    struct room *room = xcalloc(1, sizeof *room);
+    *room = (struct room){.of = of, .limit = -1, .next = window->rooms};
+    window->rooms = room;
+    return room;
+}
+
+void window_enter(struct window *window, struct lane *lane, const void *of)
+{
+    if (lane->room->of == of)
+        return;
+    leave_room(window, lane);
+    lane->own_room = (struct room){0};
+    struct room *room = of ? window_room(window, of) : &lane->own_room;
+    lane->room = room ? room : add_room(window, of);
+    lane->roommate = lane->room->lanes;
+    lane->room->lanes = lane;
     reorder(window, lane);
 }
 
-void window_count_out(struct window *window, struct lane *lane, int more)
+void window_limit(struct window *window, struct room *room, int limit)
 {
-    lane->out += more;
-    reorder(window, lane);
+    room->limit = limit;
+    reorder_room(window, room);
 }
+
+void window_count_out(struct window *window, struct room *room, int more)
+{
+    room->out += more;
+    reorder_room(window, room);
+}
+
+/* --- what is in a lane --------------------------------------------------------------- */
 
 int lane_room(const struct window *window)
 {

@@ -37,14 +37,23 @@ struct consumer {
     int order_count, order_cap;
 };
 
+/* How many jobs may be out at once, of a lane or of several together. */
+struct room {
+    const void *of;     /* a name; NULL: the one lane's own */
+    int limit;          /* 0: any number, -1: none */
+    int out;            /* those that window_count_out() was told of */
+    struct lane *lanes; /* by `roommate` */
+    struct room *next;
+};
+
 struct lane {
     int id;                    /* of the task */
     const struct task *task;   /* NULL: it is not configured (any more) */
     struct consumer *consumer; /* NULL: nobody's, like every lane without a task */
     bool paused;
-    int limit;               /* so many of its jobs may be out at once; 0: any number, -1: none */
-    int out;                 /* those that window_count_out() was told of */
-    const void *counted_for; /* as long as that is the same */
+    struct room *room; /* never NULL: its own, or one that it shares */
+    struct lane *roommate;
+    struct room own_room;
     struct entry *heap;
     int count, cap;
     bool more;
@@ -58,7 +67,8 @@ struct lane {
 struct window {
     struct lane **lanes; /* by task id; NULL where there is none */
     int lane_count;
-    int loaded; /* lanes with jobs */
+    int loaded;         /* lanes with jobs */
+    struct room *rooms; /* that have a name */
 };
 
 void window_release(struct window *window);
@@ -70,10 +80,17 @@ struct lane *window_lane(struct window *window, int task);
 void window_set(struct window *window, struct lane *lane, const struct task *task, struct consumer *consumer,
                 bool paused);
 
-/* How many of its jobs may be out at once (0: any number, -1: none), and how many more or
- * fewer are. A lane that has them all out waits. */
-void window_limit(struct window *window, struct lane *lane, int limit);
-void window_count_out(struct window *window, struct lane *lane, int more);
+/* The lane's jobs are out of that room from now on, which it shares with all who name it the
+ * same; one that is new has nothing out, and place for none. */
+void window_enter(struct window *window, struct lane *lane, const void *of);
+
+/* NULL if no lane is in it. */
+struct room *window_room(const struct window *window, const void *of);
+
+/* How many jobs may be out of a room at once (0: any number, -1: none), and how many more or
+ * fewer are. Lanes wait while it is full. */
+void window_limit(struct window *window, struct room *room, int limit);
+void window_count_out(struct window *window, struct room *room, int more);
 bool window_is_full(const struct lane *lane);
 
 /* A queued invocation: copied in, or left on disk if it lies beyond. */

@@ -196,7 +196,7 @@ void body_begin(struct body *body, struct child *child, int64_t now_us)
         attempt->deadline_us = now_us + attempt->timeout_ms * 1000;
     say_run(body);
     minder_look_at(0);
-    if (child->pool->is.max_invocations && child->given >= child->pool->is.max_invocations)
+    if (child->pool->is->max_invocations && child->given >= child->pool->is->max_invocations)
         child_retire(child);
 }
 
@@ -256,7 +256,8 @@ static void look_at_wait(struct body *body)
     if (atomic_load(&body->attempt->waits) != WAITS_OVER)
         return;
     int running = child_running(child);
-    bool has_room = child->alone == body ? !running : !child_is_taken(child) && running < child->pool->is.capacity;
+    bool has_room =
+        child->alone == body ? !running : !child_is_taken(child) && running < child->pool->is->capacity;
     if (has_room)
         body->attempt->sink->goes_on(body->attempt);
 }

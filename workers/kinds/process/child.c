@@ -66,7 +66,7 @@ static bool open_ends(struct child *child, int ends[3])
 /* 0 or an errno, with what failed. */
 static int spawn_it(struct child *child, const int ends[3], const char **failed)
 {
-    const struct program *program = &child->pool->is.program;
+    const struct program *program = &child->pool->is->program;
     char fd[32], protocol[32], worker[CHILD_NAME_MAX + 16];
     snprintf(fd, sizeof fd, "ERRAND_FD=%d", SPAWN_DESCRIPTOR);
     snprintf(protocol, sizeof protocol, "ERRAND_PROTOCOL=%d", PROTOCOL_VERSION);
@@ -117,7 +117,7 @@ static void say_hello(struct child *child)
     struct buf line = {0};
     buf_addf(&line,
              "{\"type\":\"hello\",\"protocol\":%d,\"worker\":\"%s\",\"capacity\":%d,\"limits\":{\"line\":%d}}",
-             PROTOCOL_VERSION, child->name, child->pool->is.capacity, LINE_BYTES_MAX);
+             PROTOCOL_VERSION, child->name, child->pool->is->capacity, LINE_BYTES_MAX);
     child_say(child, &line);
 }
 
@@ -135,7 +135,7 @@ bool child_start(struct pool *pool, int64_t now_us)
     int error = start_process(child, &failed);
     if (error) {
         log_error("a worker cannot be started", LOG_STR("worker", child->name),
-                  LOG_STR("program", pool->is.program.run[0]), LOG_STR("failed", failed),
+                  LOG_STR("program", pool->is->program.run[0]), LOG_STR("failed", failed),
                   LOG_STR("error", strerrordesc_np(error)));
         child_free(child);
         return false;
@@ -143,7 +143,7 @@ bool child_start(struct pool *pool, int64_t now_us)
     child->log_fd = spawn_move_up(log_open_beside(child->name), 3);
     child->started_at = clock_now_ms();
     child->since_ms = since_ms;
-    child->due_us = now_us + pool->is.start_timeout_ms * 1000;
+    child->due_us = now_us + pool->is->start_timeout_ms * 1000;
     child->reads = true;
     minder_look_at(child->due_us);
     post_lock();
@@ -319,7 +319,7 @@ static int64_t resident_bytes(pid_t pid)
 
 static void weigh(struct child *child)
 {
-    int64_t limit = child->pool->is.max_memory, now_us = clock_mono_us();
+    int64_t limit = child->pool->is->max_memory, now_us = clock_mono_us();
     if (!limit || child->state != CHILD_READY)
         return;
     bool is_due = child->weigh_us <= now_us;
@@ -394,12 +394,12 @@ int child_room(const struct child *child)
 {
     if (child->state != CHILD_READY || child_is_taken(child))
         return 0;
-    return child->pool->is.capacity - child_running(child);
+    return child->pool->is->capacity - child_running(child);
 }
 
 void child_body_ended(struct child *child)
 {
-    int64_t limit = child->pool->is.max_invocations;
+    int64_t limit = child->pool->is->max_invocations;
     if (!child->body_count)
         child->idle_us = clock_mono_us();
     if (limit && child->given >= limit)

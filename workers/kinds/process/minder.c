@@ -164,8 +164,7 @@ int minder_tell_room(struct pool *pool, int room)
     bool released = pool->released;
     post_unlock();
     pthread_mutex_lock(&post.host_lock);
-    int waiting =
-        post.host.room && !released ? post.host.room(post.host.context, pool->name, pool->definition, room) : 0;
+    int waiting = post.host.room && !released ? post.host.room(post.host.context, pool->of, room) : 0;
     pthread_mutex_unlock(&post.host_lock);
     return waiting;
 }
@@ -316,7 +315,7 @@ static void show_child_locked(const struct child *child,
     struct kind_worker view = {.name = child->name,
                                .state = states[child->state],
                                .pid = child->pid,
-                               .capacity = child->pool->is.capacity,
+                               .capacity = child->pool->is->capacity,
                                .started_at = child->started_at,
                                .running = running};
     DL_FOREACH (child->bodies, body)
@@ -339,7 +338,7 @@ void minder_show_workers(void (*each)(void *context, const struct kind_worker *w
     post_unlock();
 }
 
-void minder_show_failing(void (*each)(void *context, const char *task), void *context)
+void minder_show_failing(void (*each)(void *context, const char *name), void *context)
 {
     const struct pool *pool;
     post_lock();

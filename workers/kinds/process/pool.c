@@ -13,12 +13,12 @@
 
 enum { AGAIN_FIRST_MS = 100, AGAIN_LAST_MS = 30000, GRACE_MS = 5000 /* where there was no body yet */ };
 
-struct pool *pool_new(const char *name, struct process_task *definition)
+struct pool *pool_new(struct pool_definition *of)
 {
     struct pool *pool = xcalloc(1, sizeof *pool);
-    pool->name = xstrdup(name);
-    pool->definition = definition;
-    pool->is = *definition;
+    pool->of = of;
+    pool->is = &of->is;
+    pool->name = of->name;
     pool->grace_ms = GRACE_MS;
     atomic_init(&pool->room, -1);
     atomic_init(&pool->failing, false);
@@ -27,9 +27,7 @@ struct pool *pool_new(const char *name, struct process_task *definition)
 
 void pool_free(struct pool *pool)
 {
-    program_release(&pool->is.program);
-    free(pool->is.program.cwd);
-    free(pool->name);
+    pool_definition_free(pool->of);
     free(pool);
 }
 
@@ -144,7 +142,7 @@ static int seats(const struct pool *pool)
     int count = 0;
     DL_FOREACH (pool->children, child)
         if (child->state == CHILD_READY)
-            count += child_is_taken(child) ? child_running(child) : pool->is.capacity;
+            count += child_is_taken(child) ? child_running(child) : pool->is->capacity;
     return count;
 }
 
@@ -153,7 +151,7 @@ static int room_to_come(const struct pool *pool)
     const struct child *child;
     int count = 0;
     DL_FOREACH (pool->children, child)
-        count += child->state == CHILD_STARTING ? pool->is.capacity
+        count += child->state == CHILD_STARTING ? pool->is->capacity
                  : child_room(child) > 0        ? child_room(child)
                                                 : 0;
     return count;
@@ -177,18 +175,18 @@ static void set_target(struct pool *pool)
     post_lock();
     int waiting = pending + pool->wanted;
     pool->wanted = 0;
-    bool at_once = pool->served && pool->is.start == START_EAGER;
+    bool at_once = pool->served && pool->is->start == START_EAGER;
     post_unlock();
     int missing = waiting - room_to_come(pool);
-    int more = missing > 0 ? (missing + pool->is.capacity - 1) / pool->is.capacity : 0;
+    int more = missing > 0 ? (missing + pool->is->capacity - 1) / pool->is->capacity : 0;
     if (more && pool->target < count + more)
         pool->target = count + more;
-    if (at_once && pool->target < pool->is.workers.first)
-        pool->target = pool->is.workers.first;
-    if (pool->target && pool->target < pool->is.workers.min)
-        pool->target = pool->is.workers.min;
-    if (pool->target > pool->is.workers.max)
-        pool->target = pool->is.workers.max;
+    if (at_once && pool->target < pool->is->workers.first)
+        pool->target = pool->is->workers.first;
+    if (pool->target && pool->target < pool->is->workers.min)
+        pool->target = pool->is->workers.min;
+    if (pool->target > pool->is->workers.max)
+        pool->target = pool->is->workers.max;
 }
 
 static void start_children(struct pool *pool, int64_t now_us)
@@ -215,12 +213,12 @@ static void end_idle(struct pool *pool, int64_t now_us)
 {
     struct child *child;
     int count = alive(pool);
-    if (!pool->is.workers.idle_ms)
+    if (!pool->is->workers.idle_ms)
         return;
     DL_FOREACH (pool->children, child) {
-        if (child->state != CHILD_READY || child->body_count || count <= pool->is.workers.min)
+        if (child->state != CHILD_READY || child->body_count || count <= pool->is->workers.min)
             continue;
-        int64_t until_us = child->idle_us + pool->is.workers.idle_ms * 1000;
+        int64_t until_us = child->idle_us + pool->is->workers.idle_ms * 1000;
         if (until_us > now_us) {
             minder_look_at(until_us);
             continue;

@@ -8,38 +8,48 @@
 /* The pool of a definition, made when it is first needed. */
 static struct pool *pool_of_locked(const struct task *task)
 {
-    struct process_task *process = process_task(task);
-    if (!process->pool) {
-        process->pool = pool_new(task->name, process);
-        minder_add_pool(process->pool);
-    } else if (process->pool->rests) {
-        process->pool->rests = process->pool->ends = false;
-        minder_add_pool(process->pool);
+    struct pool_definition *of = process_task(task)->of;
+    if (!of->pool) {
+        of->pool = pool_new(of);
+        minder_add_pool(of->pool);
+    } else if (of->pool->rests) {
+        of->pool->rests = of->pool->ends = false;
+        minder_add_pool(of->pool);
     }
-    return process->pool;
+    return of->pool;
 }
 
 static int in_flight(const struct task *task)
 {
     post_lock();
-    const struct pool *pool = process_task(task)->pool;
+    const struct pool *pool = process_task(task)->of->pool;
     int room = pool ? atomic_load(&pool->room) : -1;
     post_unlock();
     return room;
 }
 
-/* A socket, two pipes, the process and a log each; and a reload has the old ones beside the new. */
+static const void *room_of(const struct task *task)
+{
+    return process_task(task)->of;
+}
+
+/* A socket, two pipes, the process and a log each; and a reload has the old ones beside the new.
+ * Those that share a pool need their part of it. */
 static int descriptors(const struct task *task)
 {
     enum { OF_CHILD = 5 };
-    return 2 * OF_CHILD * process_task(task)->workers.max;
+    const struct pool_definition *of = process_task(task)->of;
+    int tasks = atomic_load(&of->tasks);
+    return (2 * OF_CHILD * of->is.workers.max + tasks - 1) / tasks;
 }
 
-static void serve(struct task *task)
+static void serve(struct task *task, bool serves)
 {
     post_lock();
-    if (minder_run())
+    if (serves && minder_run())
         pool_of_locked(task)->served = true;
+    else if (!serves && process_task(task)->of->pool)
+        process_task(task)->of->pool->outdated = true;
     post_unlock();
     minder_wake();
 }
@@ -84,27 +94,16 @@ static void stop(struct attempt *attempt)
     minder_wake();
 }
 
-static void release(void *definition)
-{
-    struct process_task *process = definition;
-    struct pool *pool = process->pool;
-    if (!pool) {
-        program_release(&process->program);
-        return;
-    }
-    process->program = (struct program){0}; /* the pool's from now on */
-    process->pool = NULL;
-    minder_release_pool(pool);
-}
-
 const struct kind process_kind = {
     .name = "process",
     .in_flight = in_flight,
     .descriptors = descriptors,
     .has_room = true,
+    .room_of = room_of,
     .keys = process_keys,
     .definition_bytes = sizeof(struct process_task),
     .check = process_check,
+    .share = process_share,
     .host = minder_host,
     .serve = serve,
     .wanted = wanted,
@@ -113,5 +112,5 @@ const struct kind process_kind = {
     .workers = minder_show_workers,
     .failing = minder_show_failing,
     .end = minder_end,
-    .release = release,
+    .release = process_release,
 };

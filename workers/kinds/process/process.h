@@ -1,6 +1,7 @@
 /* Inside the process kind: pools of long-lived children.
  *
- *     definition.c   what a configuration says of a pool
+ *     definition.c   what a configuration says of a pool: its keys
+ *     shared.c       whose it is: a task's own, or under `pools:` for those that name it
  *     process.c      the kind: what the others call, handed on to the minder
  *     minder.c       its thread: waits for all children, and for what is due
  *     pool.c         how many children there are, and which of them gets a body
@@ -40,8 +41,8 @@ enum {
 
 enum start { START_LAZY, START_EAGER };
 
-/* A definition. */
-struct process_task {
+/* What a configuration says of a pool. */
+struct settings {
     struct program program; /* first: its readers fill it */
     struct {
         int min, max;
@@ -53,32 +54,54 @@ struct process_task {
     int64_t start_timeout_ms;
     int64_t max_invocations; /* of one child; 0: any number */
     int64_t max_memory;      /* bytes resident; 0: any */
-    struct pool *pool;       /* under post.lock; NULL: it has had nothing to do yet */
 };
 
-static inline struct process_task *process_task(const struct task *task)
+/* A pool as it is defined: a task's own, or one that several name. */
+struct pool_definition {
+    struct settings is;
+    char *name;
+    atomic_int tasks;  /* that are run by it; the last to go gives it up */
+    struct pool *pool; /* under post.lock; NULL: it has had nothing to do yet */
+};
+
+/* A task's definition. */
+struct process_task {
+    struct settings own; /* first; until it is handed on: */
+    char *pool;          /* the name of the one that it shares; NULL: it has its own */
+    struct pool_definition *of;
+};
+
+static inline const struct process_task *process_task(const struct task *task)
 {
     return task->definition;
 }
 
 /* definition.c */
 extern const struct key process_keys[];
+void settings_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct settings *is);
+void settings_release(struct settings *is);
+
+/* shared.c */
 void process_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task);
+void process_share(const struct keys_input *in, const cJSON *pools, struct task *const *tasks, int count);
+void process_release(void *definition);
+void pool_definition_free(struct pool_definition *of);
 
 struct child;
 struct body;
 
-/* The children of one definition, whose settings it has for its own: it may outlive that. */
+/* The children of one definition, which it has for its own once no task is left. */
 struct pool {
     struct pool *prev, *next;
-    char *name;
-    const void *definition; /* a name for the host, no more */
-    struct process_task is; /* its program is the pool's own once it is released */
-    bool served;            /* under post.lock: it may have children before anything is to do */
-    bool released;          /* under post.lock: the definition is gone */
-    bool rests;             /* under post.lock: it has ended, and the minder knows it no more */
-    int wanted;             /* under post.lock: jobs that wait for room */
-    _Atomic int room;       /* told last */
+    struct pool_definition *of;
+    const struct settings *is; /* of that, as is the name */
+    const char *name;
+    bool served;      /* under post.lock: it may have children before anything is to do */
+    bool outdated;    /* under post.lock: the configuration is another one, and it gets nothing new */
+    bool released;    /* under post.lock: the definition is gone */
+    bool rests;       /* under post.lock: it has ended, and the minder knows it no more */
+    int wanted;       /* under post.lock: jobs that wait for room */
+    _Atomic int room; /* told last */
     atomic_bool failing;
 
     struct child *children; /* changed under post.lock */
@@ -181,7 +204,7 @@ bool minder_run(void);
 void minder_end(void);
 
 void minder_show_workers(void (*each)(void *context, const struct kind_worker *worker), void *context);
-void minder_show_failing(void (*each)(void *context, const char *task), void *context);
+void minder_show_failing(void (*each)(void *context, const char *name), void *context);
 
 void post_lock(void);
 void post_unlock(void);
@@ -201,7 +224,7 @@ bool minder_take_suspect(int64_t id);
 
 /* --- pool.c ------------------------------------------------------------------------------- */
 
-struct pool *pool_new(const char *name, struct process_task *definition);
+struct pool *pool_new(struct pool_definition *of);
 void pool_free(struct pool *pool);
 
 /* Gives bodies to children, has as many of them as there are to be, says how much room there is. */

@@ -1,0 +1,136 @@
+/* Whose a pool is: a task's own, or one under `pools:` for all tasks that name it. */
+#include "workers/kinds/process/process.h"
+
+#include <stdlib.h>
+
+static struct pool_definition *definition_new(const char *name)
+{
+    struct pool_definition *of = xcalloc(1, sizeof *of);
+    atomic_init(&of->tasks, 1);
+    of->name = xstrdup(name);
+    return of;
+}
+
+void pool_definition_free(struct pool_definition *of)
+{
+    settings_release(&of->is);
+    free(of->name);
+    free(of);
+}
+
+static void give_up(struct pool_definition *of)
+{
+    if (!of || atomic_fetch_sub(&of->tasks, 1) > 1)
+        return;
+    if (of->pool)
+        minder_release_pool(of->pool);
+    else
+        pool_definition_free(of);
+}
+
+void process_release(void *definition)
+{
+    struct process_task *process = definition;
+    give_up(process->of);
+    settings_release(&process->own);
+}
+
+/* --- a task's own --------------------------------------------------------------------- */
+
+static bool is_there(const cJSON *item, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(item, name);
+}
+
+static void refuse_own_settings(const struct keys_input *in, const cJSON *item, const char *pointer)
+{
+    for (const struct key *key = pool_keys; key->name; key++)
+        if (is_there(item, key->name))
+            faults_add_member(in->faults, yaml_line(in->doc, item), pointer, span_of(key->name),
+                              "belongs to the pool: the task names one");
+}
+
+void process_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
+{
+    struct process_task *process = task->definition;
+    int before = in->faults->total;
+    if (process->pool) {
+        refuse_own_settings(in, item, pointer);
+        return;
+    }
+    if (!is_there(item, "run") && !is_there(item, "pool"))
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "`run` is missing, or `pool`");
+    settings_check(in, item, pointer, &process->own);
+    if (in->faults->total > before)
+        return;
+    process->of = definition_new(task->name);
+    process->of->is = process->own;
+    process->own = (struct settings){0};
+}
+
+/* --- those that are shared -------------------------------------------------------------- */
+
+static struct pool_definition *read_pool(const struct keys_input *in, const cJSON *item, const char *pointer)
+{
+    struct pool_definition *of = definition_new(item->string);
+    if (!task_name_is_good(item->string))
+        faults_add(in->faults, yaml_line(in->doc, item), pointer,
+                   "`%s` is no name of a pool: 1 to %d of A-Z a-z 0-9 . _ -, a letter or digit first",
+                   item->string, TASK_NAME_MAX);
+    if (!cJSON_IsObject(item)) {
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a mapping with at least a `run`");
+        return of;
+    }
+    keys_set_defaults(pool_keys, &of->is, in->folder);
+    keys_read(in, item, pointer, (struct key_section[]){{.keys = pool_keys, .target = &of->is}}, 1);
+    settings_check(in, item, pointer, &of->is);
+    return of;
+}
+
+/* Its children would have the names of that task's. */
+static void refuse_names_of_tasks(const struct keys_input *in, const cJSON *item, const char *pointer,
+                                  struct task *const *tasks, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!process_task(tasks[i])->pool && strcmp(tasks[i]->name, item->string) == 0)
+            faults_add(in->faults, yaml_line(in->doc, item), pointer, "a task of that name has a pool of its own");
+}
+
+static void give_to_tasks(struct pool_definition *of, struct task *const *tasks, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct process_task *process = tasks[i]->definition;
+        if (!process->pool || strcmp(process->pool, of->name) != 0)
+            continue;
+        process->of = of;
+        atomic_fetch_add(&of->tasks, 1);
+    }
+}
+
+static void share_pool(const struct keys_input *in, const cJSON *item, struct task *const *tasks, int count)
+{
+    char *pointer = keys_pointer("/pools", item->string);
+    struct pool_definition *of = read_pool(in, item, pointer);
+    refuse_names_of_tasks(in, item, pointer, tasks, count);
+    give_to_tasks(of, tasks, count);
+    give_up(of); /* who reads it is no task */
+    free(pointer);
+}
+
+void process_share(const struct keys_input *in, const cJSON *pools, struct task *const *tasks, int count)
+{
+    if (cJSON_IsObject(pools))
+        for (const cJSON *item = pools->child; item; item = item->next)
+            share_pool(in, item, tasks, count);
+    else if (pools && !cJSON_IsNull(pools))
+        faults_add(in->faults, yaml_line(in->doc, pools), "/pools", "must be a mapping of names to pools");
+    for (int i = 0; i < count; i++) {
+        const struct process_task *process = process_task(tasks[i]);
+        if (!process->pool || process->of)
+            continue;
+        char *pointer = keys_pointer("/tasks", tasks[i]->name);
+        faults_add_member(in->faults, tasks[i]->line, pointer, SPAN("pool"), "there is no pool `%s` under `pools`",
+                          process->pool);
+        free(pointer);
+    }
+}
