@@ -397,6 +397,17 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     return OK;
 }
 
+struct looking_for {
+    pid_t pid;
+    bool found;
+};
+
+static void is_worker(void *context, const struct kind_worker *worker)
+{
+    struct looking_for *looking = context;
+    looking->found |= worker->pid == looking->pid;
+}
+
 static bool minds(void *context, pid_t pid)
 {
     struct runner *runner = context;
@@ -406,7 +417,11 @@ static bool minds(void *context, pid_t pid)
     DL_FOREACH (runner->runs, run)
         minded |= atomic_load(&run->attempt.child) == pid;
     pthread_mutex_unlock(&runner->lock);
-    return minded;
+    struct looking_for looking = {pid, minded};
+    for (const struct kind *const *kind = kinds; *kind; kind++)
+        if ((*kind)->workers)
+            (*kind)->workers(is_worker, &looking);
+    return looking.found;
 }
 
 enum err runner_start(struct runner *runner, struct reason *why)

@@ -136,13 +136,65 @@ def body(message):
     if what == "ask":
         return ask(run, args["type"], **args.get("members", {}))
     if what == "memory":
+        if "mark" in args:
+            open(args["mark"], "w").close()
+            until(args["path"])
         body.kept = bytearray(args["bytes"])
+        if "then" in args:
+            until(args["then"])
         return os.getpid()
     if what == "raw":
         if args.get("mark"):
             open(args["mark"], "a").write("x")
         sock.sendall(args["bytes"].encode().replace(b"RUN", b"%d" % run))
         time.sleep(60)
+    if what == "bytes":
+        sock.sendall(bytes.fromhex(args["hex"]))
+        time.sleep(60)
+    if what == "deep":
+        sock.sendall(b'{"type":"done","run":%d,"result":%s}\n' % (run, b"[" * args["levels"] + b"]" * args["levels"]))
+        time.sleep(60)
+    if what == "lag":
+        def looks():
+            for _ in range(args["times"]):
+                ask(run, "look", id=args["id"])
+        threads = [threading.Thread(target=looks) for _ in range(20)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        return "looked"
+    if what == "greedy":
+        for seq in range(5000, 5000 + args["times"]):
+            with lock:
+                answers[seq] = {"event": threading.Event()}
+        open(args["mark"], "w").close()
+        for seq in range(5000, 5000 + args["times"]):
+            line = b'{"type":"step","run":%d,"seq":%d,"name":"s","value":"' % (run, seq)
+            with lock:
+                sock.sendall(line + b"x" * args["bytes"] + b'"}\n')
+        while any(seq in answers for seq in range(5000, 5000 + args["times"])):
+            time.sleep(0.01)
+        return "answered"
+    if what == "change_group":
+        helper = os.fork()
+        if helper == 0:
+            os.setpgid(0, 0)
+            time.sleep(60)
+            os._exit(0)
+        while os.getpgid(helper) != helper:
+            time.sleep(0.005)
+        os.setpgid(0, helper)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        open(args["mark"], "w").close()
+        while True:
+            time.sleep(1)
+    if what == "leave_one_behind":
+        if os.fork() == 0:
+            os.setsid()
+            open(args["mark"], "w").write("%d" % os.getpid())
+            time.sleep(60)
+            os._exit(0)
+        until(args["mark"])
+        os._exit(8)
     if what == "flood":
         line = b'{"type":"log","run":%d,"text":"%s"}\n' % (run, b"x" * 1000)
         for _ in range(args["lines"]):

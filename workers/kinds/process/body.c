@@ -116,15 +116,19 @@ static void forget_pending(struct body *body)
     DL_DELETE(body->pool->pending, body);
 }
 
+void body_put_back(struct body *body, struct span message)
+{
+    if (body->alone)
+        suspects_add(body->id);
+    forget_pending(body);
+    outcome_unstarted(body->attempt->outcome, message);
+    hand_back(body);
+}
+
 void body_leave_pending(struct body *body)
 {
-    if (atomic_load(&body->attempt->stop) == STOP_NONE)
-        return;
-    if (body->alone)
-        minder_suspect(body->id);
-    forget_pending(body);
-    outcome_unstarted(body->attempt->outcome, SPAN("it was stopped before a worker had room for it"));
-    hand_back(body);
+    if (atomic_load(&body->attempt->stop) != STOP_NONE)
+        body_put_back(body, SPAN("it was stopped before a worker had room for it"));
 }
 
 void body_fail_pending(struct body *body, struct span message)
@@ -285,6 +289,21 @@ static void refuse_all(struct question *question)
     question->answered(question);
 }
 
+/* What a wait or a look says has been read by then, and it may take long. */
+static bool is_needed(enum asked asked)
+{
+    return asked == ASKED_STEP || asked == ASKED_MESSAGE || asked == ASKED_SUBMIT || asked == ASKED_SUSPEND;
+}
+
+static void let_line_go(struct asking *asking)
+{
+    struct pool *pool = asking->body->pool;
+    if (pool->held > HELD_BYTES_MAX) /* then some children are not heard */
+        minder_look_at(0);
+    pool->held -= asking->line.len;
+    buf_release(&asking->line);
+}
+
 static void ask(struct body *body, const struct message *message, struct span line)
 {
     struct attempt *attempt = body->attempt;
@@ -303,10 +322,13 @@ static void ask(struct body *body, const struct message *message, struct span li
         .attempt = attempt, .asked = message->asked, .body = buf_span(&asking->line), .answered = on_answered};
     DL_APPEND(body->askings, asking);
     body->asked++;
+    body->pool->held += asking->line.len;
     if (attempt->sink && attempt->sink->ask)
         attempt->sink->ask(&asking->question);
     else
         refuse_all(&asking->question);
+    if (!is_needed(message->asked))
+        let_line_go(asking);
 }
 
 static void say_answer(struct asking *asking)
@@ -336,7 +358,7 @@ void body_answered(struct asking *asking)
     DL_DELETE(body->askings, asking);
     body->asked--;
     buf_release(&asking->question.answer);
-    buf_release(&asking->line);
+    let_line_go(asking);
     free(asking);
     if (!body->over || body->asked)
         return;

@@ -40,12 +40,10 @@ void child_set_state(struct child *child, enum child_state state)
 
 static int free_number(const struct pool *pool)
 {
-    for (int number = 1;; number++) {
-        const struct child *child;
-        DL_SEARCH_SCALAR(pool->children, child, number, number);
-        if (!child)
-            return number;
-    }
+    int number = 1;
+    while (minder_has_child(pool->name, number))
+        number++;
+    return number;
 }
 
 /* The child's ends come back in `ends`: its socket, stdout, stderr. */
@@ -109,6 +107,7 @@ static bool watch_all(struct child *child)
     for (int what = WATCH_SOCKET; what <= WATCH_PROCESS; what++)
         if (!minder_watch(&child->watches[what], EPOLLIN))
             return false;
+    child->watched = EPOLLIN;
     return true;
 }
 
@@ -149,7 +148,10 @@ bool child_start(struct pool *pool, int64_t now_us)
     post_lock();
     DL_APPEND(pool->children, child);
     post_unlock();
-    log_info("a worker starts", LOG_STR("worker", child->name), LOG_INT("pid", child->pid));
+    int left_out;
+    if (pool_may_log(pool, &left_out))
+        log_info("a worker starts", LOG_STR("worker", child->name), LOG_INT("pid", child->pid),
+                 LOG_INT("left_out", left_out));
     child_note(child, "started");
     if (!watch_all(child))
         child_break(child, "it cannot be watched: %s", strerrordesc_np(errno));
@@ -171,8 +173,10 @@ void child_free(struct child *child)
 
 void child_kill(struct child *child, int signal)
 {
-    if (child->pid > 0)
-        kill(-child->pid, signal);
+    if (child->pid <= 0)
+        return;
+    kill(-child->pid, signal);
+    kill(child->pid, signal); /* which may be in another group by now */
 }
 
 static void make_it_end(struct child *child)
@@ -192,7 +196,10 @@ void child_break(struct child *child, const char *format, ...)
     vsnprintf(child->why.text, sizeof child->why.text, format, args);
     va_end(args);
     child->reads = false;
-    log_error("a worker is killed", LOG_STR("worker", child->name), LOG_STR("reason", child->why.text));
+    int left_out;
+    if (pool_may_log(child->pool, &left_out))
+        log_error("a worker is killed", LOG_STR("worker", child->name), LOG_STR("reason", child->why.text),
+                  LOG_INT("left_out", left_out));
     child_note(child, child->why.text);
     make_it_end(child);
 }
@@ -255,7 +262,7 @@ static void lose_bodies(struct child *child, struct span message, struct span de
         bool pays = !is_known && (running ? runs && running == 1 : body->alone);
         bool is_suspect = !is_known && !pays && (runs || !running);
         if (is_suspect)
-            minder_suspect(body->id);
+            suspects_add(body->id);
         body_lost(body, pays, message, detail);
     }
 }
@@ -263,12 +270,15 @@ static void lose_bodies(struct child *child, struct span message, struct span de
 static void log_end(const struct child *child, int status, struct span how)
 {
     bool expected = child->state == CHILD_CLOSING || (status == 0 && !child->body_count);
+    int left_out;
+    if (!pool_may_log(child->pool, &left_out))
+        return;
     if (expected)
         log_info("a worker has ended", LOG_STR("worker", child->name), LOG_INT("pid", child->pid),
-                 LOG_SPAN("how", how));
+                 LOG_SPAN("how", how), LOG_INT("left_out", left_out));
     else
         log_warn("a worker has ended", LOG_STR("worker", child->name), LOG_INT("pid", child->pid),
-                 LOG_SPAN("how", how), LOG_INT("runs", child->body_count));
+                 LOG_SPAN("how", how), LOG_INT("runs", child->body_count), LOG_INT("left_out", left_out));
 }
 
 static void ended(struct child *child)
@@ -369,6 +379,7 @@ void child_look(struct child *child, int64_t now_us)
         else
             minder_look_at(well_us);
     }
+    child_read_on(child);
     weigh(child);
     close_if_empty(child);
 }

@@ -15,7 +15,7 @@ enum {
     READS_AT_ONCE = 16,   /* then others have their turn */
     READS_AT_END = 1024,  /* more than a pipe or a socket holds */
     GONE_AFTER_MS = 1000, /* it has closed its socket, and is to end by itself */
-    SAID_MAX = 100,       /* lines of a child's in the server's log, in ten seconds */
+    SAID_MAX = 100,       /* lines of a pool's children in the server's log, in ten seconds */
     SAID_US = 10 * 1000 * 1000,
     SAID_BYTES = 2000,
 };
@@ -25,14 +25,15 @@ enum {
 /* Without a folder for logs it goes to the server's, some of it. */
 static void say_line(struct child *child, enum stream stream, struct span text)
 {
+    struct pool *pool = child->pool;
     int64_t now_us = clock_mono_us();
-    if (now_us - child->lines_us > SAID_US) {
-        child->lines_us = now_us;
-        child->lines_said = 0;
+    if (now_us - pool->said_us > SAID_US) {
+        pool->said_us = now_us;
+        pool->said = 0;
     }
-    if (child->lines_said++ >= SAID_MAX)
+    if (pool->said++ >= SAID_MAX)
         return;
-    log_info(child->lines_said == SAID_MAX ? "a worker says more, which is left out for a while" : "a worker says",
+    log_info(pool->said == SAID_MAX ? "workers say more, which is left out for a while" : "a worker says",
              LOG_STR("worker", child->name), LOG_STR("stream", stream == STREAM_STDOUT ? "stdout" : "stderr"),
              LOG_SPAN("text", utf8_cut(text, SAID_BYTES)));
 }
@@ -110,13 +111,21 @@ static void take_line(struct child *child, struct span line)
     buf_release(&arena);
 }
 
+/* There are so many requests under way that it is heard when some are answered; one that has
+ * ended is heard to its end. */
+static bool is_choked(const struct child *child)
+{
+    return child->pool->held > HELD_BYTES_MAX && !child->is_dead;
+}
+
 static void take_lines(struct child *child)
 {
     struct span line;
-    while (child->reads && lines_next(&child->in, &line))
+    while (child->reads && !is_choked(child) && lines_next(&child->in, &line))
         take_line(child, line);
-    if (child->reads && lines_are_too_long(&child->in))
+    if (child->reads && !is_choked(child) && lines_are_too_long(&child->in))
         child_break(child, "a line of it has more than %d bytes", LINE_BYTES_MAX);
+    lines_rest(&child->in);
 }
 
 /* Its end is soon seen; one that only closes its socket is made to end. */
@@ -135,7 +144,7 @@ static void read_socket(struct child *child, int reads)
 {
     static char bytes[READ_BYTES]; /* the minder's */
     struct watch *watch = &child->watches[WATCH_SOCKET];
-    for (int i = 0; i < reads && child->reads && watch->fd >= 0; i++) {
+    for (int i = 0; i < reads && child->reads && !is_choked(child) && watch->fd >= 0; i++) {
         ssize_t n = recv(watch->fd, bytes, sizeof bytes, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
@@ -187,13 +196,25 @@ static void read_pipe(struct child *child, enum watched what, int reads)
 
 /* --- what it is told --------------------------------------------------------------------------------- */
 
+/* What is left in a socket that is not read would wake for ever, and so would its end. */
+static void watch_socket(struct child *child)
+{
+    struct watch *watch = &child->watches[WATCH_SOCKET];
+    bool reads = child->reads && !is_choked(child);
+    uint32_t events = (reads ? EPOLLIN : 0) | (child->writing ? EPOLLOUT : 0);
+    if (watch->fd < 0 || events == child->watched)
+        return;
+    child->watched = events;
+    if (events)
+        minder_watch(watch, events);
+    else
+        minder_mute(watch);
+}
+
 static void ask_to_write(struct child *child, bool wanted)
 {
-    if (child->writing == wanted)
-        return;
     child->writing = wanted;
-    uint32_t events = (child->reads ? EPOLLIN : 0) | (wanted ? EPOLLOUT : 0);
-    minder_watch(&child->watches[WATCH_SOCKET], events);
+    watch_socket(child);
 }
 
 static void send_on(struct child *child)
@@ -219,14 +240,24 @@ static void send_on(struct child *child)
     ask_to_write(child, false);
 }
 
+/* One that always leaves something unread would have it all kept. */
+static void forget_sent(struct child *child)
+{
+    struct buf *out = &child->out;
+    if (child->sent < out->len / 2 || !child->sent)
+        return;
+    memmove(out->data, out->data + child->sent, out->len - child->sent);
+    out->len -= child->sent;
+    child->sent = 0;
+}
+
 void child_say(struct child *child, struct buf *line)
 {
     size_t unread = child->out.len - child->sent;
     if (child->state != CHILD_DYING && unread + line->len > UNREAD_BYTES_MAX) {
         child_break(child, "it does not read what it is told");
     } else if (child->state != CHILD_DYING) {
-        if (child->sent == child->out.len)
-            child->sent = child->out.len = 0;
+        forget_sent(child);
         buf_add_span(&child->out, buf_span(line));
         buf_addc(&child->out, '\n');
         if (!unread)
@@ -237,10 +268,20 @@ void child_say(struct child *child, struct buf *line)
 
 /* --- events ------------------------------------------------------------------------- */
 
+void child_read_on(struct child *child)
+{
+    if (!child->reads || is_choked(child))
+        return;
+    take_lines(child);
+    watch_socket(child);
+}
+
 void child_read_rest(struct child *child)
 {
+    child->is_dead = true;
     read_pipe(child, WATCH_OUT, READS_AT_END);
     read_pipe(child, WATCH_ERR, READS_AT_END);
+    take_lines(child);
     read_socket(child, READS_AT_END);
 }
 
@@ -254,7 +295,9 @@ void child_read(struct child *child, enum watched what, uint32_t events)
     if (events & EPOLLOUT)
         send_on(child);
     read_socket(child, READS_AT_ONCE);
-    if (!child->reads) { /* what is left in it says nothing, and would wake for ever */
+    if (child->reads) {
+        watch_socket(child);
+    } else {
         minder_unwatch(&child->watches[WATCH_SOCKET]);
         child->writing = false;
     }

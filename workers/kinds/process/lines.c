@@ -10,10 +10,14 @@ void lines_add(struct lines *lines, struct span bytes)
         buf->len -= lines->start;
         lines->scanned -= lines->start;
         lines->start = 0;
-        if (!buf->len && buf->cap > KEPT_BYTES)
-            buf_release(buf);
     }
     buf_add_span(buf, bytes);
+}
+
+void lines_rest(struct lines *lines)
+{
+    if (lines->start == lines->bytes.len && lines->bytes.cap > KEPT_BYTES)
+        lines_release(lines);
 }
 
 bool lines_next(struct lines *lines, struct span *line)

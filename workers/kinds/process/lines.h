@@ -22,6 +22,9 @@ void lines_add(struct lines *lines, struct span bytes);
 /* Without its line break, and without a carriage return before that. */
 bool lines_next(struct lines *lines, struct span *line);
 
+/* Nothing of it is needed any more: an empty one that was large gives its room back. */
+void lines_rest(struct lines *lines);
+
 /* What there is of the next one is more than any may have. */
 bool lines_are_too_long(const struct lines *lines);
 void lines_release(struct lines *lines);

@@ -15,15 +15,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-#define uthash_malloc(size) xmalloc(size)
-#include <uthash.h>
-
-enum { EVENTS = 64, SUSPECTS_MAX = 10000 };
-
-struct suspect {
-    int64_t id;
-    UT_hash_handle hh;
-};
+enum { EVENTS = 64 };
 
 static struct {
     pthread_mutex_t lock; /* guards the post: what follows, and what is shown of pools */
@@ -47,7 +39,6 @@ static struct {
     int64_t look_us;
     bool ends;
     struct child *graves;
-    struct suspect *suspects;
 } minder = {.epoll_fd = -1, .null_fd = -1};
 
 void post_lock(void)
@@ -130,6 +121,11 @@ bool minder_watch(struct watch *watch, uint32_t events)
     return errno == EEXIST && epoll_ctl(minder.epoll_fd, EPOLL_CTL_MOD, watch->fd, &event) == 0;
 }
 
+void minder_mute(struct watch *watch)
+{
+    epoll_ctl(minder.epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+}
+
 void minder_unwatch(struct watch *watch)
 {
     if (watch->fd < 0)
@@ -169,37 +165,16 @@ int minder_tell_room(struct pool *pool, int room)
     return waiting;
 }
 
-/* --- suspects ----------------------------------------------------------------------------- */
-
-void minder_suspect(int64_t id)
+bool minder_has_child(const char *name, int number)
 {
-    struct suspect *suspect;
-    HASH_FIND(hh, minder.suspects, &id, sizeof id, suspect);
-    if (suspect || HASH_COUNT(minder.suspects) >= SUSPECTS_MAX)
-        return;
-    suspect = xcalloc(1, sizeof *suspect);
-    suspect->id = id;
-    HASH_ADD(hh, minder.suspects, id, sizeof suspect->id, suspect);
-}
-
-bool minder_take_suspect(int64_t id)
-{
-    struct suspect *suspect;
-    HASH_FIND(hh, minder.suspects, &id, sizeof id, suspect);
-    if (!suspect)
-        return false;
-    HASH_DELETE(hh, minder.suspects, suspect);
-    free(suspect);
-    return true;
-}
-
-static void forget_suspects(void)
-{
-    struct suspect *suspect, *next;
-    HASH_ITER (hh, minder.suspects, suspect, next) {
-        HASH_DELETE(hh, minder.suspects, suspect);
-        free(suspect);
+    const struct pool *pool;
+    const struct child *child;
+    DL_FOREACH (post.minded, pool) {
+        DL_SEARCH_SCALAR(pool->children, child, number, number);
+        if (child && strcmp(pool->name, name) == 0)
+            return true;
     }
+    return false;
 }
 
 /* --- the post ------------------------------------------------------------------------------- */
@@ -209,7 +184,7 @@ static void take_bodies(struct body *bodies)
     struct body *body, *next;
     DL_FOREACH_SAFE (bodies, body, next) {
         DL_DELETE(bodies, body);
-        body->alone = minder_take_suspect(body->id);
+        body->alone = suspects_take(body->id);
         DL_APPEND(body->pool->pending, body);
     }
 }
@@ -438,5 +413,5 @@ void minder_end(void)
     if (minder.null_fd >= 0)
         close(minder.null_fd);
     minder.epoll_fd = minder.null_fd = -1;
-    forget_suspects();
+    suspects_forget();
 }

@@ -11,7 +11,13 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { AGAIN_FIRST_MS = 100, AGAIN_LAST_MS = 30000, GRACE_MS = 5000 /* where there was no body yet */ };
+enum {
+    AGAIN_FIRST_MS = 100,
+    AGAIN_LAST_MS = 30000,
+    GRACE_MS = 5000, /* where there was no body yet */
+    LINES_MAX = 10,  /* of a pool's in the log, in ten seconds */
+    LINES_US = 10 * 1000 * 1000,
+};
 
 struct pool *pool_new(struct pool_definition *of)
 {
@@ -42,6 +48,20 @@ void pool_close(struct pool *pool)
     pool->ends = true;
     DL_FOREACH (pool->children, child)
         child_retire(child);
+}
+
+/* Children of whose bodies each ends it would fill the log. */
+bool pool_may_log(struct pool *pool, int *left_out)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us - pool->lines_us > LINES_US) {
+        pool->lines_us = now_us;
+        pool->lines = 0;
+    }
+    bool may = pool->lines++ < LINES_MAX;
+    *left_out = may ? pool->lines_left_out : 0;
+    pool->lines_left_out = may ? 0 : pool->lines_left_out + 1;
+    return may;
 }
 
 /* --- of use, or not ------------------------------------------------------------------- */
@@ -106,6 +126,10 @@ static bool give_alone(struct body *body, int64_t now_us)
     DL_FOREACH (pool->children, child)
         if (child->alone == body)
             break;
+    if (child && child->state != CHILD_READY) { /* it ends before it has come to it */
+        child->alone = NULL;
+        child = NULL;
+    }
     if (!child)
         child = for_alone(pool);
     if (!child)
@@ -166,25 +190,32 @@ static int alive(const struct pool *pool)
     return count;
 }
 
-/* Those that are to be: as many as there were, and more for what waits. */
+static int target_of(const struct pool *pool, int wanted, bool at_once)
+{
+    const struct settings *is = pool->is;
+    int target = wanted > pool->target ? wanted : pool->target;
+    if (at_once && target < is->workers.first)
+        target = is->workers.first;
+    if (target && target < is->workers.min)
+        target = is->workers.min;
+    return target;
+}
+
+/* Those that are to be: as many as there were, and more for what waits. Of a pool that is
+ * outdated only those for what it has. */
 static void set_target(struct pool *pool)
 {
     const struct body *body;
-    int pending = 0, count = alive(pool);
+    int pending = 0, count = alive(pool), capacity = pool->is->capacity;
     DL_COUNT(pool->pending, body, pending);
     post_lock();
-    int waiting = pending + pool->wanted;
+    bool outdated = pool->outdated, at_once = pool->served && pool->is->start == START_EAGER;
+    int waiting = pending + (outdated ? 0 : pool->wanted);
     pool->wanted = 0;
-    bool at_once = pool->served && pool->is->start == START_EAGER;
     post_unlock();
     int missing = waiting - room_to_come(pool);
-    int more = missing > 0 ? (missing + pool->is->capacity - 1) / pool->is->capacity : 0;
-    if (more && pool->target < count + more)
-        pool->target = count + more;
-    if (at_once && pool->target < pool->is->workers.first)
-        pool->target = pool->is->workers.first;
-    if (pool->target && pool->target < pool->is->workers.min)
-        pool->target = pool->is->workers.min;
+    int more = missing > 0 ? (missing + capacity - 1) / capacity : 0;
+    pool->target = outdated ? count + more : target_of(pool, more ? count + more : 0, at_once);
     if (pool->target > pool->is->workers.max)
         pool->target = pool->is->workers.max;
 }
@@ -229,26 +260,19 @@ static void end_idle(struct pool *pool, int64_t now_us)
     }
 }
 
-/* Where no host waits, somebody does: it is told. */
-static void fail_pending(struct pool *pool)
+/* Of another configuration: whoever has nothing to do, and will have nothing. */
+static void end_unneeded(struct pool *pool)
 {
-    struct body *body, *next;
-    bool hopeless = atomic_load(&pool->failing) && !pool->served;
-    if (!hopeless && !pool->ends)
+    struct child *child;
+    if (pool->pending)
         return;
-    DL_FOREACH_SAFE (pool->pending, body, next) {
-        body_fail_pending(body, SPAN("the children of its pool end before they have done anything"));
-    }
+    DL_FOREACH (pool->children, child)
+        if (!child->body_count)
+            child_retire(child);
 }
 
-void pool_settle(struct pool *pool, int64_t now_us)
+static void tell_room(struct pool *pool)
 {
-    if (!pool->ends)
-        give_bodies(pool, now_us);
-    fail_pending(pool);
-    end_idle(pool, now_us);
-    set_target(pool);
-    start_children(pool, now_us);
     int room = seats(pool);
     room = room && !pool->ends ? room : -1;
     if (room == atomic_load(&pool->room))
@@ -260,4 +284,38 @@ void pool_settle(struct pool *pool, int64_t now_us)
     post_unlock();
     if (waiting)
         minder_look_at(0);
+}
+
+/* No child comes to run them. Where there is a host they are queued again, perhaps for the pool of
+ * another configuration; where there is none somebody waits, and is told. */
+static void leave_pending(struct pool *pool)
+{
+    struct body *body, *next;
+    bool failing = atomic_load(&pool->failing);
+    post_lock();
+    bool served = pool->served;
+    post_unlock();
+    DL_FOREACH_SAFE (pool->pending, body, next) {
+        if (pool->ends || (failing && !served))
+            body_fail_pending(body, SPAN("the children of its pool end before they have done anything"));
+        else if (failing && atomic_load(&pool->room) < 0)
+            body_put_back(body, SPAN("the children of its pool end before they have done anything"));
+    }
+}
+
+void pool_settle(struct pool *pool, int64_t now_us)
+{
+    post_lock();
+    bool outdated = pool->outdated;
+    post_unlock();
+    if (!pool->ends)
+        give_bodies(pool, now_us);
+    if (outdated)
+        end_unneeded(pool);
+    else
+        end_idle(pool, now_us);
+    set_target(pool);
+    start_children(pool, now_us);
+    tell_room(pool);
+    leave_pending(pool);
 }

@@ -8,6 +8,7 @@
  *     child.c        one process: its start and its end, and what room it has
  *     child_talk.c   what it says and is told: its socket, its pipes, its log
  *     body.c         one body in a child: what it says, how it ends
+ *     suspects.c     who is to run alone
  *     lines.c, message.c   the protocol, taken apart. Pure
  *
  * One thread, the minder, has everything here to itself, and waits for no commit: what a
@@ -35,6 +36,7 @@ enum {
     CAPACITY_MAX = 1000,
     UNREAD_BYTES_MAX = 64 << 20, /* that wait for a child to read them */
     ASKED_MAX = 1000,            /* requests of a body under way */
+    HELD_BYTES_MAX = 32 << 20,   /* of a pool's requests under way, before more are read */
     FAILING_AFTER = 3,           /* children in a row that end without having done anything */
     CHILD_NAME_MAX = TASK_NAME_MAX + 16,
 };
@@ -107,12 +109,17 @@ struct pool {
     struct child *children; /* changed under post.lock */
     int alive;              /* those that take bodies, or will */
     int target;             /* how many that are to be */
+    size_t held;            /* bytes of its requests under way */
     struct body *pending;   /* bodies that wait for room, the first first */
     struct body *leaving;   /* that are over but for answers on their way */
     int in_a_row;           /* children that ended without having done anything */
     int64_t start_us;       /* not before that */
     int64_t grace_ms;       /* between two words to a child that it is to end: as the last body had it */
     bool ends;              /* no child is started any more */
+    int64_t lines_us;       /* of what the log says of it: since when */
+    int lines, lines_left_out;
+    int64_t said_us; /* of what its children print into it: the same */
+    int said;
 };
 
 enum child_state { CHILD_STARTING, CHILD_READY, CHILD_RETIRING /* no new bodies */, CHILD_CLOSING, CHILD_DYING };
@@ -141,7 +148,9 @@ struct child {
     int64_t weigh_us; /* when its memory is looked at next */
     int stage;        /* of its end: 0 asked, 1 SIGTERM, 2 SIGKILL */
     bool reads;       /* its socket is read */
-    bool writing;     /* EPOLLOUT is asked for */
+    bool writing;     /* there is more to tell it */
+    uint32_t watched; /* what of its socket is watched */
+    bool is_dead;     /* its process has ended: what is left is read */
     bool gone;        /* it has ended: freed after this round */
     struct lines in;
     struct buf out;
@@ -154,8 +163,6 @@ struct child {
     bool is_blamed_on_one; /* it was told to end for the sake of one body, whose end is its own affair */
     struct reason why;     /* of a child that does not speak the protocol; empty: it does */
     int log_fd;            /* -1: none */
-    int64_t lines_us;      /* of what it prints into the server's log: since when */
-    int lines_said;
 };
 
 enum ending { ENDING_NONE, ENDING_STOPPED, ENDING_TIMEOUT };
@@ -213,14 +220,21 @@ void post_unlock(void);
 
 bool minder_watch(struct watch *watch, uint32_t events);
 void minder_unwatch(struct watch *watch);
-void minder_look_at(int64_t at_us); /* at the latest */
-int minder_null(void);              /* /dev/null; -1 with errno */
+void minder_look_at(int64_t at_us);    /* at the latest */
+void minder_mute(struct watch *watch); /* it is not watched for a while */
+int minder_null(void);                 /* /dev/null; -1 with errno */
 void minder_bury(struct child *child);
 int minder_tell_room(struct pool *pool, int room);
 
+/* Is there one of that name? A pool of another configuration may have it. */
+bool minder_has_child(const char *pool, int number);
+
+/* --- suspects.c: the minder's ------------------------------------------------------------- */
+
 /* Ids of those whose child died with several in it: they run alone next. */
-void minder_suspect(int64_t id);
-bool minder_take_suspect(int64_t id);
+void suspects_add(int64_t id);
+bool suspects_take(int64_t id);
+void suspects_forget(void);
 
 /* --- pool.c ------------------------------------------------------------------------------- */
 
@@ -233,6 +247,9 @@ void pool_settle(struct pool *pool, int64_t now_us);
 /* True: it has nothing more to do and no child. */
 bool pool_is_over(const struct pool *pool);
 void pool_close(struct pool *pool);
+
+/* A line about a child may be logged; and how many were not before it. */
+bool pool_may_log(struct pool *pool, int *left_out);
 
 /* A child has ended, and whether it had been of use. */
 void pool_lost_child(struct pool *pool, bool of_use);
@@ -270,6 +287,9 @@ void child_say(struct child *child, struct buf *line);
 void child_log(struct child *child, enum stream stream, struct span bytes);
 void child_note(struct child *child, const char *text);
 
+/* What it said before its pool had asked for so much that it was not heard. */
+void child_read_on(struct child *child);
+
 /* Something has come, or goes; and all that there is, of one that has ended. */
 void child_read(struct child *child, enum watched what, uint32_t events);
 void child_read_rest(struct child *child);
@@ -284,6 +304,7 @@ void body_answered(struct asking *asking);
 /* Its child has died: `pays`, and how in words and members of an error. */
 void body_lost(struct body *body, bool pays, struct span message, struct span detail);
 
-/* Of one that has no child yet: if it is to end, it does; or it fails. */
+/* Of one that has no child yet: if it is to end, it does; it is queued again; or it fails. */
 void body_leave_pending(struct body *body);
+void body_put_back(struct body *body, struct span message);
 void body_fail_pending(struct body *body, struct span message);
