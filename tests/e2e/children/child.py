@@ -67,6 +67,9 @@ def body(message):
         say(type="progress", run=run, value=0.5, note="half")
         until(args["path"])
         return None
+    if what == "nap":
+        time.sleep(args["seconds"])
+        return None
     if what == "file":
         if "mark" in args:
             open(args["mark"], "w").close()

@@ -92,8 +92,7 @@ static void take_end(struct body *body, const struct message *message)
     else
         succeed(body, message->result);
     child->done++;
-    if (child->pool->in_a_row)
-        pool_is_well(child->pool);
+    pool_is_well(child->pool, child);
     has_ended(body);
     child_body_ended(child);
 }

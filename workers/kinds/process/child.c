@@ -375,7 +375,7 @@ void child_look(struct child *child, int64_t now_us)
     if (child->state == CHILD_READY && child->pool->in_a_row) {
         int64_t well_us = child->ready_us + (int64_t)WELL_AFTER_MS * 1000;
         if (well_us <= now_us)
-            pool_is_well(child->pool);
+            pool_is_well(child->pool, child);
         else
             minder_look_at(well_us);
     }

@@ -66,8 +66,10 @@ bool pool_may_log(struct pool *pool, int *left_out)
 
 /* --- of use, or not ------------------------------------------------------------------- */
 
-void pool_is_well(struct pool *pool)
+void pool_is_well(struct pool *pool, const struct child *by)
 {
+    if (!pool->in_a_row || by->ready_us <= pool->lost_us)
+        return;
     pool->in_a_row = 0;
     pool->start_us = 0;
     if (atomic_exchange(&pool->failing, false))
@@ -90,6 +92,7 @@ void pool_lost_child(struct pool *pool, bool of_use)
     if (of_use)
         return;
     wait_a_while(pool);
+    pool->lost_us = clock_mono_us();
     if (++pool->in_a_row < FAILING_AFTER || atomic_exchange(&pool->failing, true))
         return;
     log_error("a pool's children end before they have done anything; they are started more and more seldom",

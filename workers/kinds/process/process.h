@@ -114,6 +114,7 @@ struct pool {
     struct body *leaving;   /* that are over but for answers on their way */
     int in_a_row;           /* children that ended without having done anything */
     int64_t start_us;       /* not before that */
+    int64_t lost_us;        /* when the last of those ended */
     int64_t grace_ms;       /* between two words to a child that it is to end: as the last body had it */
     bool ends;              /* no child is started any more */
     int64_t lines_us;       /* of what the log says of it: since when */
@@ -253,7 +254,9 @@ bool pool_may_log(struct pool *pool, int *left_out);
 
 /* A child has ended, and whether it had been of use. */
 void pool_lost_child(struct pool *pool, bool of_use);
-void pool_is_well(struct pool *pool);
+
+/* A child has been of use. One that was there before the others ended proves nothing. */
+void pool_is_well(struct pool *pool, const struct child *by);
 
 /* --- child.c ------------------------------------------------------------------------------ */
 
