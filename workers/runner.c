@@ -85,7 +85,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         stop_lingering(runner, change->id);
     if (change->wakes_at)
         dispatcher_set_locked(runner, UPKEEP_WAKE, change->wakes_at);
-    if (change->withdrawn) /* its claim would be refused, if it were not on its way to be tried again */
+    bool claims_in_vain = change->withdrawn && change->to != STATUS_QUEUED; /* elsewhere in the queue it is good */
+    if (claims_in_vain) /* it is on its way to be tried again, or to a child */
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED && !change->message)
         queue_offer(&runner->queue, change, now_us);

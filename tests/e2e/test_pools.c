@@ -3,6 +3,7 @@
 #include "tests/e2e/support.h"
 
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +115,47 @@ Test(pools, a_reload_may_give_tasks_another_pool_while_they_run)
     configure(s, sharing("workers: 1"));
     send_signal(s, SIGHUP);
     WAIT_UNTIL(strcmp(text_of(final(s, body_of(s, "b", "{'do': 'who'}")), "result.worker"), "both-1") == 0);
+}
+
+/* --- on the way to a child ---------------------------------------------------------------------- */
+
+static void exec(struct server *s, const char *sql)
+{
+    sqlite3 *handle;
+    char *why = NULL;
+    REQUIRE(sqlite3_open(file_in(s, "errand.db"), &handle) == SQLITE_OK);
+    sqlite3_busy_timeout(handle, 10000);
+    REQUIRE(sqlite3_exec(handle, sql, NULL, NULL, &why) == SQLITE_OK, "%s", why);
+    sqlite3_close(handle);
+}
+
+/* What is waited for goes to the front of the queue, what is on its way to a child or to disk, too: it
+ * was taken for withdrawn, and cancelled by nobody. */
+Test(pools, what_begins_while_it_is_queued_may_be_waited_for)
+{
+    struct server *s = serve(format("store: $FOLDER/errand.db\nkill_grace: 100ms\n%s", config("workers: 2")));
+    char *parent =
+        body(s, format("{'do': 'address', 'path': '%s', 'into': '%s'}", file_in(s, "go"), file_in(s, "url")));
+    WAIT_UNTIL(*read_whole(file_in(s, "url")));
+    AWAIT_STATUS(s, parent, "running");
+    exec(s, "CREATE TRIGGER refuse BEFORE UPDATE OF status ON invocations WHEN NEW.status = 3 "
+            "BEGIN SELECT RAISE(FAIL, 'no'); END");
+    char *awaited =
+        body(s, format("{'do': 'file', 'mark': '%s', 'path': '%s'}", file_in(s, "mark"), file_in(s, "end")));
+    WAIT_UNTIL(exists(file_in(s, "mark")));
+    WAIT_UNTIL(strstr(server_log(s), "a report of a turn was not written"));
+    struct client *waits = client_open(s);
+    char *wait = quoted(format("{'on': {'ids': ['%s']}}", awaited));
+    client_ask(waits, "POST", format("%s/wait", strstr(read_whole(file_in(s, "url")), "/leases/")),
+               "Content-Type: application/json\r\n", wait, strlen(wait));
+    AWAIT_STATUS(s, parent, "waiting");
+    exec(s, "DROP TRIGGER refuse");
+    AWAIT_STATUS(s, awaited, "running");
+    touch(file_in(s, "end"));
+    EXPECT_TEXT(EXPECT_NUMBER(final(s, awaited), "attempt", 1), "status", "succeeded");
+    EXPECT_TEXT(EXPECT(client_receive(waits, false), 200), "results.0.status", "succeeded");
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, parent), "status", "succeeded");
 }
 
 /* --- reloads -------------------------------------------------------------------------------- */

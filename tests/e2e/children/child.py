@@ -26,7 +26,7 @@ class Refused(Exception):
     pass
 
 
-def ask(run, type, **members):
+def begin_to_ask(run, type, **members):
     global last_seq
     box = {"event": threading.Event()}
     with lock:
@@ -34,6 +34,14 @@ def ask(run, type, **members):
         seq = last_seq
         answers[seq] = box
     say(type=type, run=run, seq=seq, **members)
+    return box
+
+
+def ask(run, type, **members):
+    return answer_of(begin_to_ask(run, type, **members))
+
+
+def answer_of(box):
     box["event"].wait()
     if "error" in box["answer"]:
         raise Refused(box["answer"]["error"])
@@ -123,6 +131,11 @@ def body(message):
         ids = [ask(run, "submit", submission=s)["id"] for s in args["submissions"]]
         answer = ask(run, "wait", ids=ids, **args.get("wait", {}))
         return {"timed_out": answer["timed_out"], "results": [[r["status"], r["result"]] for r in answer["results"]]}
+    if what == "children":
+        boxes = [begin_to_ask(run, "submit", submission=args["submission"]) for _ in range(args["count"])]
+        ids = [answer_of(box)["id"] for box in boxes]
+        statuses = [r["status"] for r in ask(run, "wait", ids=ids)["results"]]
+        return {status: statuses.count(status) for status in statuses}
     if what == "address":
         with open(args["into"] + ".new", "w") as file:
             file.write(message["lease_url"])
