@@ -44,6 +44,9 @@
 
 struct attempt;
 
+/* A thread for bodies has so much stack. */
+enum { BODY_STACK_BYTES = 1 << 20 };
+
 /* Who starts bodies, for kinds that have room. Both on any thread, no locks held.
  * A task that is gone, or another of the same name by now, is passed over: so it is
  * named by its definition as well, which need not be there any more. */
