@@ -212,7 +212,7 @@ bool asked_settle_faults(struct asked_call *call, struct faults *faults)
     struct reason why;
     bool fine = !faults->total;
     if (!fine)
-        reason_set(&why, "%s%s%s", faults->items[0].pointer, *faults->items[0].pointer ? " " : "",
+        reason_set(&why, "%s%s%s", faults->items[0].pointer, *faults->items[0].pointer ? ": " : "",
                    faults->items[0].detail);
     faults_release(faults);
     if (!fine)

@@ -61,15 +61,14 @@ static void begin_upkeep(struct runner *runner, enum upkeep what)
     store_queue(runner->store, &call->op.op);
 }
 
-/* A body in this process has its thread to itself, so what it said is sent on
- * from here while it is busy with something else. */
+/* What bodies said that have nobody here who would send it on while they are busy. */
 static void flush(struct runner *runner)
 {
     bool any = false;
     struct run *run;
     pthread_mutex_lock(&runner->lock);
     DL_FOREACH (runner->runs, run) {
-        if (!run->grant.in_process)
+        if (!run_wants_flush(run))
             continue;
         run_flush_locked(run);
         any = true;

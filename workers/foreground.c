@@ -4,6 +4,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "workers/kinds/kind.h"
+#include "workers/step_list.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,15 +17,10 @@
 
 enum { STEPS_MAX = 1000 }; /* as with a server */
 
-struct foreground_step {
-    struct buf name, value;
-};
-
 struct foreground {
     struct attempt attempt;
-    struct buf held_stdout;        /* until it is known whether it is the result */
-    struct foreground_step *steps; /* over all attempts */
-    int step_count;
+    struct buf held_stdout; /* until it is known whether it is the result */
+    struct step_list steps; /* over all attempts */
 };
 
 /* What the signal handler needs; written before it is installed. */
@@ -106,52 +102,29 @@ static void show_progress(struct attempt *attempt, double value, struct span not
 /* There is no server: steps last as long as this run, whoever looks at messages looks at
  * stderr, and nobody sends any. */
 
-static struct foreground_step *find_step(struct foreground *foreground, struct span name)
-{
-    for (int i = 0; i < foreground->step_count; i++)
-        if (span_equal(buf_span(&foreground->steps[i].name), name))
-            return &foreground->steps[i];
-    return NULL;
-}
-
 static enum said keep_step(struct attempt *attempt, struct span name, struct span value, struct buf *kept,
                            struct reason *why)
 {
-    struct foreground *foreground = (struct foreground *)attempt;
-    struct foreground_step *step = find_step(foreground, name);
+    struct step_list *steps = &((struct foreground *)attempt)->steps;
+    const struct listed_step *step = step_list_find(steps, name);
     bool before = step;
-    if (!before && foreground->step_count == STEPS_MAX) {
+    if (!before && steps->count == STEPS_MAX) {
         reason_set(why, "there are %d steps", STEPS_MAX);
         return SAID_REFUSED;
     }
-    if (!before) {
-        size_t size = (size_t)(foreground->step_count + 1) * sizeof *step;
-        foreground->steps = xrealloc(foreground->steps, size);
-        step = &foreground->steps[foreground->step_count++];
-        *step = (struct foreground_step){0};
-        buf_add_span(&step->name, name);
-        buf_add_span(&step->value, value);
-    }
+    if (!before)
+        step = step_list_add(steps, name, value);
     buf_add_span(kept, buf_span(&step->value));
     return before ? SAID_BEFORE : SAID;
 }
 
 static enum said give_step(struct attempt *attempt, struct span name, struct buf *value, struct reason *why)
 {
-    const struct foreground_step *step = find_step((struct foreground *)attempt, name);
+    const struct listed_step *step = step_list_find(&((struct foreground *)attempt)->steps, name);
     (void)why;
     if (step)
         buf_add_span(value, buf_span(&step->value));
     return step ? SAID : SAID_NOTHING;
-}
-
-static void forget_steps(struct foreground *foreground)
-{
-    for (int i = 0; i < foreground->step_count; i++) {
-        buf_release(&foreground->steps[i].name);
-        buf_release(&foreground->steps[i].value);
-    }
-    free(foreground->steps);
 }
 
 static enum said show_message(struct attempt *attempt, struct span body, struct reason *why)
@@ -352,7 +325,7 @@ int foreground_run(const struct task *task, struct span args, const struct attem
                                         }};
         status = run_interruptibly(&foreground);
         buf_release(&foreground.held_stdout);
-        forget_steps(&foreground);
+        step_list_release(&foreground.steps);
     }
     if (wake_fd >= 0)
         close(wake_fd);

@@ -120,6 +120,13 @@ static void sink_progress(struct attempt *attempt, double value, struct span not
     buf_add_span(&run->progress_note, note);
 }
 
+/* A body in this process has its thread to itself; and who minds pools sends on what was
+ * logged, but no progress that was held back. */
+bool run_wants_flush(const struct run *run)
+{
+    return run->grant.in_process || run->task->kind->has_room;
+}
+
 /* A body that is just logging is left to the next time: it may wait for the disk. */
 void run_flush_locked(struct run *run)
 {
@@ -536,7 +543,7 @@ static struct run *begin_locked(struct runner *runner, const struct grant *grant
     run->began_us = clock_mono_us();
     if (run->claims)
         histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
-    if (run->grant.in_process)
+    if (run_wants_flush(run))
         dispatcher_set_locked(runner, TIMER_FLUSH, run->began_us + RUN_FLUSH_US);
     return run;
 }

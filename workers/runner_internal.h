@@ -304,7 +304,8 @@ struct run *run_take_in_flight_locked(struct runner *runner);
 /* Runs the body; it ends in run_ended(), perhaps on another thread and later. */
 void run_body(struct run *run, struct thread *thread);
 
-/* Sends what a body in this process logged and reported a while ago. */
+/* Sends what a body logged and reported a while ago, if it is of those that want it. */
+bool run_wants_flush(const struct run *run);
 void run_flush_locked(struct run *run);
 void run_free(struct run *run);
 

@@ -18,7 +18,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum { STACK_BYTES = 1 << 20, IDLE_MS = 10000 };
+enum { IDLE_MS = 10000 };
 
 /* The calling thread is one of these: it looks for work itself. */
 static __thread bool runs_bodies;
@@ -146,7 +146,7 @@ static int start_thread(struct runner *runner)
     thread->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_cond_init(&thread->wake, &runner->monotonic);
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_attr_setstacksize(&attr, BODY_STACK_BYTES);
     pthread_mutex_lock(&runner->lock);
     struct thread *ended = runner->ended_threads;
     runner->ended_threads = NULL;

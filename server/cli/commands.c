@@ -1,4 +1,4 @@
-/* The small commands: check, run, backup, token, version, help. */
+/* The small commands: check, run, isolated, backup, token, version, help. */
 #include "server/cli/cli.h"
 
 #include "base/digest.h"
@@ -8,6 +8,7 @@
 #include "server/resources/version.h"
 #include "store/db.h"
 #include "workers/foreground.h"
+#include "workers/isolated.h"
 #include "workers/kinds/kinds.h"
 
 #include <signal.h>
@@ -140,6 +141,18 @@ int cli_run(int argc, char **argv)
     faults_release(&faults);
     config_free(config);
     return status;
+}
+
+/* --- isolated -------------------------------------------------------------------------- */
+
+/* For servers, not for people: so `errand help` does not name it. */
+int cli_isolated(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: errand isolated MODULE FUNCTION\n");
+        return 2;
+    }
+    return isolated_serve(argv[1], argv[2]);
 }
 
 /* --- backup --------------------------------------------------------------------------- */

@@ -9,7 +9,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {
     {"serve", cli_serve}, {"check", cli_check},     {"run", cli_run},   {"backup", cli_backup},
-    {"token", cli_token}, {"version", cli_version}, {"help", cli_help},
+    {"token", cli_token}, {"version", cli_version}, {"help", cli_help}, {"isolated", cli_isolated},
 };
 
 int main(int argc, char **argv)

@@ -2,7 +2,7 @@
  * is longer than a limit, and each is a message that is sound, or a reason why not. The
  * first byte says in what pieces the rest arrives. */
 #include "base/json.h"
-#include "workers/kinds/process/lines.h"
+#include "base/lines.h"
 #include "workers/kinds/process/message.h"
 
 #include <assert.h>

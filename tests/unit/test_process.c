@@ -1,5 +1,5 @@
 /* What a pool's child says: lines out of pieces, and what each line means. */
-#include "workers/kinds/process/lines.h"
+#include "base/lines.h"
 #include "workers/kinds/process/message.h"
 
 #include <criterion/criterion.h>

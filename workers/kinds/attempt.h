@@ -110,6 +110,7 @@ enum waits {
  * The others are what a body asks of the service, on the thread that it runs on,
  * one at a time; they block. NULL where there is no service (`errand run`). */
 struct attempt_sink {
+    bool log_at_once; /* nothing is held back: a process that dies has said all that it logged */
     void (*log)(struct attempt *attempt, struct log_pending *pending);
     void (*progress)(struct attempt *attempt, double value, struct span note);
 
@@ -256,7 +257,7 @@ void attempt_wake(struct attempt *attempt);
 bool attempt_should_stop(struct attempt *attempt);
 
 /* Appends to the log; cut at the limit with a notice that says so. Flushes to
- * the sink when 32 kB are pending or the oldest is 100 ms old. */
+ * the sink when 32 kB are pending or the oldest is 100 ms old, or at once if it wants that. */
 void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes);
 
 /* The notice, in `text`. */

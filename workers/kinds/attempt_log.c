@@ -71,6 +71,14 @@ struct span attempt_log_notice(int64_t limit, char *text, size_t size)
     return (struct span){text, (size_t)n};
 }
 
+static bool is_due_locked(const struct attempt *attempt)
+{
+    const struct log_pending *pending = &attempt->pending;
+    return has_sink(attempt) && pending->count > 0 &&
+           (attempt->sink->log_at_once || pending->bytes.len >= FLUSH_BYTES ||
+            clock_mono_us() - attempt->pending_since_us >= FLUSH_US);
+}
+
 static void add_locked(struct attempt *attempt, enum stream stream, struct span bytes)
 {
     int64_t limit = attempt->limits->log_bytes;
@@ -97,8 +105,7 @@ void attempt_log(struct attempt *attempt, enum stream stream, struct span bytes)
         return;
     pthread_mutex_lock(&attempt->lock);
     add_locked(attempt, stream, bytes);
-    if (has_sink(attempt) && attempt->pending.count > 0 &&
-        (attempt->pending.bytes.len >= FLUSH_BYTES || clock_mono_us() - attempt->pending_since_us >= FLUSH_US))
+    if (is_due_locked(attempt))
         flush_locked(attempt);
     pthread_mutex_unlock(&attempt->lock);
 }

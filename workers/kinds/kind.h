@@ -44,6 +44,9 @@
 
 struct attempt;
 
+/* A thread for bodies has so much stack. */
+enum { BODY_STACK_BYTES = 1 << 20 };
+
 /* Who starts bodies, for kinds that have room. On any thread, no locks held. A room whose
  * tasks are gone, or others of the same names by now, is passed over: it need not be there any
  * more. */

@@ -9,7 +9,7 @@
  *     child_talk.c   what it says and is told: its socket, its pipes, its log
  *     body.c         one body in a child: what it says, how it ends
  *     suspects.c     who is to run alone
- *     lines.c, message.c   the protocol, taken apart. Pure
+ *     message.c      the protocol, taken apart. Pure
  *
  * One thread, the minder, has everything here to itself, and waits for no commit: what a
  * body asks is answered from elsewhere. Others hand it what they have in the post, and
@@ -22,9 +22,9 @@
  * held but `post.host_lock`, which is for the host alone. */
 #pragma once
 
+#include "base/lines.h"
 #include "workers/kinds/attempt.h"
 #include "workers/kinds/kind.h"
-#include "workers/kinds/process/lines.h"
 #include "workers/kinds/process/message.h"
 #include "workers/kinds/program/program.h"
 #include "workers/kinds/program/spawn.h"

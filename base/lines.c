@@ -1,4 +1,4 @@
-#include "workers/kinds/process/lines.h"
+#include "base/lines.h"
 
 enum { KEPT_BYTES = 256 << 10 /* of room, when nothing is in it */ };
 
