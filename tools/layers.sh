@@ -63,7 +63,7 @@ function kind_of(path) {
     if (!sub("^workers/kinds/", "", path))
         return ""
     sub("[._/].*", "", path)
-    return path ~ "^(kinds?|attempt|failure|program)$" ? "" : path
+    return path ~ "^(kinds?|attempt|failure|pool|program)$" ? "" : path
 }
 # The file without its ending. What is internal to several files is no file of its own here.
 function whole(path) {

@@ -3,7 +3,7 @@
  * first byte says in what pieces the rest arrives. */
 #include "base/json.h"
 #include "base/lines.h"
-#include "workers/kinds/process/message.h"
+#include "workers/kinds/pool/message.h"
 
 #include <assert.h>
 #include <math.h>

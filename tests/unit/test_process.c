@@ -1,6 +1,6 @@
 /* What a pool's child says: lines out of pieces, and what each line means. */
 #include "base/lines.h"
-#include "workers/kinds/process/message.h"
+#include "workers/kinds/pool/message.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,147 +1,109 @@
-/* What a configuration says of a pool: its keys, read and checked. They stand in a
- * task, or under `pools:`. */
+/* Whose a pool is: a task's own, or one under `pools:` for all tasks that name it. */
 #include "workers/kinds/process/process.h"
 
-#include "base/clock.h"
+#include <stdlib.h>
 
-static const char *const start_words[] = {[START_LAZY] = "lazy", [START_EAGER] = "eager", NULL};
-
-static const struct key workers_keys[] = {
-    {.name = "min",
-     .type = KEY_INT,
-     .default_text = "0",
-     .max = WORKERS_MAX,
-     .offset = offsetof(struct settings, workers.min),
-     .help = "so many stay"},
-    {.name = "max",
-     .type = KEY_INT,
-     .min = 1,
-     .max = WORKERS_MAX,
-     .required = true,
-     .example = "4",
-     .offset = offsetof(struct settings, workers.max),
-     .help = "never more"},
-    {.name = "idle",
-     .type = KEY_DURATION,
-     .default_text = "1m",
-     .none = true,
-     .max = DURATION_MAX_MS,
-     .offset = offsetof(struct settings, workers.idle_ms),
-     .help = "one above min that had nothing to do for so long ends"},
-    {0},
-};
-
-/* A number, or a mapping. */
-static void read_workers(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+void process_release(void *definition)
 {
-    static const struct key number = {
-        .name = "workers", .type = KEY_INT, .min = 1, .max = WORKERS_MAX, .offset = 0};
-    struct settings *is = target;
-    struct reason why;
-    int count;
-    if (cJSON_IsObject(item)) {
-        is->workers.min = 0;
-        is->workers.idle_ms = 60000;
-        keys_read(in, item, pointer, (struct key_section[]){{.keys = workers_keys, .target = is}}, 1);
-        is->workers.first = is->workers.min;
-        if (is->workers.max && is->workers.min > is->workers.max)
-            faults_add(in->faults, yaml_line(in->doc, item), pointer, "`min` is above `max`");
-    } else if (keys_text(item).p && keys_set_text(&number, keys_text(item), in->folder, &count, &why)) {
-        is->workers.max = is->workers.first = count;
-    } else {
-        faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a number, 1 to %d, or {min, max, idle}",
-                   WORKERS_MAX);
+    struct process_task *process = definition;
+    pool_definition_give_up(process->of);
+    pool_settings_release(&process->own);
+}
+
+/* --- a task's own --------------------------------------------------------------------- */
+
+static bool is_there(const cJSON *item, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(item, name);
+}
+
+static void refuse_own_settings(const struct keys_input *in, const cJSON *item, const char *pointer)
+{
+    for (const struct key *key = pool_keys; key->name; key++)
+        if (is_there(item, key->name))
+            faults_add_member(in->faults, yaml_line(in->doc, item), pointer, span_of(key->name),
+                              "belongs to the pool: the task names one");
+}
+
+void process_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
+{
+    struct process_task *process = task->definition;
+    int before = in->faults->total;
+    if (process->pool) {
+        refuse_own_settings(in, item, pointer);
+        return;
+    }
+    if (!is_there(item, "run") && !is_there(item, "pool"))
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "`run` is missing, or `pool`");
+    pool_settings_check(in, item, pointer, &process->own);
+    if (in->faults->total > before)
+        return;
+    process->of = pool_definition_new(task->name, &process->own);
+}
+
+/* --- those that are shared -------------------------------------------------------------- */
+
+static struct pool_definition *read_pool(const struct keys_input *in, const cJSON *item, const char *pointer)
+{
+    struct pool_definition *of = pool_definition_new(item->string, &(struct pool_settings){0});
+    if (!task_name_is_good(item->string))
+        faults_add(in->faults, yaml_line(in->doc, item), pointer,
+                   "`%s` is no name of a pool: 1 to %d of A-Z a-z 0-9 . _ -, a letter or digit first",
+                   item->string, TASK_NAME_MAX);
+    if (!cJSON_IsObject(item)) {
+        faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a mapping with at least a `run`");
+        return of;
+    }
+    keys_set_defaults(pool_keys, &of->is, in->folder);
+    keys_read(in, item, pointer, (struct key_section[]){{.keys = pool_keys, .target = &of->is}}, 1);
+    pool_settings_check(in, item, pointer, &of->is);
+    return of;
+}
+
+/* Its children would have the names of that task's. */
+static void refuse_names_of_tasks(const struct keys_input *in, const cJSON *item, const char *pointer,
+                                  struct task *const *tasks, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!process_task(tasks[i])->pool && strcmp(tasks[i]->name, item->string) == 0)
+            faults_add(in->faults, yaml_line(in->doc, item), pointer, "a task of that name has a pool of its own");
+}
+
+static void give_to_tasks(struct pool_definition *of, struct task *const *tasks, int count)
+{
+    for (int i = 0; i < count; i++) {
+        struct process_task *process = tasks[i]->definition;
+        if (!process->pool || strcmp(process->pool, of->name) != 0)
+            continue;
+        process->of = of;
+        atomic_fetch_add(&of->tasks, 1);
     }
 }
 
-/* In a task `run` may be missing: then it names its pool. */
-#define SETTINGS(of, is_required)                                                \
-    {.name = "run",                                                              \
-     .type = KEY_OTHER,                                                          \
-     .read = program_read_run,                                                   \
-     .required = is_required,                                                    \
-     .example = "[python3, worker.py]",                                          \
-     .help = of "the program of the pool's children, and its arguments"},        \
-        {.name = "cwd",                                                          \
-         .type = KEY_PATH,                                                       \
-         .path = PATH_FOLDER,                                                    \
-         .example = ".",                                                         \
-         .offset = offsetof(struct settings, program.cwd),                       \
-         .help = of "where they run; default: this file's folder"},              \
-        {.name = "env",                                                          \
-         .type = KEY_OTHER,                                                      \
-         .read = program_read_env,                                               \
-         .example = "{LANG: C.UTF-8}",                                           \
-         .help = of "added to the server's environment"},                        \
-        {.name = "workers",                                                      \
-         .type = KEY_OTHER,                                                      \
-         .read = read_workers,                                                   \
-         .example = "4",                                                         \
-         .help = of "how many children, or {min, max, idle}; default: 1"},       \
-        {.name = "capacity",                                                     \
-         .type = KEY_INT,                                                        \
-         .default_text = "1",                                                    \
-         .min = 1,                                                               \
-         .max = CAPACITY_MAX,                                                    \
-         .offset = offsetof(struct settings, capacity),                          \
-         .help = of "bodies that run at once in one child"},                     \
-        {.name = "start",                                                        \
-         .type = KEY_WORD,                                                       \
-         .words = start_words,                                                   \
-         .default_text = "lazy",                                                 \
-         .offset = offsetof(struct settings, start),                             \
-         .help = of "when children are started: lazy (there is work) or eager"}, \
-        {.name = "start_timeout",                                                \
-         .type = KEY_DURATION,                                                   \
-         .default_text = "30s",                                                  \
-         .min = 1,                                                               \
-         .max = DURATION_MAX_MS,                                                 \
-         .offset = offsetof(struct settings, start_timeout_ms),                  \
-         .help = of "within it a child must be ready"},                          \
-        {.name = "max_invocations",                                              \
-         .type = KEY_COUNT,                                                      \
-         .default_text = "none",                                                 \
-         .none = true,                                                           \
-         .min = 1,                                                               \
-         .max = INT64_C(1000000000000),                                          \
-         .offset = offsetof(struct settings, max_invocations),                   \
-         .help = of "a child is replaced after so many"},                        \
-        {.name = "max_memory",                                                   \
-         .type = KEY_SIZE,                                                       \
-         .default_text = "none",                                                 \
-         .none = true,                                                           \
-         .min = 1 << 20,                                                         \
-         .max = INT64_C(1) << 50,                                                \
-         .offset = offsetof(struct settings, max_memory),                        \
-         .help = of "a child that has more in memory is replaced"},              \
-    {                                                                            \
-        0                                                                        \
-    }
-
-const struct key pool_keys[] = {SETTINGS("", true)};
-
-const struct key process_keys[] = {
-    {.name = "pool",
-     .type = KEY_TEXT,
-     .min = 1,
-     .max = TASK_NAME_MAX,
-     .example = "NAME",
-     .offset = offsetof(struct process_task, pool),
-     .help = "process: the one of `pools` that runs it, in place of `run` and what follows"},
-    SETTINGS("process: ", false)};
-
-void settings_check(const struct keys_input *in, const cJSON *item, const char *pointer, struct settings *is)
+static void share_pool(const struct keys_input *in, const cJSON *item, struct task *const *tasks, int count)
 {
-    if (!cJSON_GetObjectItemCaseSensitive(item, "workers"))
-        is->workers.max = is->workers.first = 1;
-    program_settle(in, item, &is->program);
-    if (is->program.run && is->program.cwd)
-        program_check(in, item, pointer, &is->program, is->program.run[0]);
+    char *pointer = keys_pointer("/pools", item->string);
+    struct pool_definition *of = read_pool(in, item, pointer);
+    refuse_names_of_tasks(in, item, pointer, tasks, count);
+    give_to_tasks(of, tasks, count);
+    pool_definition_give_up(of); /* who reads it is no task */
+    free(pointer);
 }
 
-void settings_release(struct settings *is)
+void process_share(const struct keys_input *in, const cJSON *pools, struct task *const *tasks, int count)
 {
-    program_release(&is->program);
-    keys_release(pool_keys, is);
-    *is = (struct settings){0};
+    if (cJSON_IsObject(pools))
+        for (const cJSON *item = pools->child; item; item = item->next)
+            share_pool(in, item, tasks, count);
+    else if (pools && !cJSON_IsNull(pools))
+        faults_add(in->faults, yaml_line(in->doc, pools), "/pools", "must be a mapping of names to pools");
+    for (int i = 0; i < count; i++) {
+        const struct process_task *process = process_task(tasks[i]);
+        if (!process->pool || process->of)
+            continue;
+        char *pointer = keys_pointer("/tasks", tasks[i]->name);
+        faults_add_member(in->faults, tasks[i]->line, pointer, SPAN("pool"), "there is no pool `%s` under `pools`",
+                          process->pool);
+        free(pointer);
+    }
 }

@@ -1,31 +1,24 @@
-/* Processes: pools of long-lived children that speak JSON lines
- * (workers/sdk/PROTOCOL.md). What is called here is handed to the minder. */
+/* Processes: bodies in pools of long-lived children, whatever they are written in. */
 #include "workers/kinds/process/process.h"
 
-#include <errno.h>
-#include <stdlib.h>
+#include "workers/kinds/pool/keys.h"
 
-/* The pool of a definition, made when it is first needed. */
-static struct pool *pool_of_locked(const struct task *task)
-{
-    struct pool_definition *of = process_task(task)->of;
-    if (!of->pool) {
-        of->pool = pool_new(of);
-        minder_add_pool(of->pool);
-    } else if (of->pool->rests) {
-        of->pool->rests = of->pool->ends = false;
-        minder_add_pool(of->pool);
-    }
-    return of->pool;
-}
+static const struct key process_keys[] = {
+    {.name = "pool",
+     .type = KEY_TEXT,
+     .min = 1,
+     .max = TASK_NAME_MAX,
+     .example = "NAME",
+     .offset = offsetof(struct process_task, pool),
+     .help = "process: the one of `pools` that runs it, in place of `run` and what follows"},
+    POOL_PROGRAM_KEYS("process: ", false),
+    POOL_TUNING_KEYS("process: "),
+    {0},
+};
 
 static int in_flight(const struct task *task)
 {
-    post_lock();
-    const struct pool *pool = process_task(task)->of->pool;
-    int room = pool ? atomic_load(&pool->room) : -1;
-    post_unlock();
-    return room;
+    return pool_in_flight(process_task(task)->of);
 }
 
 static const void *room_of(const struct task *task)
@@ -33,65 +26,30 @@ static const void *room_of(const struct task *task)
     return process_task(task)->of;
 }
 
-/* A socket, two pipes, the process and a log each; and a reload has the old ones beside the new.
- * Those that share a pool need their part of it. */
 static int descriptors(const struct task *task)
 {
-    enum { OF_CHILD = 5 };
-    const struct pool_definition *of = process_task(task)->of;
-    int tasks = atomic_load(&of->tasks);
-    return (2 * OF_CHILD * of->is.workers.max + tasks - 1) / tasks;
+    return pool_descriptors(process_task(task)->of);
 }
 
 static void serve(struct task *task, bool serves)
 {
-    post_lock();
-    if (serves && minder_run())
-        pool_of_locked(task)->served = true;
-    else if (!serves && process_task(task)->of->pool)
-        process_task(task)->of->pool->outdated = true;
-    post_unlock();
-    minder_wake();
+    pool_serve(process_task(task)->of, serves);
 }
 
 static void wanted(const struct task *task, int count)
 {
-    post_lock();
-    if (minder_run()) {
-        struct pool *pool = pool_of_locked(task);
-        pool->wanted = count > pool->wanted ? count : pool->wanted;
-    }
-    post_unlock();
-    minder_wake();
+    pool_wanted(process_task(task)->of, count);
 }
 
 static void start(struct attempt *attempt)
 {
-    struct body *body = xcalloc(1, sizeof *body);
-    body->attempt = attempt;
-    body->id = attempt->id;
-    attempt->deadline_us = 0; /* it counts from when a child has it */
-    post_lock();
-    bool runs = minder_run();
-    int error = errno;
-    if (runs)
-        body->pool = pool_of_locked(attempt->task);
-    post_unlock();
-    if (runs) {
-        minder_start_body(body);
-        return;
-    }
-    struct reason why;
-    reason_set(&why, "no thread for pools: %s", strerrordesc_np(error));
-    outcome_unstarted(attempt->outcome, span_of(why.text));
-    free(body);
-    attempt_end(attempt);
+    pool_start(process_task(attempt->task)->of, attempt);
 }
 
 static void stop(struct attempt *attempt)
 {
     (void)attempt;
-    minder_wake();
+    pool_stop();
 }
 
 const struct kind process_kind = {
@@ -104,13 +62,13 @@ const struct kind process_kind = {
     .definition_bytes = sizeof(struct process_task),
     .check = process_check,
     .share = process_share,
-    .host = minder_host,
+    .host = pool_host,
     .serve = serve,
     .wanted = wanted,
     .start = start,
     .stop = stop,
-    .workers = minder_show_workers,
-    .failing = minder_show_failing,
-    .end = minder_end,
+    .workers = pool_show_workers,
+    .failing = pool_show_failing,
+    .end = pool_end,
     .release = process_release,
 };

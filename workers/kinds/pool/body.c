@@ -1,6 +1,6 @@
 /* One body in a child: what it is told, what it says, and how it ends. One that
  * has ended is kept until the answers to its requests are back. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include "base/clock.h"
 #include "base/id.h"

@@ -1,5 +1,5 @@
 /* What one child says and is told: its socket, its pipes, its own log. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include "base/clock.h"
 #include "base/log.h"

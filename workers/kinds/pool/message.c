@@ -1,4 +1,4 @@
-#include "workers/kinds/process/message.h"
+#include "workers/kinds/pool/message.h"
 
 #include "base/json.h"
 

@@ -1,5 +1,5 @@
 /* Who was in a child that died with several in it, and runs alone next. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* The minder: one thread that waits for all children of all pools, and for what is
  * due. It looks at every body only when somebody says that something is different,
  * or when the first of them is due. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -104,7 +104,7 @@ void minder_release_pool(struct pool *pool)
         minder_wake();
 }
 
-void minder_host(const struct kind_host *host)
+void pool_host(const struct kind_host *host)
 {
     pthread_mutex_lock(&post.host_lock);
     post.host = host ? *host : (struct kind_host){0};
@@ -299,7 +299,7 @@ static void show_child_locked(const struct child *child,
     free(running);
 }
 
-void minder_show_workers(void (*each)(void *context, const struct kind_worker *worker), void *context)
+void pool_show_workers(void (*each)(void *context, const struct kind_worker *worker), void *context)
 {
     const struct pool *pool;
     const struct child *child;
@@ -313,7 +313,7 @@ void minder_show_workers(void (*each)(void *context, const struct kind_worker *w
     post_unlock();
 }
 
-void minder_show_failing(void (*each)(void *context, const char *name), void *context)
+void pool_show_failing(void (*each)(void *context, const char *name), void *context)
 {
     const struct pool *pool;
     post_lock();
@@ -397,7 +397,7 @@ bool minder_run(void)
     return post.runs;
 }
 
-void minder_end(void)
+void pool_end(void)
 {
     post_lock();
     bool runs = post.runs;

@@ -3,7 +3,7 @@
  * Children are started for work that waits, one each time a child would be full, up to
  * max; those that die are replaced, more and more seldom if they die before they were given
  * anything. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -195,7 +195,7 @@ static int alive(const struct pool *pool)
 
 static int target_of(const struct pool *pool, int wanted, bool at_once)
 {
-    const struct settings *is = pool->is;
+    const struct pool_settings *is = pool->is;
     int target = wanted > pool->target ? wanted : pool->target;
     if (at_once && target < is->workers.first)
         target = is->workers.first;
@@ -212,7 +212,7 @@ static void set_target(struct pool *pool)
     int pending = 0, count = alive(pool), capacity = pool->is->capacity;
     DL_COUNT(pool->pending, body, pending);
     post_lock();
-    bool outdated = pool->outdated, at_once = pool->served && pool->is->start == START_EAGER;
+    bool outdated = pool->outdated, at_once = pool->served && pool->is->start == POOL_START_EAGER;
     int waiting = pending + (outdated ? 0 : pool->wanted);
     pool->wanted = 0;
     post_unlock();

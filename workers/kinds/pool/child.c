@@ -3,7 +3,7 @@
  * A child is asked to end (`close`), then told (SIGTERM), then made to (SIGKILL), each
  * a grace after the last. It has ended when its process has; what its pipes and its socket
  * hold by then is read first, and what is left of its group is killed. */
-#include "workers/kinds/process/process.h"
+#include "workers/kinds/pool/internal.h"
 
 #include "base/clock.h"
 #include "base/log.h"
