@@ -106,8 +106,9 @@ static void take_hello(struct isolated *is, struct span line)
     struct span type = is_object ? json_get(line, "type") : (struct span){NULL, 0};
     if (!span_equal(type, SPAN("\"hello\"")))
         give_up("the first line is no `hello`");
-    struct span limits = json_get(line, "limits");
-    struct span most = limits.p && json_type(limits) == JSON_OBJECT ? json_get(limits, "line") : limits;
+    struct span limits = json_get(line, "limits"), most = {NULL, 0};
+    if (limits.p && json_type(limits) == JSON_OBJECT)
+        most = json_get(limits, "line");
     if (most.p && json_type(most) == JSON_NUMBER && json_int64(most, &bytes) && bytes > 0)
         is->wire.line_bytes = (size_t)bytes;
     is->is_greeted = true;
@@ -215,14 +216,15 @@ static void serve(struct isolated *is)
 
 int isolated_serve(const char *module, const char *function)
 {
-    static struct isolated is;
+    struct isolated is = {0};
     struct reason why;
     int fd = take_socket();
     if (fd < 0) {
         fprintf(stderr, "errand isolated: a server starts this, as a child of a pool\n");
         return NOT_A_CHILD;
     }
-    signal(SIGPIPE, SIG_IGN);         /* as in the server */
+    signal(SIGPIPE, SIG_IGN); /* as in the server: both are errors of a write */
+    signal(SIGXFSZ, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0); /* what a body printed before it crashed is not lost */
     is.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool loaded = is.wake_fd >= 0 && load(&is.task, module, function, &why);

@@ -146,6 +146,7 @@ static enum err read_view(struct span answer, struct child_view *out)
     return OK;
 }
 
+/* A look is refused where there is nothing to look at. */
 enum err isolated_look(struct attempt *attempt, int64_t id, struct child_view *out)
 {
     struct buf line = {0}, answer = {0};

@@ -582,6 +582,28 @@ Test(isolated, answers_come_in_any_order)
     cr_expect_eq(status_of(&child), 0);
 }
 
+Test(isolated, a_body_hears_that_it_is_to_end_and_a_success_is_one_all_the_same)
+{
+    static const struct {
+        const char *function, *reason, *end;
+    } rows[] = {
+        {"slow", "cancelled", "{'type':'failed','run':1,'error':{'type':'stopped'"},
+        {"slow", "timeout", "{'type':'failed','run':1,'error':{'type':'stopped'"},
+        {"slow", "closing", "{'type':'failed','run':1,'error':{'type':'stopped'"},
+        {"slow_result", "closing", "{'type':'done','run':1,'result':'done'}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct child child = begin(unit_module(), rows[i].function);
+        greet(&child);
+        tell(&child, "{'type':'run','run':1," RUN "}");
+        expect_line(&child, "{'type':'progress','run':1,'value':0,'note':'begun'}");
+        tell(&child, format("{'type':'cancel','run':1,'reason':'%s'}", rows[i].reason));
+        expect_line(&child, rows[i].end);
+        tell(&child, "{'type':'close'}");
+        cr_expect_eq(status_of(&child), 0);
+    }
+}
+
 /* Nothing else would end it: its body asks nothing. */
 Test(isolated, it_ends_when_the_server_is_gone_whatever_runs)
 {
