@@ -219,16 +219,14 @@ int isolated_serve(const char *module, const char *function)
     struct isolated is = {0};
     struct reason why;
     int fd = take_socket();
-    if (fd < 0) {
-        fprintf(stderr, "errand isolated: a server starts this, as a child of a pool\n");
-        return NOT_A_CHILD;
-    }
     signal(SIGPIPE, SIG_IGN); /* as in the server: both are errors of a write */
     signal(SIGXFSZ, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0); /* what a body printed before it crashed is not lost */
     is.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     bool loaded = is.wake_fd >= 0 && load(&is.task, module, function, &why);
-    if (loaded) {
+    if (loaded && fd < 0) {
+        fprintf(stderr, "errand isolated: a server starts this, as a child of a pool\n");
+    } else if (loaded) {
         wire_init(&is.wire, fd);
         isolated_crew_init(&is.crew);
         serve(&is);
@@ -241,5 +239,5 @@ int isolated_serve(const char *module, const char *function)
         release(&is.task);
     if (is.wake_fd >= 0)
         close(is.wake_fd);
-    return loaded ? 0 : FAILED;
+    return !loaded ? FAILED : fd < 0 ? NOT_A_CHILD : 0;
 }

@@ -6,6 +6,6 @@
 #pragma once
 
 /* Returns the exit status: 0 when the server has said `close`, 1 after a line on stderr that
- * says what is wrong with the module, 2 if nobody speaks the protocol here. When the
+ * says what is wrong with the module, 2 (ISOLATED_ALONE) if nothing is and nobody speaks the protocol here. When the
  * server is gone it ends the process, whatever runs. */
 int isolated_serve(const char *module, const char *function);

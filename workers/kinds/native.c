@@ -33,7 +33,7 @@ static bool check_function(char *text, struct reason *why)
     return false;
 }
 
-static const struct key native_keys[] = {
+const struct key native_keys[] = {
     {.name = "module",
      .type = KEY_PATH,
      .path = PATH_FILE,
@@ -49,10 +49,16 @@ static const struct key native_keys[] = {
      .example = "add",
      .offset = offsetof(struct native_task, function),
      .help = "native: the C function; default: the task's name"},
+    {.name = "isolate",
+     .type = KEY_OTHER,
+     .read = native_read_isolate,
+     .example = "true",
+     .help = "native: in children of the server, which a crash costs; or {workers, capacity, max_memory, ...}"},
     {0},
 };
 
-static void check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
+static void check_function_name(const struct keys_input *in, const cJSON *item, const char *pointer,
+                                struct task *task)
 {
     struct native_task *native = task->definition;
     struct reason why;
@@ -63,6 +69,22 @@ static void check(const struct keys_input *in, const cJSON *item, const char *po
     else if (!cJSON_GetObjectItemCaseSensitive(item, "function"))
         faults_add(in->faults, yaml_line(in->doc, item), pointer,
                    "`function` is missing: the task's name is no name of a C function");
+}
+
+/* What isolates it needs both. */
+static void check(const struct keys_input *in, const cJSON *item, const char *pointer, struct task *task)
+{
+    const struct native_task *native = task->definition;
+    check_function_name(in, item, pointer, task);
+    if (native->isolate && native->module && native->function)
+        native_isolate(task);
+}
+
+void native_task_release(void *definition)
+{
+    struct native_task *native = definition;
+    pool_definition_give_up(native->pool);
+    pool_settings_release(&native->isolation);
 }
 
 struct native_text {
@@ -441,7 +463,7 @@ static void *find_function(void *module, const char *name, const char **fault)
     return entry;
 }
 
-static void add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,
+void native_add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,
                       const char *detail)
 {
     struct buf pointer = {0};
@@ -457,12 +479,12 @@ static void load(struct task *task, struct faults *faults)
     const char *fault = NULL;
     void *module = native_module_load(native->module, &fault);
     if (!module) {
-        add_fault(faults, task, "module", "cannot be loaded:", fault);
+        native_add_fault(faults, task, "module", "cannot be loaded:", fault);
         return;
     }
     native->entry = find_function(module, native->function, &fault);
     if (fault)
-        add_fault(faults, task, "function", native->function, fault);
+        native_add_fault(faults, task, "function", native->function, fault);
 }
 
 const struct kind native_kind = {
@@ -473,4 +495,5 @@ const struct kind native_kind = {
     .check = check,
     .load = load,
     .start = start,
+    .release = native_task_release,
 };

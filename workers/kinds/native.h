@@ -1,14 +1,33 @@
-/* Inside the native kind: for native.c and the tests of it.
+/* Inside the native kind: native.c, which runs bodies in the process, and native_isolated.c,
+ * which has them run apart.
  *
  * Threads: as kind.h says. */
 #pragma once
 
-#include "workers/kinds/kind.h"
+#include "workers/kinds/pool/pool.h"
 
 struct native_task {
-    char *module;   /* absolute path of the shared object */
-    char *function; /* the symbol */
-    void *entry;    /* errand_task_fn, found by load() */
+    struct pool_settings isolation; /* first; until it is handed on: */
+    char *module;                   /* absolute path of the shared object */
+    char *function;                 /* the symbol */
+    bool isolate;
+    void *entry;                  /* errand_task_fn, found by load() */
+    struct pool_definition *pool; /* of one that is isolated */
 };
 
 extern const struct kind native_kind;
+extern const struct key native_keys[];
+void native_task_release(void *definition);
+
+/* native_isolated.c: the kind of those that are isolated, who reads the key, and who makes of
+ * what it says a pool. */
+extern const struct kind native_isolated_kind;
+void native_read_isolate(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);
+void native_isolate(struct task *task);
+
+/* The same task for a turn that is suspected of having brought the server down: it
+ * runs alone in a child. */
+struct task *native_apart(const struct task *task);
+
+void native_add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,
+                      const char *detail);
