@@ -236,24 +236,6 @@ enum err reader_get(struct reader *reader, int64_t id, enum view view, struct in
     return err;
 }
 
-enum err reader_ready(struct reader *reader, int64_t id, struct ready *out)
-{
-    struct db_stmt *stmt = DB_QUERY(
-        reader->db, "SELECT " READY_COLUMNS " FROM invocations WHERE id = $1 AND status = " SQL_QUEUED, v_int(id));
-    if (!stmt)
-        return ERR_DB;
-    enum err err = db_step_found(stmt);
-    if (err == OK) {
-        ready_read(stmt, out);
-        reader->row.len = 0;
-        buf_add_span(&reader->row, out->args);
-        if (out->args.len)
-            out->args.p = reader->row.data;
-    }
-    db_reset(stmt);
-    return err;
-}
-
 enum err reader_find_key(struct reader *reader, struct span owner, struct span key, int64_t *id,
                          uint8_t digest[32])
 {

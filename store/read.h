@@ -48,9 +48,6 @@ struct invocation {
 
 MUST_USE enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out);
 
-/* What it takes to start one that is queued (change.h). ERR_NOT_FOUND: it is not. */
-MUST_USE enum err reader_ready(struct reader *reader, int64_t id, struct ready *out);
-
 /* Arguments (kind 1) or result (2) that stand outside the row, appended. */
 MUST_USE enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out);
 

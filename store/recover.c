@@ -212,31 +212,25 @@ static enum err end(struct store *store, const struct found *found, struct span 
     return transition_move_final(&store->tx, &move);
 }
 
-/* *again: it is queued. */
-static enum err settle(struct store *store, const struct found *found, recoveries_fn max_recoveries, void *context,
-                       bool *again)
+static enum err settle(struct store *store, const struct found *found, recoveries_fn max_recoveries, void *context)
 {
     struct buf error = {0};
     bool pays = found->casualty && found->casualty->pays;
-    *again = !found->cancelled && !(pays && found->recoveries >= max_recoveries(context, found->task));
+    bool again = !found->cancelled && !(pays && found->recoveries >= max_recoveries(context, found->task));
     add_error(&error, found->casualty);
     enum err err = OK;
     if (found->casualty && found->casualty->log.len)
         err = turn_log_left(&store->tx, found->id, found->attempt, found->casualty->log);
     if (err == OK)
-        err = (*again ? requeue : end)(store, found, buf_span(&error));
+        err = (again ? requeue : end)(store, found, buf_span(&error));
     buf_release(&error);
     return err;
 }
 
-enum { ALONE_AFTER_DEATHS = 2 };
-
 enum err store_recover(struct store *store, const struct casualty *casualties, int count,
-                       recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count)
+                       recoveries_fn max_recoveries, void *context)
 {
     struct list list = {0};
-    *alone = NULL;
-    *alone_count = 0;
     store->tx.now = clock_now_ms();
     enum err err = db_begin(store->db);
     if (err == OK)
@@ -247,14 +241,8 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
         if (err == OK)
             err = find_casualty(store, &list, &casualties[i]);
     }
-    *alone = xcalloc((size_t)list.count + 1, sizeof **alone);
-    for (int i = 0; i < list.count && err == OK; i++) {
-        struct found *found = &list.items[i];
-        bool again;
-        err = settle(store, found, max_recoveries, context, &again);
-        if (again && deaths_after(found) >= ALONE_AFTER_DEATHS)
-            (*alone)[(*alone_count)++] = found->id;
-    }
+    for (int i = 0; i < list.count && err == OK; i++)
+        err = settle(store, &list.items[i], max_recoveries, context);
     if (err == OK)
         err = store_commit_recovery(store);
     else

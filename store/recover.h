@@ -27,11 +27,10 @@ typedef int (*recoveries_fn)(void *context, int task);
 /* Before store_start: what was running under this server is queued again at
  * once; other servers' turns are theirs. Casualties that pay spend
  * max_recoveries and fail as `worker_crashed` beyond it; the others, but for
- * bystanders, count an unexplained death. Who is marked is logged; what is
- * left of logs is stored. Ids with two such deaths or more come back in *alone
- * (the caller frees): they are to run alone. */
+ * bystanders, count an unexplained death (struct ready: suspect). Who is marked is
+ * logged; what is left of logs is stored. */
 MUST_USE enum err store_recover(struct store *store, const struct casualty *casualties, int count,
-                                recoveries_fn max_recoveries, void *context, int64_t **alone, int *alone_count);
+                                recoveries_fn max_recoveries, void *context);
 
 /* For a disk that does not take writes at the start: store_recover(), or a new
  * task's number, was ERR_UNAVAILABLE. Readers are served meanwhile; `recover` is

@@ -82,6 +82,8 @@ enum err transition_flag(struct tx *tx, int64_t id, int flag)
 
 /* --- what it takes to start one ---------------------------------------------------- */
 
+enum { SUSPECT_AFTER_DEATHS = 2 };
+
 void ready_read(struct db_stmt *stmt, struct ready *out)
 {
     int64_t flags = db_int(stmt, 9);
@@ -99,6 +101,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
+        .suspect = db_int(stmt, 14) >= SUSPECT_AFTER_DEATHS,
         .resumes = flags & FLAG_SUSPENDED,
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
                 : args.p                  ? args

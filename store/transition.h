@@ -158,7 +158,7 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
 
 #define READY_COLUMNS                                                                                         \
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
-    "run_at, lease, COALESCE(rank, id)"
+    "run_at, lease, COALESCE(rank, id), deaths"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row, or the state of a suspended

@@ -109,12 +109,6 @@ void in_place_notify_locked(struct run *run)
     pthread_cond_signal(&run->resumes);
 }
 
-/* A shortage is none of its business: its body runs already. */
-static bool has_slot(const struct runner *runner, const struct run *run)
-{
-    return runner->slots_free > 0 && queue_may_resume(&runner->queue, &run->grant);
-}
-
 void in_place_give_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
@@ -122,7 +116,6 @@ void in_place_give_slot_locked(struct run *run)
     runner->waiting++;
     if (run->slot >= 0)
         run_leave_slot_locked(run);
-    queue_pause_body(&runner->queue, &run->grant);
     if (run->task->kind->has_room) {
         queue_gives_way(&runner->queue, &run->grant, true);
         atomic_store(&run->attempt.waits, WAITS);
@@ -138,13 +131,11 @@ void in_place_want_slot_locked(struct run *run)
     struct runner *runner = run->runner;
     runner->resuming++;
     DL_APPEND2(runner->resumes, run, resumes_prev, resumes_next);
-    queue_wants_resume(&runner->queue, &run->grant, true);
 }
 
 static void unwant_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
-    queue_wants_resume(&runner->queue, &run->grant, false);
     DL_DELETE2(runner->resumes, run, resumes_prev, resumes_next);
     runner->resuming--;
 }
@@ -162,7 +153,6 @@ void in_place_take_slot_locked(struct run *run)
     run->waits = false;
     if (!run->grant.in_flight)
         run_take_slot_locked(run);
-    queue_resume_body(&runner->queue, &run->grant);
 }
 
 void in_place_forget_slot_locked(struct run *run, bool wanted)
@@ -178,7 +168,7 @@ void in_place_forget_slot_locked(struct run *run, bool wanted)
 void in_place_freed_locked(struct runner *runner)
 {
     struct run *run;
-    while ((run = runner->resumes) && run->wait && has_slot(runner, run))
+    while ((run = runner->resumes) && run->wait && runner->slots_free)
         waits_resume_locked(run);
     if (run)
         pthread_cond_signal(&run->resumes);
@@ -190,7 +180,7 @@ static void take_slot_locked(struct run *run)
 {
     struct runner *runner = run->runner;
     in_place_want_slot_locked(run);
-    while (!has_slot(runner, run))
+    while (!runner->slots_free)
         pthread_cond_wait(&run->resumes, &runner->lock);
     in_place_take_slot_locked(run);
     in_place_freed_locked(runner);

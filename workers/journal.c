@@ -338,7 +338,7 @@ static void give_back(struct journal_record *record)
     pthread_mutex_unlock(&journal->lock);
 }
 
-struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone)
+struct journal_record *journal_enter(struct journal *journal, const struct turn *turn)
 {
     struct journal_record *record = take(journal);
     struct journal_file_record *written = record->written;
@@ -346,7 +346,7 @@ struct journal_record *journal_enter(struct journal *journal, const struct turn 
     written->started_at = clock_now_ms();
     written->marked = 0;
     written->attempt = turn->attempt;
-    written->flags = alone ? JOURNAL_FILE_ALONE : 0;
+    written->flags = 0;
     written->group = 0;
     record->no_log = !record->page->in_file;
     journal_log_sent(record);

@@ -45,7 +45,6 @@ struct journal_entry {
     int attempt;
     int signal;     /* of a mark: the signal; 0: exit(); -1: not known */
     bool marked;    /* the death was this one's doing */
-    bool alone;     /* it ran with nothing beside it */
     bool refused;   /* it was told that it has no turn, and went on */
     struct buf log; /* the end of what it had logged and journal_log_sent() was not told of */
 };
@@ -80,7 +79,7 @@ void journal_abandon(struct journal *journal);
  * until it ends or the thread enters another. Never fails: with the disk full,
  * or the file (at 64 MiB: a million turns), the record is in plain memory, which
  * is logged once, and only the turn's name is not known after a crash. */
-struct journal_record *journal_enter(struct journal *journal, const struct turn *turn, bool alone);
+struct journal_record *journal_enter(struct journal *journal, const struct turn *turn);
 
 /* What the calling thread does from now on is nobody's doing: the body of the turn that
  * it entered is in a process of its own. */

@@ -86,7 +86,6 @@ static void add_record(struct reading *reading, size_t page_bytes, const struct 
                                     .attempt = record->attempt,
                                     .signal = marked ? record->signal : 0,
                                     .marked = marked,
-                                    .alone = record->flags & JOURNAL_FILE_ALONE,
                                     .refused = record->flags & JOURNAL_FILE_REFUSED},
                           .group = record->group,
                           .group_since_ms = record->group_since_ms,
@@ -158,8 +157,7 @@ static void add_record_1(struct reading *reading, const struct record_1 *record)
                                .lease = record->lease,
                                .attempt = record->attempt,
                                .signal = record->flags & MARKED_1 ? -1 : 0,
-                               .marked = record->flags & MARKED_1,
-                               .alone = record->flags & ALONE_1},
+                               .marked = record->flags & MARKED_1},
                      .group = record->group,
                      .group_since_ms = record->group_since_ms,
                  });

@@ -34,7 +34,7 @@ struct journal_file_start {
 };
 
 enum {
-    JOURNAL_FILE_ALONE = 1,   /* it has nothing beside it */
+    JOURNAL_FILE_ALONE = 1,   /* servers of before said so of a suspect */
     JOURNAL_FILE_REFUSED = 2, /* its claim was refused: it is nobody's turn */
 };
 

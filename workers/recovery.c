@@ -19,35 +19,6 @@ static int recoveries_of(void *context, int task)
     return 3; /* a task that left the configuration */
 }
 
-static void hand_over(struct runner *runner, const struct ready *ready)
-{
-    pthread_mutex_lock(&runner->lock);
-    bool waits = queue_suspect(&runner->queue, ready, clock_mono_us());
-    pthread_mutex_unlock(&runner->lock);
-    if (waits)
-        log_warn("runs with no other native task beside it after unexplained deaths",
-                 LOG_STR("task", store_task_name(runner->store, ready->task)));
-}
-
-/* Hands over the jobs that are to run with no other body in the process. */
-static enum err load_suspects(struct runner *runner, const int64_t *ids, int count)
-{
-    struct reader *reader = NULL;
-    if (!count)
-        return OK;
-    enum err err = reader_open(runner->store, &reader, NULL);
-    for (int i = 0; i < count && err == OK; i++) {
-        struct ready ready;
-        err = reader_ready(reader, ids[i], &ready);
-        if (err == ERR_NOT_FOUND)
-            err = OK;
-        else if (err == OK)
-            hand_over(runner, &ready);
-    }
-    reader_close(reader);
-    return err;
-}
-
 static bool any_marked(const struct journal_left *left)
 {
     for (int i = 0; i < left->count; i++)
@@ -64,7 +35,7 @@ static struct casualty casualty_of(const struct journal_entry *entry, bool marke
         .lease = entry->lease,
         .attempt = entry->attempt,
         .started_at = entry->started_at,
-        .pays = entry->marked || (entry->alone && !marked),
+        .pays = entry->marked,
         .bystander = marked && !entry->marked,
         .refused = entry->refused,
         .marked = entry->marked,
@@ -74,24 +45,17 @@ static struct casualty casualty_of(const struct journal_entry *entry, bool marke
 }
 
 /* The tasks' numbers and the casualties, until it is OK: at the start, or when the disk takes writes
- * again. It must not be done twice, so suspects that cannot be read then wait on
- * disk like any other. */
+ * again. It must not be done twice. */
 static enum err recover(void *context)
 {
     struct runner *runner = context;
-    int suspect_count = 0;
-    int64_t *suspects = NULL;
     pthread_mutex_lock(&runner->lock);
     struct registry *registry = registry_ref(runner->registry);
     pthread_mutex_unlock(&runner->lock);
     enum err err = runner_number_tasks(runner, registry);
     if (err == OK)
-        err = store_recover(runner->store, runner->casualties, runner->casualty_count, recoveries_of, registry,
-                            &suspects, &suspect_count);
-    if (err == OK && load_suspects(runner, suspects, suspect_count) != OK)
-        log_warn("what was to run with no other native task beside it could not be read, and runs as any other");
+        err = store_recover(runner->store, runner->casualties, runner->casualty_count, recoveries_of, registry);
     registry_unref(registry);
-    free(suspects);
     return err;
 }
 

@@ -6,6 +6,7 @@
 #include "workers/verdict.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,7 +163,7 @@ static void sink_begins(struct attempt *attempt, const char *worker)
     snprintf(run->worker, sizeof run->worker, "%s", worker);
     run->claim.worker = span_of(run->worker);
     run->claim.started_at = clock_now_ms();
-    attempt->record = journal_enter(runner->journal, &run->grant.turn, false);
+    attempt->record = journal_enter(runner->journal, &run->grant.turn);
     journal_thread_is_free();
     pthread_mutex_lock(&runner->lock);
     run->claims = true;
@@ -448,12 +449,22 @@ static bool prepare_args(struct run *run, struct thread *thread)
     return ok;
 }
 
+static void log_suspect(const struct run *run)
+{
+    char id[ID_TEXT_LEN + 1] = "";
+    id_format(run->grant.turn.id, id);
+    log_warn("it runs in a child of its own, because the server died twice while it ran",
+             LOG_STR("task", run->task->name), LOG_STR("id", id));
+}
+
 void run_body(struct run *run, struct thread *thread)
 {
     run->thread = thread;
+    if (run->grant.suspect)
+        log_suspect(run);
     if (!run->grant
              .in_flight) /* whose bodies leave nothing behind, and cannot be to blame; or stand there later */
-        run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn, run->grant.suspect);
+        run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn);
     if (run->claims)
         report_claim(run);
     if (prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread))
@@ -469,6 +480,8 @@ static struct run *run_new(struct runner *runner, const struct grant *grant)
     run->grant = *grant;
     run->runner = runner;
     run->task = queue_task(&runner->queue, ready->task);
+    if (grant->suspect)
+        run->task = run->task->kind->apart(run->task);
     run->registry = registry_ref(runner->registry);
     run->slot = -1;
     if (!grant->in_flight)
@@ -524,13 +537,14 @@ static bool is_expired(const struct grant *grant, int64_t now)
 static bool take_job_locked(struct runner *runner, bool (*take)(struct queue *, int64_t, struct grant *),
                             struct grant *grant)
 {
-    while (take(&runner->queue, lease_new(), grant)) {
-        if (!is_expired(grant, clock_now_ms()))
-            return true;
+    bool taken;
+    while ((taken = take(&runner->queue, lease_new(), grant)) && is_expired(grant, clock_now_ms())) {
         queue_left(&runner->queue, grant);
         free(grant->job);
     }
-    return false;
+    if (runner->queue.suspect_count) /* put aside for it */
+        starter_wake_locked(runner);
+    return taken;
 }
 
 static struct run *begin_locked(struct runner *runner, const struct grant *grant)

@@ -111,21 +111,44 @@ Test(durability, an_unexplained_death_costs_nobody_who_stood_beside_others)
     EXPECT_TEXT(final(s, b), "status", "succeeded");
 }
 
-/* Free slots went on with other work as soon as it had been taken. */
-Test(durability, what_ran_at_two_unexplained_deaths_runs_alone)
+/* It ran alone in the process, and everything else that is native waited for it. */
+Test(durability, what_ran_at_two_unexplained_deaths_runs_in_a_child_and_holds_up_nobody)
 {
-    struct server *s = serve("slots: 4\n" TASKS);
+    struct server *s = serve("slots: 1\n" TASKS);
     char *suspect = submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"));
     for (int death = 1; death <= 2; death++) {
         AWAIT_STATUS(s, suspect, "running");
         restart(s);
     }
-    EXPECT_NUMBER(AWAIT_STATUS(s, suspect, "running"), "attempt", 3);
-    char *other = submit(s, "{'task': 'echo'}");
-    EXPECT_TEXT(get(s, "/invocations/%s?wait=0.3", other), "status", "queued");
+    EXPECT_TEXT(EXPECT_NUMBER(AWAIT_STATUS(s, suspect, "running"), "attempt", 3), "worker", "hold-1");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    restart(s);
+    EXPECT_TEXT(AWAIT_STATUS(s, suspect, "running"), "worker", "hold-1");
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, suspect), "status", "succeeded");
-    EXPECT_TEXT(final(s, other), "status", "succeeded");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'hold', 'args': '%s'}", file_in(s, "go"))), "worker", "slot-1");
+}
+
+/* Its turns were the server's deaths, for ever. */
+Test(durability, a_suspect_that_brings_its_child_down_pays_for_that_alone)
+{
+    struct server *s = serve("tasks:\n"
+                             "  segfault_after: {kind: native, module: $NATIVE, max_recoveries: 1}\n"
+                             "  echo: {kind: native, module: $NATIVE}\n");
+    char *suspect = submit(s, "{'task': 'segfault_after', 'args': '%s'}", file_in(s, "go"));
+    for (int death = 1; death <= 2; death++) {
+        AWAIT_STATUS(s, suspect, "running");
+        restart(s);
+    }
+    EXPECT_TEXT(AWAIT_STATUS(s, suspect, "running"), "worker", "segfault_after-1");
+    pid_t before = s->pid;
+    touch(file_in(s, "go"));
+    struct reply *r =
+        EXPECT_TEXT(EXPECT_TEXT(final(s, suspect), "status", "failed"), "error.type", "worker_crashed");
+    EXPECT_NUMBER(r, "error.signal", SIGSEGV);
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    cr_assert_eq(s->pid, before);
+    cr_assert(is_alive(before));
 }
 
 /* It was started without a task, and the server fell. */

@@ -119,12 +119,9 @@ STORE_TEST(recovery_takes_what_was_its_own)
     shared_file = true;
     fixture_open(f);
     shared_file = false;
-    int64_t *alone;
-    int count;
     struct casualty casualties[] = {{.id = not_mine, .lease = 99, .pays = true},
                                     {.id = mine, .lease = ours.turn.lease}};
-    IS_OK(store_recover(f->store, casualties, 2, NULL, NULL, &alone, &count));
-    free(alone);
+    IS_OK(store_recover(f->store, casualties, 2, NULL, NULL));
     fixture_start(f);
     cr_assert_eq(status_of(f, mine), STATUS_QUEUED);
     cr_assert_eq(status_of(f, not_mine), STATUS_RUNNING);

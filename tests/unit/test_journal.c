@@ -78,9 +78,9 @@ static int in_a_process(void (*body)(const char *), const char *argument)
     return status;
 }
 
-static struct journal_record *enter(struct journal *journal, int64_t id, int attempt, bool alone)
+static struct journal_record *enter(struct journal *journal, int64_t id, int attempt)
 {
-    return journal_enter(journal, &(struct turn){.id = id, .lease = -id, .attempt = attempt}, alone);
+    return journal_enter(journal, &(struct turn){.id = id, .lease = -id, .attempt = attempt});
 }
 
 Test(journal, a_clean_stop_leaves_no_file)
@@ -88,7 +88,7 @@ Test(journal, a_clean_stop_leaves_no_file)
     struct journal_left left;
     struct journal *journal = opened(2, &left);
     cr_expect_eq(left.count, 0);
-    journal_leave(enter(journal, 5, 1, false));
+    journal_leave(enter(journal, 5, 1));
     cr_expect(file_exists(path));
     journal_close(journal);
     cr_expect_not(file_exists(path));
@@ -99,18 +99,17 @@ Test(journal, what_ran_comes_back_once)
     struct journal_left left;
     struct journal *journal = opened(4, &left);
     int64_t from = clock_now_ms();
-    enter(journal, 1001, 1, false);
-    enter(journal, 1002, 7, true);
-    journal_leave(enter(journal, 1003, 1, false));
+    enter(journal, 1001, 1);
+    enter(journal, 1002, 7);
+    journal_leave(enter(journal, 1003, 1));
     int64_t until = clock_now_ms();
     journal_close(journal);
 
     left = reopened();
     cr_assert_eq(left.count, 2);
     const struct journal_entry *first = &left.entries[0], *second = &left.entries[1];
-    cr_expect(first->id == 1001 && first->lease == -1001 && first->attempt == 1 && !first->alone &&
-              !first->marked);
-    cr_expect(second->id == 1002 && second->attempt == 7 && second->alone);
+    cr_expect(first->id == 1001 && first->lease == -1001 && first->attempt == 1 && !first->marked);
+    cr_expect(second->id == 1002 && second->attempt == 7);
     cr_expect(from <= first->started_at && first->started_at <= second->started_at && second->started_at <= until);
     journal_left_release(&left);
     left = reopened();
@@ -130,8 +129,8 @@ static void die_in_two_turns(const char *how)
     struct journal *journal = opened(2, &left);
     journal_install_handlers();
     journal_thread_init();
-    enter(journal, 100, 1, false);
-    enter(journal, 101, 1, false); /* this thread's is the last one */
+    enter(journal, 100, 1);
+    enter(journal, 101, 1); /* this thread's is the last one */
     if (strcmp(how, "segv") == 0)
         write_nowhere();
     if (strcmp(how, "abort") == 0)
@@ -185,7 +184,7 @@ static void die_outside_a_body(const char *how)
     (void)how;
     journal_install_handlers();
     journal_thread_init();
-    journal_leave(enter(journal, 100, 1, false));
+    journal_leave(enter(journal, 100, 1));
     abort();
 }
 
@@ -210,7 +209,7 @@ static void *enter_here_and_crash_after(void *argument)
 {
     struct wanderer *wanderer = argument;
     journal_thread_init();
-    wanderer->record = enter(wanderer->journal, 100, 1, false);
+    wanderer->record = enter(wanderer->journal, 100, 1);
     sem_post(&wanderer->entered);
     sem_wait(&wanderer->left);
     write_nowhere();
@@ -229,7 +228,7 @@ static void leave_for_another(const char *how)
     sem_wait(&wanderer.entered);
     if (strcmp(how, "still its own") != 0) {
         journal_leave(wanderer.record);
-        if (enter(wanderer.journal, 101, 1, false) != wanderer.record)
+        if (enter(wanderer.journal, 101, 1) != wanderer.record)
             _exit(1);
     }
     sem_post(&wanderer.left);
@@ -258,7 +257,7 @@ static void fork_one_that_ends(const char *how)
     struct journal_left left;
     struct journal *journal = opened(1, &left);
     journal_install_handlers();
-    enter(journal, 100, 1, false);
+    enter(journal, 100, 1);
     pid_t pid = fork();
     if (pid == 0) {
         if (strcmp(how, "exit") == 0)
@@ -317,7 +316,7 @@ Test(journal, it_grows_under_turns_that_keep_their_records)
     struct journal *journal = opened(1, &left);
     struct journal_record *records[TURNS];
     for (int i = 0; i < TURNS; i++)
-        records[i] = enter(journal, 1000 + i, 1, false);
+        records[i] = enter(journal, 1000 + i, 1);
     for (int i = 0; i < TURNS; i += 2) /* through pointers from before it grew */
         journal_leave(records[i]);
     journal_close(journal);
@@ -338,13 +337,13 @@ Test(journal, what_was_left_is_taken_again_before_it_grows)
     struct journal_record *records[RECORDS];
     for (int round = 0; round < 100; round++) {
         for (int i = 0; i < RECORDS; i++)
-            records[i] = enter(journal, 1 + i, 1, false);
+            records[i] = enter(journal, 1 + i, 1);
         for (int i = 0; i < RECORDS; i++)
             journal_leave(records[(i * 7 + round) % RECORDS]);
     }
     cr_expect_eq(read_file(bytes, sizeof(bytes)), size);
     for (int i = 0; i <= RECORDS; i++)
-        records[0] = enter(journal, 1 + i, 1, false);
+        records[0] = enter(journal, 1 + i, 1);
     cr_expect_eq(read_file(bytes, sizeof(bytes)), size + PAGE);
     journal_close(journal);
 }
@@ -361,7 +360,7 @@ static void *come_and_go(void *argument)
     struct journal_record *records[10];
     for (int round = 0; round < 100; round++) {
         for (int i = 0; i < 10; i++)
-            records[i] = enter(crowd->journal, crowd->first_id + round, i + 1, false);
+            records[i] = enter(crowd->journal, crowd->first_id + round, i + 1);
         for (int i = 0; i < 9; i++)
             journal_leave(records[i]);
     }
@@ -397,7 +396,7 @@ static void *come_and_stay(void *argument)
 {
     const struct crowd *crowd = argument;
     for (int i = 0; i < 1000; i++)
-        enter(crowd->journal, crowd->first_id + i, 1, false);
+        enter(crowd->journal, crowd->first_id + i, 1);
     return NULL;
 }
 
@@ -434,19 +433,19 @@ Test(journal, what_was_logged_and_not_sent_is_left)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    struct journal_record *sent = enter(journal, 1, 1, false);
+    struct journal_record *sent = enter(journal, 1, 1);
     log_lines(sent, 1, 3);
     journal_log_sent(sent);
-    struct journal_record *silent = enter(journal, 2, 1, false), *told = enter(journal, 3, 1, false);
+    struct journal_record *silent = enter(journal, 2, 1), *told = enter(journal, 3, 1);
     log_lines(told, 1, 2);
-    struct journal_record *both = enter(journal, 4, 1, false);
+    struct journal_record *both = enter(journal, 4, 1);
     log_lines(both, 1, 1);
     journal_log_sent(both);
     log_lines(both, 2, 3);
-    struct journal_record *before = enter(journal, 5, 1, false);
+    struct journal_record *before = enter(journal, 5, 1);
     log_lines(before, 1, 9);
     journal_leave(before);
-    cr_assert_eq(enter(journal, 6, 1, false), before);
+    cr_assert_eq(enter(journal, 6, 1), before);
     journal_log_sent(silent);
     journal_close(journal);
 
@@ -471,7 +470,7 @@ Test(journal, of_a_long_log_the_end_is_left_and_what_is_lost_is_said)
         size_t all = rows[i][0], piece = rows[i][1], kept = rows[i][2];
         struct journal_left left;
         struct journal *journal = opened(1, &left);
-        struct journal_record *record = enter(journal, 1, 1, false);
+        struct journal_record *record = enter(journal, 1, 1);
         for (size_t at = 0; at < all; at += piece)
             journal_log(record, (struct span){bytes + at, piece < all - at ? piece : all - at});
         journal_close(journal);
@@ -496,7 +495,7 @@ Test(journal, a_damaged_log_is_left_out_and_its_turn_is_not)
     char good[FILE_MAX];
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    log_lines(enter(journal, 1, 1, false), 1, 1);
+    log_lines(enter(journal, 1, 1), 1, 1);
     size_t n = read_file(good, sizeof(good));
     journal_close(journal);
     cr_assert_eq(n, 3 * PAGE);
@@ -561,20 +560,20 @@ static void run_on_a_full_disk(const char *unused)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    struct journal_record *named = enter(journal, 1, 1, false), *unnamed;
+    struct journal_record *named = enter(journal, 1, 1), *unnamed;
     (void)unused;
     log_to("log");
     allow(2 * PAGE);
     for (int i = 2; i <= 200; i++)
-        unnamed = enter(journal, i, 1, false);
+        unnamed = enter(journal, i, 1);
     journal_child(unnamed, 4711);
     log_lines(unnamed, 1, 1);
     journal_leave(unnamed);
-    unnamed = enter(journal, 200, 1, false);
+    unnamed = enter(journal, 200, 1);
     log_lines(named, 1, 2);
     allow(RLIM_INFINITY);
     for (int i = 201; i <= 300; i++)
-        named = enter(journal, i, 1, false);
+        named = enter(journal, i, 1);
     log_lines(named, 3, 3);
     journal_leave(unnamed);
     kill(getpid(), SIGKILL);
@@ -610,7 +609,7 @@ Test(journal, one_that_cannot_begin_anew_keeps_what_is_left)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    enter(journal, 100, 1, false);
+    enter(journal, 100, 1);
     journal_close(journal);
     cr_expect_eq(WEXITSTATUS(in_a_process(open_on_a_full_disk, "")), 33);
     left = reopened();
@@ -633,7 +632,7 @@ static void *thread_body(void *argument)
     journal_thread_init();
     run_init(&r, thread->task, "{}");
     r.attempt.id += thread->number;
-    r.attempt.record = enter(thread->journal, r.attempt.id, 1, false);
+    r.attempt.record = enter(thread->journal, r.attempt.id, 1);
     run(&r);
     journal_leave(r.attempt.record);
     run_release(&r);
@@ -745,7 +744,7 @@ Test(journal, a_damaged_or_foreign_file_counts_as_empty)
     struct journal_left left;
     struct journal *journal = opened(1, &left);
     for (int i = 0; i <= RECORDS; i++)
-        enter(journal, 100, 1, false);
+        enter(journal, 100, 1);
     size_t n = read_file(good, sizeof(good));
     journal_close(journal);
     cr_assert_eq(n, 3 * PAGE);
@@ -801,7 +800,7 @@ Test(journal, one_in_use_is_refused_and_left_alone)
 {
     struct journal_left left;
     struct journal *journal = opened(1, &left);
-    enter(journal, 100, 1, false);
+    enter(journal, 100, 1);
     cr_expect_eq(WEXITSTATUS(in_a_process(open_what_is_in_use, "")), 33);
     journal_close(journal);
     left = reopened();
@@ -814,7 +813,7 @@ static void die_but_leave_a_fork(const char *unused)
     struct journal_left left;
     struct journal *journal = opened(1, &left);
     (void)unused;
-    enter(journal, 100, 1, false);
+    enter(journal, 100, 1);
     pid_t pid = fork(); /* as a module's body may */
     if (pid == 0)
         for (;;)
@@ -852,7 +851,7 @@ Test(journal, in_memory_nothing_is_left)
     cr_assert_eq(journal_open(NULL, 2, &journal, &left, NULL), OK);
     cr_expect_eq(left.count, 0);
     for (int i = 1; i <= 3 * RECORDS; i++) {
-        struct journal_record *record = enter(journal, i, 1, false);
+        struct journal_record *record = enter(journal, i, 1);
         journal_child(record, 12345);
         if (i % 2)
             journal_leave(record);
@@ -1005,7 +1004,7 @@ Test(journal, a_cgroup_that_is_none_of_ours_is_left_alone)
     struct journal_left left;
     struct journal *journal = opened(1, &left);
     journal_set_cgroup(journal, other);
-    enter(journal, 100, 1, false);
+    enter(journal, 100, 1);
     journal_close(journal);
     left = reopened();
     cr_expect_eq(left.count, 1);
@@ -1074,11 +1073,10 @@ Test(journal, what_a_server_of_version_1_left_is_read)
     struct journal_left left = reopened();
     cr_assert_eq(left.count, 3);
     const struct journal_entry *entries = left.entries;
-    cr_expect(entries[0].id == 100 && entries[0].lease == 77 && entries[0].attempt == 1 && !entries[0].marked &&
-              !entries[0].alone);
+    cr_expect(entries[0].id == 100 && entries[0].lease == 77 && entries[0].attempt == 1 && !entries[0].marked);
     cr_expect(entries[1].id == 102 && entries[1].lease == 0 && entries[1].attempt == 3 && entries[1].marked &&
               entries[1].signal == -1);
-    cr_expect(entries[2].id == 103 && entries[2].alone && !entries[2].marked && entries[2].started_at == 0);
+    cr_expect(entries[2].id == 103 && !entries[2].marked && entries[2].started_at == 0);
     journal_left_release(&left);
     left = reopened();
     cr_expect_eq(left.count, 0);
@@ -1139,7 +1137,7 @@ Test(journal, threads_that_are_left_behind_may_still_write_and_leave_nothing)
 {
     struct journal_left left;
     struct journal *journal = opened(2, &left);
-    struct journal_record *first = enter(journal, 7, 1, false), *second = enter(journal, 8, 1, false);
+    struct journal_record *first = enter(journal, 7, 1), *second = enter(journal, 8, 1);
     journal_abandon(journal);
     journal_child(second, 4711);
     journal_leave(first);
@@ -1157,7 +1155,7 @@ Test(journal, a_finished_command_leaves_no_group_behind)
     struct task task = {.name = "t", .kind = &command_kind, .definition = &command};
     struct run r;
     run_init(&r, &task, "{}");
-    r.attempt.record = enter(journal, r.attempt.id, 1, false);
+    r.attempt.record = enter(journal, r.attempt.id, 1);
     run(&r);
     char bytes[FILE_MAX];
     int32_t group;

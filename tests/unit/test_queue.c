@@ -85,10 +85,11 @@ static void done(struct grant *grant)
     queue_left(&queue, grant);
 }
 
-static bool suspect(int64_t id)
+static void offer_suspect(int64_t id)
 {
-    struct ready ready = queued(0, id, 1).ready;
-    return queue_suspect(&queue, &ready, 0);
+    struct change change = queued(0, id, 1);
+    change.ready.suspect = true;
+    queue_offer(&queue, &change, 0);
 }
 
 /* --- claims on their way -------------------------------------------------------- */
@@ -191,79 +192,94 @@ Test(queue, a_refill_takes_what_a_refused_body_still_runs)
 
 /* --- suspects ------------------------------------------------------------------------ */
 
-/* What was free took the next jobs as soon as the last of those that are to run
- * alone had been taken. */
-Test(queue, a_suspect_has_no_other_body_in_the_process_beside_it)
+static int64_t take_in_flight(struct grant *grant)
 {
-    struct grant alone, beside;
+    static int64_t leases = -1;
+    if (!queue_take_in_flight(&queue, --leases, grant))
+        return 0;
+    queue_claiming(&queue, grant);
+    return grant->turn.id;
+}
+
+/* One at a time used to run in the process, and nothing else there beside it. */
+Test(queue, a_suspect_takes_no_slot_and_holds_up_nobody)
+{
+    struct grant first, second, beside;
+    offer_suspect(3);
+    offer_suspect(4);
     offer(0, 7, 0);
-    cr_assert(suspect(3));
-    cr_expect_eq(take(&alone), 3);
-    cr_expect(alone.suspect);
-    cr_expect_not(queue_has_work(&queue));
-    cr_expect_eq(take(&beside), 0);
-    settle(&alone, OK);
-    cr_expect_eq(take(&beside), 0, "its body runs still");
-    queue_left(&queue, &alone);
     cr_expect_eq(take(&beside), 7);
     cr_expect_not(beside.suspect);
+    cr_expect(queue_has_work_in_flight(&queue));
+    cr_expect_eq(take_in_flight(&first), 3);
+    cr_expect(first.suspect && first.in_flight && !first.in_process);
+    cr_expect_eq(take_in_flight(&second), 4);
+    cr_expect_not(queue_has_work_in_flight(&queue));
+    cr_expect_eq(take_in_flight(&second), 0);
+    queue_gives_way(&queue, &first, true);
+    queue_gives_way(&queue, &first, false);
     done(&beside);
-}
-
-Test(queue, a_suspect_waits_until_no_body_runs_in_the_process_and_no_other_starts)
-{
-    struct grant first, next;
-    offer(0, 7, 0);
-    offer(0, 8, 0);
-    cr_assert_eq(take(&first), 7);
-    cr_assert(suspect(3));
-    cr_expect_eq(take(&next), 0);
     done(&first);
-    cr_expect_eq(take(&next), 3);
-    done(&next);
-    cr_expect_eq(take(&next), 8);
-    done(&next);
+    done(&second);
 }
 
-/* A long command that ran at two unexplained deaths stopped everything else. */
-Test(queue, what_runs_in_children_is_no_suspect_and_goes_on_beside_one)
+Test(queue, a_suspect_that_is_withdrawn_is_not_given_out)
 {
-    struct grant alone, beside, next;
-    struct ready ready = queued(0, 3, 1).ready;
-    ready.task = 2;
-    cr_assert_not(queue_suspect(&queue, &ready, 0));
-    cr_assert(suspect(4));
-    offer_command(7, 1);
-    offer_command(8, 1);
-    cr_assert_eq(take(&alone), 4);
-    cr_expect_eq(take(&beside), 7);
-    done(&beside);
-    done(&alone);
-    cr_assert(suspect(5));
-    cr_expect_eq(take(&beside), 5);
-    cr_expect_eq(take(&next), 8);
-    done(&beside);
-    done(&next);
+    struct grant grant;
+    offer_suspect(3);
+    cr_expect_eq(take(&grant), 0);
+    withdraw(3);
+    cr_expect_eq(take_in_flight(&grant), 0);
 }
 
-/* A reload that took the task away while one of it was to run alone ended the
+Test(queue, what_runs_in_children_is_no_suspect)
+{
+    struct grant grant;
+    struct change change = queued(0, 3, 1);
+    change.task = change.ready.task = 2;
+    change.ready.suspect = true;
+    queue_offer(&queue, &change, 0);
+    cr_expect_eq(take(&grant), 3);
+    cr_expect_not(grant.suspect);
+    done(&grant);
+}
+
+/* A reload that took the task away while one of it was to run apart ended the
  * server: it was started without a task. */
 Test(queue, a_suspect_that_may_not_run_waits_like_any_other)
 {
     struct grant grant;
-    cr_assert(suspect(3));
+    offer_suspect(3);
+    cr_expect_eq(take(&grant), 0);
     queue_tasks_begin(&queue);
     queue_tasks_end(&queue);
     cr_expect_eq(queue.suspect_count, 0);
-    cr_expect_eq(take(&grant), 0);
+    cr_expect_eq(take_in_flight(&grant), 0);
     queue_task_set(&queue, &native, IN_PROCESS, false);
-    cr_expect_eq(take(&grant), 3);
-    done(&grant);
-    cr_assert(suspect(4));
-    queue_task_pause(&queue, 1, true);
     cr_expect_eq(take(&grant), 0);
+    cr_expect_eq(take_in_flight(&grant), 3);
+    done(&grant);
+    offer_suspect(4);
+    cr_expect_eq(take(&grant), 0);
+    queue_task_pause(&queue, 1, true);
+    cr_expect_eq(take_in_flight(&grant), 0);
     queue_task_pause(&queue, 1, false);
-    cr_expect_eq(take(&grant), 4);
+    cr_expect_eq(take(&grant), 0);
+    cr_expect_eq(take_in_flight(&grant), 4);
+    done(&grant);
+}
+
+/* A reload may give it another kind, which knows of no other way to run. */
+Test(queue, a_suspect_whose_task_runs_elsewhere_by_now_waits_for_that)
+{
+    struct grant grant;
+    offer_suspect(3);
+    cr_expect_eq(take(&grant), 0);
+    queue_tasks_begin(&queue);
+    queue_task_set(&queue, &native, APART, false);
+    queue_tasks_end(&queue);
+    cr_expect_eq(take_in_flight(&grant), 0);
+    cr_expect_eq(take(&grant), 3);
     cr_expect_not(grant.suspect);
     done(&grant);
 }
@@ -291,12 +307,17 @@ Test(queue, nothing_starts_while_it_is_closed)
 {
     struct grant grant;
     offer(0, 7, 0);
-    suspect(3);
+    offer_suspect(3);
     queue.closed = true;
     cr_expect_not(queue_has_work(&queue));
     cr_expect_eq(take(&grant), 0);
     queue.closed = false;
-    cr_expect_eq(take(&grant), 3);
+    cr_expect_eq(take(&grant), 7);
+    queue.closed = true;
+    cr_expect_not(queue_has_work_in_flight(&queue));
+    cr_expect_eq(take_in_flight(&grant), 0);
+    queue.closed = false;
+    cr_expect_eq(take_in_flight(&grant), 3);
     done(&grant);
 }
 

@@ -93,6 +93,11 @@ struct kind {
     /* In which: tasks may share it. A name for it and no more, as long as there is such a task. */
     const void *(*room_of)(const struct task *task);
 
+    /* The same task, whose bodies run in children of their own: for one that may have brought this
+     * process down. It lives as long as the task. Of kinds that run in the process alone. Any
+     * thread. */
+    struct task *(*apart)(const struct task *task);
+
     /* No body is started here: workers that ask for it run it (workers/leases.h).
      * Then there is no start() and no stop(). */
     bool elsewhere;

@@ -83,6 +83,7 @@ static void check(const struct keys_input *in, const cJSON *item, const char *po
 void native_task_release(void *definition)
 {
     struct native_task *native = definition;
+    native_apart_free(atomic_load(&native->apart));
     pool_definition_give_up(native->pool);
     pool_settings_release(&native->isolation);
 }
@@ -495,5 +496,6 @@ const struct kind native_kind = {
     .check = check,
     .load = load,
     .start = start,
+    .apart = native_apart,
     .release = native_task_release,
 };

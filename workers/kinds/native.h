@@ -13,6 +13,7 @@ struct native_task {
     bool isolate;
     void *entry;                  /* errand_task_fn, found by load() */
     struct pool_definition *pool; /* of one that is isolated */
+    _Atomic(struct task *) apart; /* of one that is not, and was asked for; NULL: it was not */
 };
 
 extern const struct kind native_kind;
@@ -25,9 +26,9 @@ extern const struct kind native_isolated_kind;
 void native_read_isolate(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);
 void native_isolate(struct task *task);
 
-/* The same task for a turn that is suspected of having brought the server down: it
- * runs alone in a child. */
+/* kind->apart(), and its end. */
 struct task *native_apart(const struct task *task);
+void native_apart_free(struct task *apart); /* takes NULL */
 
 void native_add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,
                       const char *detail);

@@ -38,6 +38,13 @@ static int twice_the_processors(void)
     return count < WORKERS_LEAST ? WORKERS_LEAST : count > WORKERS_MOST ? WORKERS_MOST : (int)count;
 }
 
+static void set_defaults(struct pool_settings *is, const char *folder)
+{
+    keys_set_defaults(pool_tuning_keys, is, folder);
+    is->workers.max = twice_the_processors();
+    is->workers.idle_ms = IDLE_MS;
+}
+
 /* `true`, or what is said of its children. */
 void native_read_isolate(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
@@ -50,9 +57,7 @@ void native_read_isolate(const struct keys_input *in, const cJSON *item, const c
         return;
     }
     native->isolate = yes;
-    keys_set_defaults(pool_tuning_keys, is, in->folder);
-    is->workers.max = twice_the_processors();
-    is->workers.idle_ms = IDLE_MS;
+    set_defaults(is, in->folder);
     if (cJSON_IsObject(item))
         keys_read(in, item, pointer, (struct key_section[]){{.keys = pool_tuning_keys, .target = is}}, 1);
 }
@@ -74,6 +79,50 @@ void native_isolate(struct task *task)
     native->isolation.program.run = words_for(native);
     native->pool = pool_definition_new(task->name, &native->isolation);
     task->kind = &native_isolated_kind;
+}
+
+/* --- of one that is not isolated, for a turn -------------------------------------------- */
+
+static struct task *apart_new(const struct task *task)
+{
+    const struct native_task *native = task->definition;
+    struct native_task *definition = xcalloc(1, sizeof *definition);
+    struct task *apart = xcalloc(1, sizeof *apart);
+    set_defaults(&definition->isolation, "/");
+    *definition = (struct native_task){
+        .isolation = definition->isolation, .module = native->module, .function = native->function};
+    *apart = (struct task){
+        .name = task->name,
+        .options = task->options,
+        .params = task->params,
+        .definition = definition,
+    };
+    atomic_init(&apart->id, atomic_load(&task->id));
+    native_isolate(apart);
+    return apart;
+}
+
+/* All but the definition is the task's, whose module and function are borrowed, too. */
+void native_apart_free(struct task *apart)
+{
+    if (!apart)
+        return;
+    native_task_release(apart->definition);
+    free(apart->definition);
+    free(apart);
+}
+
+struct task *native_apart(const struct task *task)
+{
+    struct native_task *native = task->definition;
+    struct task *apart = atomic_load(&native->apart);
+    if (apart)
+        return apart;
+    struct task *made = apart_new(task);
+    if (atomic_compare_exchange_strong(&native->apart, &apart, made))
+        return made;
+    native_apart_free(made);
+    return apart;
 }
 
 /* --- is there such a function? ------------------------------------------------------------ */

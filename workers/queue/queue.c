@@ -54,9 +54,11 @@ void queue_room_limit(struct queue *queue, const void *of, int limit)
         window_limit(&queue->window, room, limit);
 }
 
-/* What is out of a room that its lane has left is nobody's. */
+/* What is out of a room that its lane has left is nobody's, and so is a suspect. */
 static void count_out(struct queue *queue, const struct grant *grant, int more)
 {
+    if (grant->suspect)
+        return;
     const struct lane *lane = lane_of(queue, grant->turn.task);
     if (lane->room->of == grant->room)
         window_count_out(&queue->window, lane->room, more);
@@ -79,10 +81,11 @@ void queue_gives_way(struct queue *queue, struct grant *grant, bool gives)
     count_out(queue, grant, gives ? -1 : 1);
 }
 
-static bool may_run(struct queue *queue, int task)
+/* Of one that ran in the process. */
+static bool may_run_apart(struct queue *queue, int task)
 {
     const struct lane *lane = lane_of(queue, task);
-    return lane->consumer && !lane->paused;
+    return lane->consumer == &queue->consumers[IN_PROCESS] && !lane->paused;
 }
 
 void queue_tasks_end(struct queue *queue)
@@ -90,7 +93,7 @@ void queue_tasks_end(struct queue *queue)
     int kept = 0;
     for (int i = 0; i < queue->suspect_count; i++) {
         struct job *job = queue->suspects[i];
-        if (may_run(queue, job->ready.task)) {
+        if (may_run_apart(queue, job->ready.task)) {
             queue->suspects[kept++] = job;
             continue;
         }
@@ -229,37 +232,17 @@ void queue_refilled(struct queue *queue, const struct op_refill *refill, struct 
     window_refilled(&queue->window, refill, now, may_be_taken(queue, refill) ? is_taken : NULL, queue);
 }
 
-bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us)
-{
-    if (!may_run(queue, ready->task) || lane_of(queue, ready->task)->consumer != &queue->consumers[IN_PROCESS])
-        return false;
-    queue->suspects = xrealloc(queue->suspects, (size_t)(queue->suspect_count + 1) * sizeof *queue->suspects);
-    queue->suspects[queue->suspect_count++] = job_new(ready, now_us);
-    return true;
-}
-
 /* --- giving out -------------------------------------------------------------------------- */
-
-static bool suspect_is_next(const struct queue *queue)
-{
-    return queue->suspect_count && !queue->in_process_running;
-}
-
-static bool in_process_may_start(const struct queue *queue)
-{
-    return !queue->suspect_count && !queue->suspect_runs && !queue->suspect_resumes &&
-           consumer_has_work(&queue->consumers[IN_PROCESS]);
-}
 
 bool queue_has_work(const struct queue *queue)
 {
     return !queue->closed &&
-           (suspect_is_next(queue) || in_process_may_start(queue) || consumer_has_work(&queue->consumers[APART]));
+           (consumer_has_work(&queue->consumers[IN_PROCESS]) || consumer_has_work(&queue->consumers[APART]));
 }
 
 bool queue_has_work_in_flight(const struct queue *queue)
 {
-    return !queue->closed && consumer_has_work(&queue->consumers[IN_FLIGHT]);
+    return !queue->closed && (queue->suspect_count || consumer_has_work(&queue->consumers[IN_FLIGHT]));
 }
 
 bool queue_has_work_elsewhere(const struct queue *queue)
@@ -278,9 +261,7 @@ static struct job *take_from_lanes(struct queue *queue, bool *in_process)
 {
     struct consumer *inside = &queue->consumers[IN_PROCESS], *apart = &queue->consumers[APART];
     bool has_apart = consumer_has_work(apart);
-    *in_process = in_process_may_start(queue) && (!has_apart || window_comes_first(&queue->window, inside, apart));
-    if (!*in_process && !has_apart)
-        return NULL;
+    *in_process = consumer_has_work(inside) && (!has_apart || window_comes_first(&queue->window, inside, apart));
     return window_take(&queue->window, *in_process ? inside : apart);
 }
 
@@ -290,24 +271,36 @@ static struct turn turn_of(const struct job *job, int64_t lease)
     return (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
 }
 
+static void put_aside(struct queue *queue, struct job *job)
+{
+    queue->suspects = xrealloc(queue->suspects, (size_t)(queue->suspect_count + 1) * sizeof *queue->suspects);
+    queue->suspects[queue->suspect_count++] = job;
+}
+
 bool queue_take(struct queue *queue, int64_t lease, struct grant *grant)
 {
-    if (!queue_has_work(queue))
-        return false;
-    *grant = (struct grant){.suspect = suspect_is_next(queue), .in_process = true, .runs = true};
-    grant->job = grant->suspect ? take_suspect(queue) : take_from_lanes(queue, &grant->in_process);
-    grant->turn = turn_of(grant->job, lease);
-    queue->suspect_runs |= grant->suspect;
-    queue->in_process_running += grant->in_process;
-    return true;
+    while (queue_has_work(queue)) {
+        *grant = (struct grant){.runs = true};
+        grant->job = take_from_lanes(queue, &grant->in_process);
+        if (grant->in_process && grant->job->ready.suspect) {
+            put_aside(queue, grant->job);
+            continue;
+        }
+        grant->turn = turn_of(grant->job, lease);
+        return true;
+    }
+    return false;
 }
 
 bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *grant)
 {
-    struct job *job = queue->closed ? NULL : window_take(&queue->window, &queue->consumers[IN_FLIGHT]);
-    if (!job)
+    if (!queue_has_work_in_flight(queue))
         return false;
-    *grant = (struct grant){.job = job, .turn = turn_of(job, lease), .in_flight = true, .runs = true};
+    *grant = (struct grant){.suspect = queue->suspect_count, .in_flight = true, .runs = true};
+    grant->job = grant->suspect ? take_suspect(queue) : window_take(&queue->window, &queue->consumers[IN_FLIGHT]);
+    grant->turn = turn_of(grant->job, lease);
+    if (grant->suspect)
+        return true;
     grant->room = lane_of(queue, grant->turn.task)->room->of;
     count_out(queue, grant, 1);
     return true;
@@ -333,32 +326,6 @@ void queue_put_back(struct queue *queue, struct grant *grant)
     release(queue, grant, true);
 }
 
-void queue_pause_body(struct queue *queue, const struct grant *grant)
-{
-    queue->in_process_running -= grant->in_process;
-    if (grant->suspect)
-        queue->suspect_runs = false;
-}
-
-bool queue_may_resume(const struct queue *queue, const struct grant *grant)
-{
-    if (!grant->in_process)
-        return true;
-    return grant->suspect ? !queue->in_process_running : !queue->suspect_runs;
-}
-
-void queue_wants_resume(struct queue *queue, const struct grant *grant, bool wants)
-{
-    if (grant->suspect)
-        queue->suspect_resumes = wants;
-}
-
-void queue_resume_body(struct queue *queue, const struct grant *grant)
-{
-    queue->in_process_running += grant->in_process;
-    queue->suspect_runs |= grant->suspect;
-}
-
 void queue_suspended(struct queue *queue, struct grant *grant)
 {
     grant->suspended = true;
@@ -369,9 +336,6 @@ void queue_suspended(struct queue *queue, struct grant *grant)
 bool queue_left(struct queue *queue, struct grant *grant)
 {
     grant->runs = false;
-    queue->in_process_running -= grant->in_process;
-    if (grant->suspect)
-        queue->suspect_runs = false;
     if (grant->in_flight && !grant->gave_way)
         count_out(queue, grant, -1);
     return grant->refused && grant->claiming && release(queue, grant, true);

@@ -7,9 +7,8 @@
  * invocation is held back: if the claim is written it was the same job, if it is
  * refused the job comes back.
  *
- * Suspects are jobs that ran in this process when it died unexplained, twice:
- * they run with no other body in the process beside them, before any other of
- * those; what runs in children of its own goes on meanwhile.
+ * Suspects are jobs that ran in this process when it died unexplained, twice: from then
+ * on they run in children of their own, whatever their task says, and without a slot.
  *
  * Pure: no clock, no lock, no I/O. The owner's lock guards it. */
 #pragma once
@@ -22,7 +21,7 @@ struct grant {
     struct turn turn;
     struct job *job; /* freed by the holder */
     bool in_process; /* the body runs inside this process */
-    bool suspect;    /* nothing else does beside it */
+    bool suspect;    /* it is to run in a child of its own (kind->apart()) */
     bool in_flight;  /* it has no slot: its task says how many there may be */
 
     /* The queue's: */
@@ -51,8 +50,6 @@ struct queue {
     struct grant *claiming;
     struct job **suspects;
     int suspect_count;
-    bool suspect_runs, suspect_resumes; /* one does; one is to go on */
-    int in_process_running;
     int64_t refilled_us; /* clock_mono_us of the refill that is being taken */
     bool closed;         /* nothing starts: paused, closing, or commits fail */
 };
@@ -91,10 +88,6 @@ void queue_offer(struct queue *queue, const struct change *change, int64_t now_u
 void queue_withdraw(struct queue *queue, const struct change *change);
 void queue_refilled(struct queue *queue, const struct op_refill *refill, struct window_now now);
 
-/* A job that is to run with no other body in the process. False: it is none
- * that runs in the process, or may not run now; it waits on disk like any other. */
-bool queue_suspect(struct queue *queue, const struct ready *ready, int64_t now_us);
-
 /* --- giving out ------------------------------------------------------------------ */
 
 /* Is there any for slots? */
@@ -105,10 +98,11 @@ bool queue_has_work_in_flight(const struct queue *queue);
 bool queue_has_work_elsewhere(const struct queue *queue);
 
 /* Gives out the job that comes first: fills the grant, with `lease` as the
- * turn's. False if there is none. */
+ * turn's. False if there is none. Suspects that it comes across are put aside, for those
+ * who take what needs no slot. */
 bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
 
-/* The same of what takes no slot. */
+/* The same of what takes no slot: suspects first. */
 bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *grant);
 
 /* The same of what is run elsewhere: of these tasks, or of all (NULL). Nothing
@@ -128,14 +122,6 @@ bool queue_settle(struct queue *queue, struct grant *grant, enum err err);
 
 /* One that is in flight waits in place, and holds up no other: it is not out. Or it is again. */
 void queue_gives_way(struct queue *queue, struct grant *grant, bool gives);
-
-/* The body waits in place, and goes on again. It may while no suspect runs, if it
- * runs in the process. */
-void queue_pause_body(struct queue *queue, const struct grant *grant);
-bool queue_may_resume(const struct queue *queue, const struct grant *grant);
-void queue_wants_resume(struct queue *queue, const struct grant *grant,
-                        bool wants); /* a suspect: nothing new starts beside it */
-void queue_resume_body(struct queue *queue, const struct grant *grant);
 
 /* The turn has suspended, and the body has still to end: until that is settled its
  * invocation, which may be queued again by now, is not given out. */
