@@ -44,6 +44,8 @@ static void read_tasks(struct loading *l)
     l->config->registry =
         registry_parse(kinds, l->doc, cJSON_GetObjectItemCaseSensitive(root, "tasks"),
                        cJSON_GetObjectItemCaseSensitive(root, "defaults"), l->config->folder, l->faults);
+    if (l->config->registry)
+        config_settle_log(l->config);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that

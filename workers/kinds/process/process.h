@@ -20,6 +20,7 @@
  * held but `post.host_lock`, which is for the host alone. */
 #pragma once
 
+#include "base/log_file.h"
 #include "workers/kinds/attempt.h"
 #include "workers/kinds/kind.h"
 #include "workers/kinds/process/lines.h"
@@ -130,7 +131,7 @@ struct child {
     struct body *alone;    /* which has it for itself, or will */
     bool is_blamed_on_one; /* it was told to end for the sake of one body, whose end is its own affair */
     struct reason why;     /* of a child that does not speak the protocol; empty: it does */
-    int log_fd;            /* -1: none */
+    struct log_file *log;  /* NULL: it has none of its own */
     int64_t lines_us;      /* of what it prints into the server's log: since when */
     int lines_said;
 };
