@@ -558,9 +558,9 @@ void runner_log_start(struct runner *runner, const struct turn *turn, struct spa
     turn_log_started(&said);
 }
 
-void runner_log_end(struct runner *runner, const struct op_finish *finish, struct span worker, int64_t ms)
+void runner_log_end(struct runner *runner, const struct op_finish *finish, int64_t ms)
 {
-    struct turn_said said = said_elsewhere(runner, &finish->turn.turn, worker);
+    struct turn_said said = said_elsewhere(runner, &finish->turn.turn, (struct span){NULL, 0});
     turn_log_ended(&said, finish, ms);
     if (finish->error.p)
         runner_log_failure(runner, &said, finish);

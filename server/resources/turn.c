@@ -452,7 +452,7 @@ void turn_decide(struct request *rq, struct turn_end *end, const struct turn_row
     turn_end_decide(end, row, resource_task(rq, row->turn.task), rq->config->limits.result_bytes, clock_now_ms(),
                     verdict_random(&row->turn));
     if (status_in_turn(row->status) && !row->cancelled)
-        runner_log_end(rq->context->runner, &end->finish, row->worker, clock_now_ms() - row->started_at);
+        runner_log_end(rq->context->runner, &end->finish, clock_now_ms() - row->started_at);
 }
 
 static enum next ended(struct request *rq)
