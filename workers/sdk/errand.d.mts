@@ -9,7 +9,7 @@ export type When = Duration | Date;
 /** What JSON can say is a matter of what JSON.stringify() takes: interfaces have no index signature to be checked. */
 export type Json = unknown;
 
-// --- what can be wrong ----------------------------------------------------------------------------------------------------
+// --- what can be wrong -----------------------------------------------------------------------------------------------
 
 export interface TaskError {
   type: string;
@@ -72,7 +72,7 @@ export class BadResult extends ErrandError {}
 export class Cancelled extends ErrandError {}
 export class LeaseLost extends Cancelled {}
 
-// --- tasks ----------------------------------------------------------------------------------------------------------------
+// --- tasks -----------------------------------------------------------------------------------------------------------
 
 /** A function that was given to task(). */
 export type Body<Args extends any[] = any[], Result = unknown> = (...args: Args) => Result;
@@ -126,7 +126,7 @@ export interface WaitOptions {
   returnErrors?: boolean;
 }
 
-// --- what is told ---------------------------------------------------------------------------------------------------------
+// --- what is told ----------------------------------------------------------------------------------------------------
 
 export interface Message<Content = any> {
   seq: number;
@@ -182,7 +182,7 @@ export class Child<Result = any> extends Waitable<Result> {
   private constructor();
 }
 
-// --- a turn ---------------------------------------------------------------------------------------------------------------
+// --- a turn ----------------------------------------------------------------------------------------------------------
 
 export type Waited<Result = any> = Waitable<Result> | string;
 
@@ -244,7 +244,7 @@ export class Turn {
 export function current(): Turn;
 export function commandTurn(): Promise<Turn>;
 
-// --- workers --------------------------------------------------------------------------------------------------------------
+// --- workers ---------------------------------------------------------------------------------------------------------
 
 export interface WorkerOptions {
   url?: string;
@@ -270,7 +270,7 @@ export class Worker {
 
 export function serve(meta?: ImportMeta): Promise<void>;
 
-// --- a client -------------------------------------------------------------------------------------------------------------
+// --- a client --------------------------------------------------------------------------------------------------------
 
 export class Handle<Result = any> extends Waitable<Result> {
   private constructor();

@@ -71,7 +71,7 @@ const logger = {
   error: (text) => logger.say('ERROR', text),
 };
 
-// --- what can be wrong ------------------------------------------------------------------------------------------------
+// --- what can be wrong -----------------------------------------------------------------------------------------------
 
 /** Whatever Errand itself has to say. */
 export class ErrandError extends Error {}
@@ -127,10 +127,11 @@ export class Cancelled extends ErrandError {}
 /** The turn is somebody else's by now; nothing that it says counts. */
 export class LeaseLost extends Cancelled {}
 
-for (const one of [ErrandError, Problem, Unreachable, TimeoutError, TaskFailed, Fail, Retry, BadResult, Cancelled, LeaseLost])
+const ERRORS = [ErrandError, Problem, Unreachable, TimeoutError, TaskFailed, Fail, Retry, BadResult, Cancelled, LeaseLost];
+for (const one of ERRORS)
   Object.defineProperty(one.prototype, 'name', { value: one.name, configurable: true, writable: true });
 
-// --- JSON, durations, times ---------------------------------------------------------------------------------------------
+// --- JSON, durations, times ------------------------------------------------------------------------------------------
 
 // What JSON.stringify() would drop or change without a word.
 const NOT_JSON = [Map, Set, WeakMap, WeakSet, Promise, Error];
@@ -235,7 +236,7 @@ async function inLanes(items, count, work) {
   }));
 }
 
-// --- HTTP ---------------------------------------------------------------------------------------------------------------
+// --- HTTP ------------------------------------------------------------------------------------------------------------
 
 const jsonBody = (value, what) => ({ type: 'application/json', text: toJson(value, what) });
 const linesBody = (lines) => ({ type: 'application/x-ndjson', text: `${lines.join('\n')}\n` });
@@ -305,10 +306,10 @@ class Http {
 
   #headers(path, body, headers) {
     const said = { host: this.#host, 'user-agent': `errand.mjs/${version}`, ...headers };
-    if (body) Object.assign(said, { 'content-type': body.type, 'content-length': body.data.length });
+    if (body) Object.assign(said, { 'content-type': body.type, 'content-length': body.length });
     if (this.token && !path.startsWith('/leases/')) // there the token in the path is the permission
       said.authorization = `Bearer ${this.token}`;
-    if (body?.data.length > ASKS_FIRST) said.expect = '100-continue';
+    if (body?.length > ASKS_FIRST) said.expect = '100-continue';
     return said;
   }
 
@@ -348,14 +349,14 @@ class Http {
   }
 
   #sendBody(request, method, body) {
-    if (!body || body.data.length <= ASKS_FIRST) {
-      request.end(body?.data);
+    if (!body || body.length <= ASKS_FIRST) {
+      request.end(body?.text); // with its head in one piece
       return;
     }
     let patience;
     const send = () => {
       clearTimeout(patience);
-      if (!request.writableEnded && !request.destroyed) request.end(body.data);
+      if (!request.writableEnded && !request.destroyed) request.end(body.text);
     };
     request.flushHeaders();
     request.once('continue', send);
@@ -365,7 +366,7 @@ class Http {
 
   /** A kept connection may have been closed by the other side meanwhile: then once more, on a new one. */
   async #exchange(method, path, body, options) {
-    const sent = body && { type: body.type, data: Buffer.from(body.text) };
+    const sent = body && { ...body, length: Buffer.byteLength(body.text) };
     for (;;) {
       try {
         return await this.#send(method, path, sent, options);
@@ -376,7 +377,8 @@ class Http {
   }
 
   #translate(error, signal) {
-    if (error instanceof ErrandError || (signal?.aborted && error === signal.reason)) throw error;
+    const isOurs = error instanceof ErrandError || error instanceof TypeError; // as a line break in a header
+    if (isOurs || (signal?.aborted && error === signal.reason)) throw error;
     const why = error.message || error.code || error.errors?.[0]?.message;
     throw new Unreachable(`${this.url}: ${why}`, { cause: error });
   }
@@ -400,8 +402,8 @@ class Http {
 
   /** {event, id, data} of an event stream, until it ends; Unreachable, if it breaks. */
   async *events(path) {
-    const headers = { accept: 'text/event-stream' };
-    const { request, response, goesOn } = await this.#exchange('GET', path, null, { headers, timeout: 60_000, patient: true });
+    const options = { headers: { accept: 'text/event-stream' }, timeout: 60_000, patient: true };
+    const { request, response, goesOn } = await this.#exchange('GET', path, null, options);
     try {
       if (response.statusCode !== 200) {
         const pieces = [];
@@ -448,7 +450,7 @@ class Backoff {
   }
 }
 
-// --- tasks --------------------------------------------------------------------------------------------------------------
+// --- tasks -----------------------------------------------------------------------------------------------------------
 
 const tasks = new Map();
 const starts = [];
@@ -458,7 +460,8 @@ const stops = [];
  * an object is one argument. It can be called as before. */
 export function task(name, body) {
   const [known, found] = typeof name === 'function' ? [name.name, name] : [name, body];
-  if (typeof known !== 'string' || typeof found !== 'function') throw new TypeError('task(name, function), or task(function)');
+  if (typeof known !== 'string' || typeof found !== 'function')
+    throw new TypeError('task(name, function), or task(function)');
   if (!known) throw new TypeError('this function has no name: task(name, function)');
   if (tasks.has(known) && tasks.get(known) !== found) throw new ErrandError(`there are two tasks ${inspect(known)}`);
   tasks.set(known, found);
@@ -485,9 +488,11 @@ function taskName(given) {
 
 const known = () => [...tasks.keys()].join(', ') || 'none at all';
 
-// --- submissions ----------------------------------------------------------------------------------------------------------
+// --- submissions -----------------------------------------------------------------------------------------------------
 
-const SAID_AS = { run_at: when, deadline: when, delay: duration, expires_in: duration, timeout: duration, retention: duration };
+const SAID_AS = {
+  run_at: when, deadline: when, delay: duration, expires_in: duration, timeout: duration, retention: duration,
+};
 
 /** submit('f', [1, 2]) calls f(1, 2), submit('f', { x: 1 }) calls f({ x: 1 }), submit('f', 1) calls f(1). Options are said
  * as the server says them, or in camel case: what a newer server knows beyond these may be given, too. */
@@ -502,6 +507,11 @@ function submission(given, args, options = {}) {
   if (said.key === undefined && said.step === undefined)
     said.key = randomBytes(16).toString('hex'); // so that it may be sent again, and is there once
   return said;
+}
+
+function* mapped(items, of) {
+  let index = 0;
+  for (const item of items) yield of(item, index++);
 }
 
 function* batches(submissions) {
@@ -540,7 +550,7 @@ async function submitLines(lines, post, rest) {
   return ids;
 }
 
-// --- what is told ---------------------------------------------------------------------------------------------------------
+// --- what is told ----------------------------------------------------------------------------------------------------
 
 const message = ({ seq, body, invocation, at, kind }) => ({ seq, body, invocation, at, kind });
 
@@ -583,7 +593,7 @@ function answerOf(given, handles, mode, returnErrors) {
 const isMet = (handles, mode) => (mode === 'any' && handles.some((handle) => handle._end)) ||
   handles.every((handle) => handle._end);
 
-// --- a turn ---------------------------------------------------------------------------------------------------------------
+// --- a turn ----------------------------------------------------------------------------------------------------------
 
 const SUSPENDED = Symbol('suspended');
 
@@ -730,12 +740,17 @@ export class Turn {
   }
 
   _cancel() {
-    this._controller.abort(new Cancelled(`${this.id} is cancelled`));
+    this._abort(new Cancelled(`${this.id} is cancelled`));
   }
 
   _lose() {
     this._lost = true;
-    this._controller.abort(new LeaseLost('this turn is somebody else\'s by now'));
+    this._abort(new LeaseLost('this turn is somebody else\'s by now'));
+  }
+
+  /** Who listens is its body: so is what he throws. */
+  _abort(reason) {
+    turns.run(this, () => this._controller.abort(reason));
   }
 
   _isOver() {
@@ -805,7 +820,7 @@ export class Turn {
   async map(given, items, { returnErrors, timeoutOfAll, step, ...options } = {}) {
     const name = taskName(given);
     const of = (index) => (step === undefined ? undefined : `${step}/${index}`);
-    const said = Array.from(items, (item, index) => submission(name, item, { ...options, step: of(index) }));
+    const said = mapped(items, (item, index) => submission(name, item, { ...options, step: of(index) }));
     const children = [];
     const post = async (body) => (await this._say('POST', 'children', body, { timeout: 120_000 })).value();
     for (const lines of batches(said))
@@ -1011,7 +1026,7 @@ export async function commandTurn() {
   return commandsTurn;
 }
 
-// --- a body ---------------------------------------------------------------------------------------------------------------
+// --- a body ----------------------------------------------------------------------------------------------------------
 
 /** An array is positional arguments, null none, anything else (an object, too) one argument. */
 const positional = (args) => (args === null ? [] : Array.isArray(args) ? args : [args]);
@@ -1059,6 +1074,7 @@ function failure(error, turn) {
 /** How it ended, to be said to the turn: {word: 'complete' | 'fail', text}; null: it is over already. */
 async function perform(turn, body) {
   try {
+    turn._throwIfCancelled(); // before it began
     const value = await Promise.race([turns.run(turn, async () => body(...positional(turn.args))), turn._stray]);
     if (turn._isOver()) return null;
     return { word: 'complete', text: toJson({ result: value === undefined ? null : value }, `what ${turn.task} gave`) };
@@ -1149,14 +1165,15 @@ async function stopHooks(context) {
   }
 }
 
-// --- a worker elsewhere -----------------------------------------------------------------------------------------------------
+// --- a worker elsewhere ----------------------------------------------------------------------------------------------
 
 /** The thread that renews leases: a body may block the event loop for longer than its lease lasts. */
 class Keeper {
   #thread;
 
   constructor(url, lease, hear) {
-    this.#thread = new Thread(new URL(import.meta.url), { workerData: { errandKeeper: { url, lease } }, argv: [], execArgv: [] });
+    const workerData = { errandKeeper: { url, lease } };
+    this.#thread = new Thread(new URL(import.meta.url), { workerData, argv: [], execArgv: [] });
     this.#thread.on('message', hear);
     this.#thread.on('error', (error) => { throw error; });
   }
@@ -1238,8 +1255,10 @@ export class Worker {
     this.concurrency = concurrency;
     for (const one of this.tasks)
       if (!tasks.has(one)) throw new ErrandError(`there is no task ${inspect(one)} here, but ${known()}`);
-    if (!this.tasks.length) throw new ErrandError(`there are no tasks: none was given to task() of ${fileURLToPath(import.meta.url)}`);
-    if (!(Number.isInteger(concurrency) && concurrency >= 1)) throw new RangeError('concurrency is a whole number, 1 at least');
+    if (!this.tasks.length)
+      throw new ErrandError(`there are no tasks: none was given to task() of ${fileURLToPath(import.meta.url)}`);
+    if (!(Number.isInteger(concurrency) && concurrency >= 1))
+      throw new RangeError('concurrency is a whole number, 1 at least');
     [this.#lease, this.#grace] = [milliseconds(lease), milliseconds(grace)];
     const permission = token ?? process.env.ERRAND_TOKEN;
     [this.#http, this.#polls] = [new Http(this.url, permission), new Http(this.url, permission)];
@@ -1463,7 +1482,7 @@ export class Worker {
   }
 }
 
-// --- a pool's child ---------------------------------------------------------------------------------------------------------
+// --- a pool's child --------------------------------------------------------------------------------------------------
 
 async function* linesOf(stream) {
   let pieces = [];
@@ -1629,7 +1648,7 @@ class PipeTurn {
         return { index, status: error.status, problem: { type: error.type, detail: error.detail } };
       }
     }));
-    return new Answer(200, { 'content-type': 'application/x-ndjson' }, Buffer.from(answers.map((one) => toJson(one)).join('\n')));
+    return saysLines(answers);
   }
 
   async #inbox(asked, signal) {
@@ -1681,7 +1700,9 @@ class Pool {
 
   constructor(socket) {
     this.#pipe = new Pipe(socket);
-    this.#pipe.whenDrained(() => { for (const { turn, transport } of this.#held.values()) this.#tellPrints(turn, transport); });
+    this.#pipe.whenDrained(() => {
+      for (const { turn, transport } of this.#held.values()) this.#tellPrints(turn, transport);
+    });
   }
 
   async run() {
@@ -1752,7 +1773,7 @@ class Pool {
   }
 }
 
-// --- a client ---------------------------------------------------------------------------------------------------------------
+// --- a client --------------------------------------------------------------------------------------------------------
 
 /** An invocation that a Client has submitted, or was given the id of. */
 export class Handle extends Waitable {
@@ -1787,8 +1808,8 @@ export class Handle extends Waitable {
 
   /** Into its inbox; the message's number. Sent again, it is there once: by its key. */
   async send(body, { key = randomBytes(16).toString('hex') } = {}) {
-    const headers = { 'idempotency-key': key };
-    const answer = await this._owner._ask('POST', `/invocations/${this.id}/inbox`, jsonBody(body, 'the message'), { headers });
+    const [said, headers] = [jsonBody(body, 'the message'), { 'idempotency-key': key }];
+    const answer = await this._owner._ask('POST', `/invocations/${this.id}/inbox`, said, { headers });
     return answer.value().seq;
   }
 
@@ -1839,8 +1860,9 @@ export class Client {
     const name = taskName(given);
     const handles = [];
     const post = async (body) => (await this._ask('POST', '/invocations', body, { timeout: 120_000 })).value();
-    for (const lines of batches(Array.from(items, (item) => submission(name, item, options))))
-      for (const id of await submitLines(lines, post, (ms) => this.#http.pause(ms))) handles.push(new Handle(this, id, name));
+    for (const lines of batches(mapped(items, (item) => submission(name, item, options))))
+      for (const id of await submitLines(lines, post, (ms) => this.#http.pause(ms)))
+        handles.push(new Handle(this, id, name));
     return handles;
   }
 
@@ -1928,9 +1950,11 @@ export class Client {
   }
 }
 
-// --- inline -----------------------------------------------------------------------------------------------------------------
+// --- inline ----------------------------------------------------------------------------------------------------------
 
 const says = (status, value) => new Answer(status, { 'content-type': 'application/json' }, Buffer.from(toJson(value)));
+const saysLines = (values) =>
+  new Answer(200, { 'content-type': 'application/x-ndjson' }, Buffer.from(values.map((one) => toJson(one)).join('\n')));
 const no = (status, type, detail) => says(status, { type: `urn:errand:problem:${type}`, title: type, status, detail });
 
 /** An invocation of an inline service. */
@@ -2036,13 +2060,13 @@ class Inline {
   }
 
   async #submitLines(body, parent) {
-    const lines = [];
+    const answers = [];
     for (const [index, line] of body.text.trimEnd().split('\n').entries()) {
       const answer = await this.#submit(JSON.parse(line), parent);
       const found = answer.status < 300 ? { id: answer.value().id } : { problem: answer.value() };
-      lines.push(toJson({ ...found, index, status: answer.status }));
+      answers.push({ ...found, index, status: answer.status });
     }
-    return new Answer(200, { 'content-type': 'application/x-ndjson' }, Buffer.from(lines.join('\n')));
+    return saysLines(answers);
   }
 
   async #ofInvocation(row, word, said, path, asked) {
@@ -2199,10 +2223,11 @@ class Inline {
   }
 }
 
-// --- the command line -------------------------------------------------------------------------------------------------------
+// --- the command line ------------------------------------------------------------------------------------------------
 
 const realPath = (file) => (existsSync(file) ? realpathSync(file) : file);
-const isMain = (url) => isMainThread && Boolean(process.argv[1]) && realPath(process.argv[1]) === realPath(fileURLToPath(url));
+const isMain = (url) => isMainThread && Boolean(process.argv[1]) &&
+  realPath(process.argv[1]) === realPath(fileURLToPath(url));
 
 let isServedByMain = false; // `node errand.mjs worker` has loaded what calls serve()
 
@@ -2243,13 +2268,15 @@ class Wrong extends Error {}
 
 function options(given, needsModules) {
   const text = { type: 'string' };
-  const known = { url: text, tasks: text, concurrency: text, name: text, lease: text, grace: text, help: { type: 'boolean' } };
+  const all = { url: text, tasks: text, concurrency: text, name: text, lease: text, grace: text, help: { type: 'boolean' } };
   try {
-    const { values, positionals } = parseArgs({ args: given, options: known, allowPositionals: needsModules });
+    const { values, positionals } = parseArgs({ args: given, options: all, allowPositionals: needsModules });
     for (const name of ['lease', 'grace'])
-      if (values[name] !== undefined && !/^([0-9.]+[a-z]+)+$/.test(values[name])) throw new TypeError(`--${name} is a duration: 30s`);
+      if (values[name] !== undefined && !/^([0-9.]+[a-z]+)+$/.test(values[name]))
+        throw new TypeError(`--${name} is a duration: 30s`);
     const concurrency = Number(values.concurrency ?? 1);
-    if (!Number.isInteger(concurrency) || concurrency < 1) throw new TypeError('--concurrency is a whole number, 1 at least');
+    if (!Number.isInteger(concurrency) || concurrency < 1)
+      throw new TypeError('--concurrency is a whole number, 1 at least');
     if (needsModules && !positionals.length && !values.help) throw new TypeError(USAGE);
     return { ...values, concurrency, tasks: values.tasks?.split(','), modules: positionals };
   } catch (error) {

@@ -310,8 +310,8 @@ task('blocks', (seconds) => {
 });
 
 /** What it starts has none of the sockets of its own process. */
-task('starts', () => execFileSync('sh', ['-c', 'ls -l /proc/self/fd | grep -c socket || true'], { stdio: ['ignore', 'pipe', 'ignore'] })
-  .toString().trim());
+task('starts', () => execFileSync('sh', ['-c', 'ls -l /proc/self/fd | grep -c socket || true'],
+  { stdio: ['ignore', 'pipe', 'ignore'] }).toString().trim());
 
 task('shouts', () => {
   for (let n = 0; n < 4000; n++) console.log(String(n).padStart(1000));
