@@ -332,7 +332,21 @@ function verbs(name, isPooled) {
       assert.equal(await run('starts'), '0');
     });
 
-    if (isPooled) return;
+    if (isPooled) {
+      it('does nothing twice when children are killed', async () => {
+        const handle = await client.submit('slow_steps', ['steps', 40]);
+        for (const lines of [5, 30]) {
+          await eventually(() => world.read('steps').split('\n').length > lines + 1);
+          const { items } = await ask(world.url, 'GET', '/workers');
+          process.kill(items.find((one) => one.running.includes(handle.id)).pid, 'SIGKILL');
+        }
+        assert.equal(await handle.wait({ timeout: PATIENCE }), 780);
+        const done = world.read('steps').trim().split('\n').map(Number);
+        assert.equal(new Set(done).size, 40);
+        assert.ok(done.length <= 42); // work that a kill cut off from its record
+      });
+      return;
+    }
 
     it('keeps a lease while a body blocks everything', async () => {
       assert.equal(await run('blocks', 3, { maxRetries: 3 }), 1);
