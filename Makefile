@@ -228,13 +228,16 @@ install: all ## to PREFIX=/usr/local, below DESTDIR
 	install -D -m 644 errand.1 $(DESTDIR)$(MANDIR)/man1/errand.1
 	install -D -m 644 workers/sdk/errand_task.h $(DESTDIR)$(INCLUDEDIR)/errand_task.h
 	install -D -m 644 workers/sdk/errand.py $(DESTDIR)$(SDKDIR)/errand.py
+	install -D -m 644 workers/sdk/errand.mjs $(DESTDIR)$(SDKDIR)/errand.mjs
+	install -D -m 644 workers/sdk/errand.d.mts $(DESTDIR)$(SDKDIR)/errand.d.mts
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|@BINDIR@|$(BINDIR)|' contrib/errand.service >$(DESTDIR)$(UNITDIR)/errand.service
 	chmod 644 $(DESTDIR)$(UNITDIR)/errand.service
 
 uninstall: ## take away what install put there
 	rm -f $(DESTDIR)$(BINDIR)/errand $(DESTDIR)$(MANDIR)/man1/errand.1 \
-	  $(DESTDIR)$(INCLUDEDIR)/errand_task.h $(DESTDIR)$(SDKDIR)/errand.py $(DESTDIR)$(UNITDIR)/errand.service
+	  $(DESTDIR)$(INCLUDEDIR)/errand_task.h $(DESTDIR)$(SDKDIR)/errand.py \
+	  $(DESTDIR)$(SDKDIR)/errand.mjs $(DESTDIR)$(SDKDIR)/errand.d.mts $(DESTDIR)$(UNITDIR)/errand.service
 
 clean: ## remove build/
 	rm -rf build

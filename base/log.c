@@ -1,6 +1,3 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* dup3 */
-#endif
 #include "base/log.h"
 
 #include "base/clock.h"
@@ -18,54 +15,43 @@
 
 static _Atomic int current_level = LOG_LEVEL_INFO;
 static _Atomic int current_format = LOG_FORMAT_TEXT;
-static _Atomic int current_fd = STDERR_FILENO;
+static _Atomic(struct log_file *) current_file; /* NULL: stderr_fd it is */
 
-/* Guards file_fd and the folder. The descriptor, once there, is never closed: another file is
- * put in its place, so that a thread in the middle of a line writes to the old
- * file or to the new one and never to somebody else's. */
+/* Guards the file and the folder. The file, once there, is never closed, because another thread
+ * may be in the middle of a line. */
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
-static int file_fd = -1;
+static struct log_file *file;
+static struct log_rotation rotation;
 static char *folder; /* NULL: there is none */
 
-/* Before log_open(), and in a file, a line is waited for. */
+/* Before log_open() a line to stderr is waited for. */
 static atomic_bool patient = true;
 static atomic_bool torn; /* the last line that was written was not written whole */
 static _Atomic int64_t lost;
-static int stderr_fd = -1; /* ours, that does not wait; guarded by open_lock, never closed */
+static _Atomic int stderr_fd = STDERR_FILENO; /* or ours, that does not wait; opened once, never closed */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
-/* Takes `fd`. */
-static void point_file_at_locked(int fd)
-{
-    if (file_fd < 0) {
-        file_fd = fd;
-        return;
-    }
-    dup3(fd, file_fd, O_CLOEXEC);
-    close(fd);
-}
-
-static void set_folder_locked(const char *directory)
+static void set_folder_locked(const struct log_settings *settings)
 {
     free(folder);
-    folder = directory ? xstrdup(directory) : NULL;
+    folder = settings->directory ? xstrdup(settings->directory) : NULL;
+    rotation = settings->rotation;
 }
 
-static enum err open_file(const char *directory, int *fd, struct reason *why)
+static enum err open_file_locked(const struct log_settings *settings, struct reason *why)
 {
-    if (mkdir(directory, 0755) != 0 && errno != EEXIST) {
-        reason_set(why, "cannot make the log directory %s: %s", directory, strerror(errno));
+    if (mkdir(settings->directory, 0755) != 0 && errno != EEXIST) {
+        reason_set(why, "cannot make the log directory %s: %s", settings->directory, strerror(errno));
         return ERR_IO;
     }
     struct buf path = {0};
-    buf_addf(&path, "%s/errand.log", directory);
-    *fd = open(buf_cstr(&path), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    buf_addf(&path, "%s/errand.log", settings->directory);
     enum err err = OK;
-    if (*fd < 0) {
-        reason_set(why, "cannot open the log file %s: %s", path.data, strerror(errno));
+    if (file)
+        err = log_file_move(file, buf_cstr(&path), &settings->rotation, why);
+    else if (!(file = log_file_open(buf_cstr(&path), &settings->rotation, why)))
         err = ERR_IO;
-    }
     buf_release(&path);
     return err;
 }
@@ -89,58 +75,61 @@ static int open_own_stderr(void)
     return fd >= 0 ? fd : STDERR_FILENO;
 }
 
-enum err log_open(enum log_level level, enum log_format format, const char *directory, struct reason *why)
+static void open_stderr_locked(void)
 {
-    int fd;
-    if (directory) {
-        enum err err = open_file(directory, &fd, why);
-        if (err)
-            return err;
-        pthread_mutex_lock(&open_lock);
-        point_file_at_locked(fd);
-        fd = file_fd;
-        set_folder_locked(directory);
-        pthread_mutex_unlock(&open_lock);
-    } else {
-        pthread_mutex_lock(&open_lock);
-        if (stderr_fd < 0)
-            stderr_fd = open_own_stderr();
-        fd = stderr_fd;
-        set_folder_locked(NULL);
-        pthread_mutex_unlock(&open_lock);
+    static bool opened;
+    if (!opened)
+        stderr_fd = open_own_stderr();
+    opened = true;
+    patient = !may_block(stderr_fd);
+}
+
+enum err log_open(const struct log_settings *settings, struct reason *why)
+{
+    enum err err = OK;
+    pthread_mutex_lock(&open_lock);
+    if (settings->directory)
+        err = open_file_locked(settings, why);
+    else
+        open_stderr_locked();
+    if (err == OK) {
+        set_folder_locked(settings);
+        current_level = settings->level;
+        current_format = settings->format;
+        current_file = settings->directory ? file : NULL;
     }
-    patient = !may_block(fd);
-    current_level = level;
-    current_format = format;
-    current_fd = fd;
-    return OK;
+    pthread_mutex_unlock(&open_lock);
+    return err;
 }
 
 void log_close(void)
 {
+    pthread_mutex_lock(&open_lock);
     patient = true;
-    current_fd = STDERR_FILENO;
+    current_file = NULL;
     current_format = LOG_FORMAT_TEXT;
     current_level = LOG_LEVEL_INFO;
-    pthread_mutex_lock(&open_lock);
-    if (file_fd >= 0)
-        dup3(STDERR_FILENO, file_fd, O_CLOEXEC);
-    set_folder_locked(NULL);
+    set_folder_locked(&(struct log_settings){0});
     pthread_mutex_unlock(&open_lock);
 }
 
-int log_open_beside(const char *name)
+struct log_file *log_open_beside(const char *name)
 {
+    struct reason why;
+    struct log_file *beside = NULL;
     struct buf path = {0};
     pthread_mutex_lock(&open_lock);
+    struct log_rotation as_now = rotation;
     if (folder)
         buf_addf(&path, "%s/%s.log", folder, name);
     pthread_mutex_unlock(&open_lock);
-    int fd = path.len ? open(buf_cstr(&path), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640) : -1;
-    if (path.len && fd < 0)
-        log_error("cannot open a log file", LOG_STR("file", path.data), LOG_STR("error", strerror(errno)));
+    if (path.len) {
+        beside = log_file_open(buf_cstr(&path), &as_now, &why);
+        if (!beside)
+            log_error("a worker's log cannot be written", LOG_STR("reason", why.text));
+    }
     buf_release(&path);
-    return fd;
+    return beside;
 }
 
 bool log_enabled(enum log_level level)
@@ -275,8 +264,11 @@ void log_write(enum log_level level, const char *message, const struct log_field
     int saved_errno = errno;
     struct buf line = {0};
     add_line(&line, level, message, fields);
-    int fd = current_fd;
-    if (atomic_load(&patient))
+    struct log_file *to = current_file;
+    int fd = stderr_fd;
+    if (to)
+        log_file_write(to, buf_span(&line));
+    else if (atomic_load(&patient))
         write_all(fd, buf_span(&line), true);
     else
         write_or_lose(fd, buf_span(&line));

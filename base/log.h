@@ -3,7 +3,7 @@
  *     log_info("listening", LOG_STR("address", address), LOG_INT("port", port));
  *     time=2026-01-02T03:04:05.678Z level=info msg=listening address=127.0.0.1 port=8080
  *
- * Threads: any. A line is one write(2), so lines do not mix. Before log_open()
+ * Threads: any. A line is written whole, so lines do not mix. Before log_open()
  * and after log_close() lines go to stderr as text at level info. In between
  * nothing waits for whoever reads stderr: lines that he does not make room for
  * are lost, and the next one is preceded by one that says how many. */
@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/log_file.h"
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
@@ -51,15 +52,20 @@ static inline struct log_field log_field_span(const char *name, struct span text
          : (void)0)
 #define LOG_END_ ((struct log_field){NULL, NULL, 0, 0})
 
-/* `directory` NULL: to stderr. Else to DIRECTORY/errand.log, appended, the
- * directory made if it is missing. May be called again (reload): reopens. */
-MUST_USE enum err log_open(enum log_level level, enum log_format format, const char *directory,
-                           struct reason *why);
+struct log_settings {
+    enum log_level level;
+    enum log_format format;
+    const char *directory; /* made if it is missing, for DIRECTORY/errand.log; NULL: to stderr */
+    struct log_rotation rotation;
+};
+
+/* May be called again (reload): what is named there by now is opened anew. */
+MUST_USE enum err log_open(const struct log_settings *settings, struct reason *why);
 void log_close(void);
 
-/* A file of somebody else's in the log's directory, appended: a descriptor that is
- * closed on exec, the caller's. -1 if the log has no directory, or with a line there. */
-int log_open_beside(const char *name);
+/* Somebody else's file beside it, NAME.log, by the same rules; the caller's. NULL if the log
+ * has no directory, or with a line there. */
+struct log_file *log_open_beside(const char *name);
 
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields);

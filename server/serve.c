@@ -236,7 +236,7 @@ static void tell_address(struct server *s, const struct config *config)
 static void adopt(struct server *s, struct config *config)
 {
     struct reason why;
-    if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK)
+    if (log_open(&config->log, &why) != OK)
         log_error("the log stays as it was", LOG_STR("reason", why.text));
     store_set_retain_max(s->context.store, config->retain_max);
     runner_prune(s->context.runner);

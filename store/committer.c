@@ -136,6 +136,32 @@ static enum err apply(struct tx *tx, struct op *op)
     return OK;
 }
 
+/* Applies several ops in one go, if they can be: *last is the last of them, NULL if there is
+ * none. A fault undoes them all, and says nothing of any: each is tried by itself then. */
+static enum err apply_together(struct tx *tx, struct op *first, struct op **last)
+{
+    int count = first->class->together ? first->class->together(first) : 0, mark = tx->count;
+    *last = NULL;
+    if (!count)
+        return OK;
+    if (db_savepoint(tx->db) != OK)
+        return ERR_UNAVAILABLE;
+    enum err err = first->class->apply_together(tx, first, count);
+    if (err == ERR_UNAVAILABLE || !db_in_transaction(tx->db))
+        return ERR_UNAVAILABLE;
+    if (err != OK) {
+        db_savepoint_rollback(tx->db);
+        tx_undo_to(tx, mark);
+        return OK;
+    }
+    db_savepoint_release(tx->db);
+    for (struct op *op = first; count; op = op->next, count--) {
+        op->err = OK;
+        *last = op;
+    }
+    return OK;
+}
+
 static void note_commit_time(struct store *store, int64_t took_us)
 {
     int64_t smooth = atomic_load_explicit(&store->commit_us, memory_order_relaxed);
@@ -147,8 +173,11 @@ static enum err apply_all(struct tx *tx, struct op *list)
     enum err err = db_begin(tx->db);
     if (err == OK && !atomic_load(&tx->store->healthy))
         err = meta_set_int(tx->db, SPAN("probe"), tx->now); /* a batch that writes nothing proves nothing */
-    for (struct op *op = list; op && err == OK; op = op->next)
-        err = apply(tx, op);
+    for (struct op *last, *op = list; op && err == OK; op = last->next) {
+        err = apply_together(tx, op, &last);
+        if (err == OK && !last)
+            err = apply(tx, last = op);
+    }
     if (err == OK)
         err = tx_write_counts(tx);
     if (err == OK) {

@@ -18,6 +18,10 @@ enum op_turn { TURN_NONE, TURN_STARTS, TURN_GOES_ON, TURN_ENDS };
 struct op_class {
     const char *name;
     enum err (*apply)(struct tx *tx, struct op *op);
+    /* How many, the first and those that follow it, are better applied in one go: 0, or a
+     * number that apply_together takes. NULL: none ever is. */
+    int (*together)(const struct op *first);
+    enum err (*apply_together)(struct tx *tx, struct op *first, int count);
     /* After the commit, before done(): what is kept in memory follows. NULL: nothing. */
     void (*committed)(struct store *store, struct op *op);
     /* Has it several statements, so that it needs a savepoint to fail alone?

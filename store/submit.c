@@ -58,6 +58,12 @@ static enum err check_room(struct tx *tx, struct submission *s)
     return err == OK && waiting >= s->max_queued ? ERR_LIMIT : err;
 }
 
+static void prepare(struct tx *tx, struct submission *s)
+{
+    s->id = id_next(&tx->store->ids, tx->id_now);
+    s->status = s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+}
+
 enum err submission_insert(struct tx *tx, struct submission *s)
 {
     bool taken;
@@ -71,8 +77,7 @@ enum err submission_insert(struct tx *tx, struct submission *s)
     }
     if (err != OK || s->replayed)
         return err;
-    s->id = id_next(&tx->store->ids, tx->id_now);
-    s->status = s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+    prepare(tx, s);
     err = transition_insert(tx, s, &taken);
     if (err == OK && taken)
         return replay(tx, s);
@@ -81,16 +86,69 @@ enum err submission_insert(struct tx *tx, struct submission *s)
     return err == OK && s->labels.p ? insert_labels(tx, s->id, s->labels) : err;
 }
 
+/* Nothing is to be looked at before it is inserted. */
+static bool is_plain(const struct submission *s)
+{
+    return !s->max_queued && transition_insert_is_plain(s);
+}
+
+static enum err insert_rows(struct tx *tx, struct submission *const *rows, int count)
+{
+    for (int i = 0; i < count; i++) {
+        prepare(tx, rows[i]);
+        rows[i]->replayed = false;
+        rows[i]->err = OK;
+    }
+    return transition_insert_rows(tx, rows, count);
+}
+
+/* Inserts the first of these, or as many of the first as one statement does: *n of them. */
+static enum err insert_first(struct tx *tx, struct submission *items, int count, int *n)
+{
+    struct submission *rows[TRANSITION_INSERT_MAX];
+    int plain = 0;
+    for (; plain < count && plain < TRANSITION_INSERT_MAX && is_plain(&items[plain]); plain++)
+        rows[plain] = &items[plain];
+    *n = transition_insert_together(plain);
+    if (*n)
+        return insert_rows(tx, rows, *n);
+    *n = 1;
+    return items->err = submission_insert(tx, items);
+}
+
 static enum err apply_submit(struct tx *tx, struct op *base)
 {
     struct op_submit *op = (struct op_submit *)base;
-    for (int i = 0; i < op->count; i++) {
-        struct submission *s = &op->items[i];
-        s->err = submission_insert(tx, s);
-        if (err_is_fault(s->err))
-            return s->err;
+    for (int n, i = 0; i < op->count; i += n) {
+        enum err err = insert_first(tx, &op->items[i], op->count - i, &n);
+        if (err_is_fault(err))
+            return err;
     }
     return OK;
+}
+
+/* --- single ones that stand side by side ------------------------------------------- */
+
+static int submits_together(const struct op *first)
+{
+    int count = 0;
+    for (const struct op *op = first; op && op->class == first->class && count < TRANSITION_INSERT_MAX;
+         op = op->next) {
+        const struct op_submit *submit = (const struct op_submit *)op;
+        if (submit->count != 1 || !is_plain(submit->items))
+            break;
+        count++;
+    }
+    return transition_insert_together(count);
+}
+
+static enum err apply_submits(struct tx *tx, struct op *first, int count)
+{
+    struct submission *rows[TRANSITION_INSERT_MAX];
+    struct op *op = first;
+    for (int i = 0; i < count; i++, op = op->next)
+        rows[i] = ((struct op_submit *)op)->items;
+    return insert_rows(tx, rows, count);
 }
 
 static bool several_submits(const struct op *base)
@@ -102,7 +160,13 @@ static bool several_submits(const struct op *base)
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)
 {
-    static const struct op_class class = {.name = "submit", .apply = apply_submit, .several = several_submits};
+    static const struct op_class class = {
+        .name = "submit",
+        .apply = apply_submit,
+        .together = submits_together,
+        .apply_together = apply_submits,
+        .several = several_submits,
+    };
     *op = (struct op_submit){.items = items, .count = count};
     op_init(&op->op, &class);
 }

@@ -5,67 +5,6 @@
 #include "store/internal.h"
 #include "store/suspensions.h"
 
-/* --- insert --------------------------------------------------------------------- */
-
-#define INSERT_COLUMNS                                                                                 \
-    "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, " \
-    "timeout_ms, run_at, expires_at, args, labels"
-
-static enum err insert_row(struct tx *tx, const struct submission *s, bool outside)
-{
-    static const struct span none = {NULL, 0};
-    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0);
-    /* Two texts, because a key costs every submission that has none. */
-    return s->key.p
-               ? DB_EXECUTE(tx->db,
-                            INSERT_COLUMNS
-                            ", key_owner, key, key_digest) "
-                            "VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) "
-                            "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
-                            v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority),
-                            v_int(s->max_retries), v_int(s->retention_ms), v_int(flags), v_time(s->timeout_ms),
-                            v_time(s->run_at), v_time(s->expires_at), v_text(outside ? none : s->args),
-                            v_text(s->labels), v_text(key_owner(s->key_owner)), v_text(s->key),
-                            v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest}))
-               : DB_EXECUTE(
-                     tx->db, INSERT_COLUMNS ") VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12)",
-                     v_int(s->id), v_int(s->task), v_int(s->status), v_int(s->priority), v_int(s->max_retries),
-                     v_int(s->retention_ms), v_int(flags), v_time(s->timeout_ms), v_time(s->run_at),
-                     v_time(s->expires_at), v_text(outside ? none : s->args), v_text(s->labels));
-}
-
-enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
-{
-    bool outside = s->args.len > INLINE_MAX;
-    enum err err = insert_row(tx, s, outside);
-    *taken = err == OK && s->key.p && db_changes(tx->db) == 0;
-    if (err != OK || *taken)
-        return err;
-    if (outside)
-        err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
-    if (err != OK)
-        return err;
-    struct transition t = {.id = s->id, .task = s->task, .to = s->status};
-    t.note.expires_at = s->expires_at;
-    if (s->status == STATUS_SCHEDULED)
-        t.note.due_at = s->run_at;
-    else
-        t.note.ready = (struct ready){
-            .id = s->id,
-            .task = s->task,
-            .priority = s->priority,
-            .rank = s->id,
-            .max_retries = s->max_retries,
-            .timeout_ms = s->timeout_ms,
-            .retention_ms = s->retention_ms,
-            .expires_at = s->expires_at,
-            .args = outside     ? (struct span){NULL, 0}
-                    : s->args.p ? s->args
-                                : SPAN(""),
-        };
-    return followers_after(tx, &t);
-}
-
 enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
 {
     return DB_EXECUTE(tx->db,

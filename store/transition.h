@@ -61,6 +61,14 @@ enum {
  * nothing was inserted. */
 MUST_USE enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken);
 
+/* Many by one statement, which is what half of an insert costs. Only plain ones: no key, no
+ * labels, nobody's child, nothing of theirs stands elsewhere. _together() says how many
+ * of the `count` that are there one statement takes, the first; 0: too few. */
+enum { TRANSITION_INSERT_MAX = 16 };
+bool transition_insert_is_plain(const struct submission *s);
+int transition_insert_together(int count);
+MUST_USE enum err transition_insert_rows(struct tx *tx, struct submission *const *rows, int count);
+
 /* --- start and end: a turn's own ------------------------------------------------ */
 
 MUST_USE enum err transition_start(struct tx *tx, const struct op_claim *claim);

@@ -26,6 +26,7 @@ test cmd:jq jq
 test cmd:python3 python3
 test cmd:openssl openssl
 test cmd:setarch util-linux
+test cmd:node nodejs
 coverage cmd:gcov gcc
 bench cmd:wrk wrk
 bench cmd:curl curl

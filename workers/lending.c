@@ -183,6 +183,8 @@ static void lent(struct op *op)
     struct lease_ask *over = NULL;
     struct ops more = {0};
     bool nobody = false, came_back = false;
+    if (op->err == OK)
+        runner_log_start(runner, &lending->grant.turn, span_of(lending->worker));
     pthread_mutex_lock(&runner->lock);
     if (err_is_fault(op->err))
         queue_put_back(&runner->queue, &lending->grant);

@@ -163,7 +163,12 @@ static void read_keys(struct reading *reading, const cJSON *item, const char *po
 static void read_task(struct reading *reading, const cJSON *item, const char *pointer, struct task *task)
 {
     const struct keys_input *in = &reading->in;
-    *task = (struct task){.name = xstrdup(item->string), .line = yaml_line(in->doc, item)};
+    *task = (struct task){
+        .name = xstrdup(item->string),
+        .line = yaml_line(in->doc, item),
+        .log_level = LOG_LEVEL_INFO,
+        .log_arguments = LOG_ARGUMENTS_HIDDEN,
+    };
     task_options_copy(&task->options, &reading->defaults);
 
     if (!task_name_is_good(item->string))

@@ -156,6 +156,33 @@ static void sink_add_lease_url(struct attempt *attempt, struct buf *out)
     lease_token_add(out, &run->grant.turn);
 }
 
+static struct turn_said said_of(const struct run *run)
+{
+    return (struct turn_said){
+        .task = run->task->name,
+        .level = run->task->log_level,
+        .arguments = run->task->log_arguments,
+        .turn = &run->grant.turn,
+        .worker = run->claim.worker,
+        .args = run->attempt.args,
+    };
+}
+
+static void log_start(const struct run *run)
+{
+    struct turn_said said = said_of(run);
+    turn_log_started(&said);
+}
+
+static void log_end(struct run *run)
+{
+    struct turn_said said = said_of(run);
+    bool suspended = atomic_load(&run->attempt.suspended);
+    turn_log_ended(&said, suspended ? NULL : &run->finish, (clock_mono_us() - run->began_us) / 1000);
+    if ((run->outcome.end == OUTCOME_FAILED || run->outcome.end == OUTCOME_LOST) && !suspended)
+        runner_log_failure(run->runner, &said, &run->finish);
+}
+
 static void sink_begins(struct attempt *attempt, const char *worker)
 {
     struct run *run = run_of(attempt);
@@ -171,6 +198,7 @@ static void sink_begins(struct attempt *attempt, const char *worker)
     histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
     pthread_mutex_unlock(&runner->lock);
     report_claim(run);
+    log_start(run);
 }
 
 static const struct attempt_sink sink = {
@@ -317,8 +345,7 @@ static void run_ended(struct attempt *attempt, void *context)
     bool suspended = atomic_load(&attempt->suspended);
     run->finish.drop_stdout = run->outcome.drop_stdout && attempt->log_stdout > 0 && !suspended;
     decide(run);
-    if ((run->outcome.end == OUTCOME_FAILED || run->outcome.end == OUTCOME_LOST) && !suspended)
-        runner_log_failure(runner, &run->finish);
+    log_end(run);
     pthread_mutex_lock(&runner->lock);
     if (run->finish.next == FINISH_HAND_OVER) /* what befalls it from now on is told there */
         leases_take_over_locked(runner, run, false);
@@ -467,7 +494,10 @@ void run_body(struct run *run, struct thread *thread)
         run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn);
     if (run->claims)
         report_claim(run);
-    if (prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread))
+    bool prepared = prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread);
+    if (prepared && run->claims)
+        log_start(run);
+    if (prepared)
         attempt_start(&run->attempt, &run->outcome, run_ended, run);
     else
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);

@@ -11,8 +11,6 @@
 #include <time.h>
 #include <utlist.h>
 
-enum { MESSAGE_BYTES = 200 };
-
 /* --- what the store reports ------------------------------------------------------- */
 
 static void stop_running(struct runner *runner, int64_t id, bool unclaimed)
@@ -536,27 +534,47 @@ void runner_free(struct runner *runner)
     free(runner);
 }
 
-/* --- failures --------------------------------------------------------------------------------------- */
+/* --- what is said of turns -------------------------------------------------------------- */
 
 /* A failure is never silent. What it was about is in the row; here is enough to
  * find it. */
-void runner_log_failure(struct runner *runner, const struct op_finish *finish)
+void runner_log_failure(struct runner *runner, const struct turn_said *said, const struct op_finish *finish)
 {
-    const struct turn *turn = &finish->turn.turn;
-    char id[ID_TEXT_LEN + 1] = "";
-    struct buf message = {0};
     int left_out;
-    if (!runner_may_log(runner, turn->task, &left_out))
-        return;
-    id_format(turn->id, id);
-    struct span text = json_get(finish->error, "message");
-    if (text.p)
-        json_unescape(text, &message);
-    log_warn("an attempt failed", LOG_STR("task", store_task_name(runner->store, turn->task)), LOG_STR("id", id),
-             LOG_INT("attempt", turn->attempt), LOG_SPAN("error", finish->error_type),
-             LOG_SPAN("message", utf8_cut(buf_span(&message), MESSAGE_BYTES)),
-             LOG_STR("then", finish->next == FINISH_FINAL ? "failed" : "retry"), LOG_INT("left_out", left_out));
-    buf_release(&message);
+    if (turn_log_wants(said, LOG_LEVEL_WARN) && runner_may_log(runner, said->turn->task, &left_out))
+        turn_log_failed(said, finish, left_out);
+}
+
+/* The task's settings are copied: the next reload may take it away. */
+static struct turn_said said_elsewhere(struct runner *runner, const struct turn *turn, struct span worker)
+{
+    struct turn_said said = {
+        .task = store_task_name(runner->store, turn->task),
+        .level = LOG_LEVEL_INFO,
+        .arguments = LOG_ARGUMENTS_HIDDEN,
+        .turn = turn,
+        .worker = worker,
+    };
+    pthread_mutex_lock(&runner->lock);
+    const struct task *task = queue_task(&runner->queue, turn->task);
+    if (task)
+        said.level = task->log_level;
+    pthread_mutex_unlock(&runner->lock);
+    return said;
+}
+
+void runner_log_start(struct runner *runner, const struct turn *turn, struct span worker)
+{
+    struct turn_said said = said_elsewhere(runner, turn, worker);
+    turn_log_started(&said);
+}
+
+void runner_log_end(struct runner *runner, const struct op_finish *finish, int64_t ms)
+{
+    struct turn_said said = said_elsewhere(runner, &finish->turn.turn, (struct span){NULL, 0});
+    turn_log_ended(&said, finish, ms);
+    if (finish->error.p)
+        runner_log_failure(runner, &said, finish);
 }
 
 /* --- looking in ---------------------------------------------------------------------------------- */

@@ -81,9 +81,11 @@ enum claim_state {
 };
 enum claim_state runner_claim(struct runner *runner, int64_t id, int64_t lease);
 
-/* A failed attempt gets a line in the log, unless its task had enough of them
- * lately. `finish` says what becomes of it, and is not on its way yet. */
-void runner_log_failure(struct runner *runner, const struct op_finish *finish);
+/* What the log says of a turn that is run elsewhere: it was given out; it has ended, as
+ * `finish` says, which is not on its way yet. A failure gets a line, unless its task
+ * had enough of them lately. */
+void runner_log_start(struct runner *runner, const struct turn *turn, struct span worker);
+void runner_log_end(struct runner *runner, const struct op_finish *finish, int64_t ms);
 
 /* Of a turn of this process: the last message of the inbox that it was given; 0:
  * none, or it is not one of those. */

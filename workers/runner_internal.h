@@ -28,6 +28,7 @@
 #include "workers/histogram.h"
 #include "workers/ops.h"
 #include "workers/queue/queue.h"
+#include "workers/turn_log.h"
 #include "workers/queue/timers.h"
 #include "workers/runner.h"
 #include "workers/woken.h"
@@ -224,6 +225,7 @@ struct op_refill *runner_refill_locked(struct runner *runner, int task);
 
 /* May one more line tell of a failure of that task (failures.h)? Without the lock. */
 bool runner_may_log(struct runner *runner, int task, int *left_out);
+void runner_log_failure(struct runner *runner, const struct turn_said *said, const struct op_finish *finish);
 
 /* How many bodies may start now. */
 static inline int runner_room_locked(const struct runner *runner)

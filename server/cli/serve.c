@@ -41,7 +41,7 @@ int cli_serve(int argc, char **argv)
     struct config *config = cli_config(&options.flags);
     if (!config)
         return 2;
-    if (log_open(config->log_level, config->log_format, config->log_directory, &why) != OK) {
+    if (log_open(&config->log, &why) != OK) {
         fprintf(stderr, "errand: %s\n", why.text);
         config_free(config);
         return 1;

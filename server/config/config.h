@@ -33,9 +33,9 @@ struct config {
     int slots;         /* 1..1024; twice the processors */
     bool insecure;     /* --insecure: off loopback without tokens */
 
-    enum log_level log_level;
-    enum log_format log_format;
-    char *log_directory; /* NULL: stderr */
+    struct log_settings log;               /* of it all, and: */
+    int log_levels[KINDS_MAX];             /* of turns, by the kind of their task, plus 1; 0: as of it all */
+    enum turn_log_arguments log_arguments; /* of the arguments of turns */
 
     struct token *tokens;
     int token_count;

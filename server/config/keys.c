@@ -17,30 +17,6 @@ static void read_later(const struct keys_input *in, const cJSON *item, const cha
     (void)in, (void)item, (void)pointer, (void)target;
 }
 
-static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
-static const char *const format_words[] = {"text", "json", NULL};
-
-static const struct key log_keys[] = {
-    {.name = "level",
-     .type = KEY_WORD,
-     .default_text = "info",
-     .words = level_words,
-     .offset = offsetof(struct config, log_level),
-     .help = "debug, info, warn or error"},
-    {.name = "format",
-     .type = KEY_WORD,
-     .default_text = "text",
-     .words = format_words,
-     .offset = offsetof(struct config, log_format),
-     .help = "text or json"},
-    {.name = "directory",
-     .type = KEY_PATH,
-     .example = "log",
-     .offset = offsetof(struct config, log_directory),
-     .help = "log files go there; without it, to stderr"},
-    {0},
-};
-
 static const struct key cors_keys[] = {
     {.name = "origins",
      .type = KEY_LIST,
@@ -187,7 +163,7 @@ const struct key config_keys[] = {
      .example = "8",
      .offset = offsetof(struct config, slots),
      .help = "what runs at once; default: twice the processors"},
-    {.name = "log", .type = KEY_MAP, .members = log_keys, .help = "the server's own log"},
+    {.name = "log", .type = KEY_MAP, .members = config_log_keys, .help = "the server's own log"},
     {.name = "tokens",
      .type = KEY_OTHER,
      .read = config_read_tokens,

@@ -1,5 +1,5 @@
 /* The configuration's keys: the table, and how its less simple values are read.
- * config_values.c has addresses, paths and hosts, config_tokens.c the tokens.
+ * values.c has addresses, paths and hosts, tokens.c the tokens, log.c those of the log.
  *
  * Threads: no shared state. */
 #pragma once
@@ -10,6 +10,11 @@
 /* Fills a struct config, all but `tasks`, `pools` and `defaults`, which
  * registry_parse() reads. */
 extern const struct key config_keys[];
+
+/* Of `log`, which fill a struct config. config_settle_log() tells each task what is logged of
+ * its turns. */
+extern const struct key config_log_keys[];
+void config_settle_log(struct config *config);
 
 /* Of one token, which fill a struct token. */
 extern const struct key config_token_keys[];

@@ -50,6 +50,8 @@ static void read_tasks(struct loading *l)
                                              .folder = l->config->folder,
                                          },
                                          l->faults);
+    if (l->config->registry)
+        config_settle_log(l->config);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that

@@ -451,9 +451,8 @@ void turn_decide(struct request *rq, struct turn_end *end, const struct turn_row
 {
     turn_end_decide(end, row, resource_task(rq, row->turn.task), rq->config->limits.result_bytes, clock_now_ms(),
                     verdict_random(&row->turn));
-    bool fails = status_in_turn(row->status) && !row->cancelled && end->finish.error.p;
-    if (fails)
-        runner_log_failure(rq->context->runner, &end->finish);
+    if (status_in_turn(row->status) && !row->cancelled)
+        runner_log_end(rq->context->runner, &end->finish, clock_now_ms() - row->started_at);
 }
 
 static enum next ended(struct request *rq)

@@ -61,6 +61,8 @@ def compile_programs():
     make("ceiling_sqlite", "ceiling_sqlite.c", "-lsqlite3")
     make("ceiling_steps", "ceiling_steps.c", "-lsqlite3")
     make("ceiling_spawn", "ceiling_spawn.c", "-lpthread")
+    make("ceiling_pool", "ceiling_pool.c")
+    make("pool_child", "pool_child.c")
     make("fill", "fill.c", "-lsqlite3")
     make("latency", "latency.c")
     make("bench_tasks.so", "bench_tasks.c", "-I" + os.path.join(ROOT, "workers", "sdk"), "-fPIC", "-shared")

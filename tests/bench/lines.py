@@ -173,17 +173,41 @@ def commands(report, quick):
 # --- elsewhere, and children ---------------------------------------------------------------------------------------
 
 
+def run_backlog(server, task, count):
+    """How many a second, of so many that wait, from the moment that they may start until all results are on disk."""
+    pause(server, task)
+    server.ask("POST", "/tasks", ('{"task": "%s", "args": %s}\n' % (task, ARGS)).encode() * count,
+               "application/x-ndjson")
+    began = time.perf_counter()
+    server.ask("POST", "/tasks/%s/resume" % task)
+    server.drain()
+    return count / (time.perf_counter() - began)
+
+
+def pools(report, quick):
+    count, seconds = (10000, 1) if quick else (40000, 2)
+    workers = 2
+    for capacity, aim in ((1, None), (32, ("ratio", ">=", 0.5))):
+        task = "  pool: {kind: process, run: ['%s'], workers: %d, capacity: %d, start: eager}\n" % (
+            program("pool_child"), workers, capacity)
+        with Errand(tasks=task) as server:
+            figures, ceilings, natives = in_turn(
+                3, lambda: run_backlog(server, "pool", count),
+                lambda: float(run_program("ceiling_pool", program("pool_child"), workers, workers, seconds, ARGS)),
+                lambda: run_backlog(server, "noop", count))
+            if server.stats()["failed"]:
+                raise Broken("some bodies of the pool failed")
+        report.line("pool round trips, %d children, %d in flight, result on disk" % (workers, workers * capacity),
+                    median(figures), "1/s", median(ceilings), aim,
+                    "%.2f of native no-ops; bare: a line to each child and back, nothing kept" % (
+                        median(figures) / median(natives)))
+
+
 def http_tasks(report, quick):
     count = 10000 if quick else 40000
-    body = ('{"task": "hook", "args": %s}\n' % ARGS).encode() * count
 
     def run_through():
-        pause(server, "hook")
-        server.ask("POST", "/tasks", body, "application/x-ndjson")
-        began = time.perf_counter()
-        server.ask("POST", "/tasks/hook/resume")
-        server.drain()
-        return count / (time.perf_counter() - began)
+        return run_backlog(server, "hook", count)
 
     def send_through():
         return float(run_program("ceiling_curl", "http://127.0.0.1:%d/" % sink.port, ARGS, count, 64))
@@ -492,4 +516,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, http_tasks, leases, children, steps, suspend, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, pools, http_tasks, leases, children, steps, suspend, on_disk, memory, backlog, dashboards, binary]

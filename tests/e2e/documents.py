@@ -2,9 +2,9 @@
 """Every example of README.md and docs/*.md works: their ```sh blocks are run
 against a server that serves the examples as `make run` does, and their answers
 are those of the blocks that follow. Ids, times and what depends on the moment
-are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml, ```bash and ```python
-blocks are files that those find beside them, all of one language in one file, unless they say `# FILE:` or
-`# examples/FILE:` at their start; ```console blocks are for people and are not run."""
+are placeholders; a block that says `# examples/FILE:` at its start is that file; ```c, ```yaml, ```bash, ```python and
+```js blocks are files that those find beside them, all of one language in one file, unless they say `# FILE:` or
+`# examples/FILE:` at their start (`//` in place of `#` in js); ```console blocks are for people and are not run."""
 
 import glob
 import json
@@ -19,8 +19,8 @@ ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ERRAND = os.path.realpath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
 ID = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{13}\b")
 PATH = re.compile(r"/\S*/(?=errand\.yaml)")
-FILES = {"c": "greet.c", "yaml": "errand.yaml", "bash": "worker.sh", "python": "tasks.py"}
-NAMED = re.compile(r"(?:#!.*\n)?# (?:examples/)?([\w.]+):")
+FILES = {"c": "greet.c", "yaml": "errand.yaml", "bash": "worker.sh", "python": "tasks.py", "js": "tasks.mjs"}
+NAMED = re.compile(r"(?:#!.*\n)?(?:#|//) (?:examples/)?([\w.]+):")
 TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -65,7 +65,7 @@ def run(document):
         print("%s uses $ERRAND, and does not say what that is" % name)
         failed += 1
     for _, text in found:
-        example = re.match(r"(?:#!.*\n)?# (examples/\S+):", text)
+        example = re.match(r"(?:#!.*\n)?(?:#|//) (examples/\S+):", text)
         if example and open(os.path.join(ROOT, example.group(1))).read() != text:
             print("%s does not have %s as it is" % (name, example.group(1)))
             failed += 1

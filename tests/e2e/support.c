@@ -421,12 +421,24 @@ int64_t resident_kb(struct server *server)
     return at ? atoll(at + 6) : 0;
 }
 
+bool is_plain(void)
+{
+    const char *variant = getenv("ERRAND_VARIANT");
+    return !variant || !*variant;
+}
+
+void require_growth(const char *file, int line, int64_t limit_kb, int64_t before_kb, int64_t now_kb)
+{
+    if (is_plain() && now_kb >= before_kb + limit_kb)
+        fail_at(file, line, "memory grew from %lld to %lld kB, more than %lld", (long long)before_kb,
+                (long long)now_kb, (long long)limit_kb);
+}
+
 /* ---- commits that are held ---- */
 
 void prepare_to_hold_commits(struct server *server)
 {
-    const char *variant = getenv("ERRAND_VARIANT");
-    if (variant && *variant)
+    if (!is_plain())
         cr_skip_test("a sanitizer wants to be loaded first");
     const char **variables = calloc(5, sizeof(*variables));
     variables[0] = format("LD_PRELOAD=%s", native("slow_commits"));
@@ -468,8 +480,7 @@ static void remove_folder(const char *folder)
 /* Under a sanitizer it ends in order, so that what it leaks is reported. */
 static void end_server(pid_t pid)
 {
-    const char *variant = getenv("ERRAND_VARIANT");
-    int64_t deadline = now_ms() + (variant && *variant && !failed ? 10000 : 0);
+    int64_t deadline = now_ms() + (!is_plain() && !failed ? 10000 : 0);
     kill(pid, SIGTERM);
     kill(pid, SIGINT); /* the second signal stops what runs */
     while (now_ms() < deadline) {

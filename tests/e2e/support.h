@@ -91,6 +91,13 @@ char *server_log(struct server *server);     /* its stderr so far */
 int64_t processor_ms(struct server *server); /* the processor time it has used */
 int64_t resident_kb(struct server *server);
 
+/* Is the server built as it is shipped? A sanitizer has memory and time of its own, wants to
+ * be loaded first, and keeps what is freed. */
+bool is_plain(void);
+#define REQUIRE_GROWTH_BELOW(limit_kb, before_kb, now_kb) \
+    require_growth(__FILE__, __LINE__, limit_kb, before_kb, now_kb)
+void require_growth(const char *file, int line, int64_t limit_kb, int64_t before_kb, int64_t now_kb);
+
 /* What is held is a commit on its way to disk, as long as a test likes. Before
  * start(): preloads native/slow_commits.c (the test is skipped under a
  * sanitizer). From hold_commits() to release_commits() no commit ends;

@@ -15,8 +15,7 @@ SUITE(disk);
 /* 503 means unknown: the same key settles it. */
 Test(disk, a_failed_fsync_is_503_and_the_key_settles_it)
 {
-    const char *variant = getenv("ERRAND_VARIANT");
-    if (variant && *variant)
+    if (!is_plain())
         cr_skip_test("a sanitizer wants to be loaded first");
     struct server *s = prepare(TASKS);
     char *bad = file_in(s, "bad");

@@ -223,8 +223,7 @@ Test(leases, a_report_that_is_no_report_spoils_none_beside_it)
 /* The holder's heartbeats were answered 503: it paid for the server's own disk. */
 Test(leases, an_outage_of_the_disk_ends_no_lease)
 {
-    const char *variant = getenv("ERRAND_VARIANT");
-    if (variant && *variant)
+    if (!is_plain())
         cr_skip_test("a sanitizer wants to be loaded first");
     struct server *s = prepare("tasks: {far: {kind: remote, max_recoveries: 0}}\n");
     const char *bad = file_in(s, "bad");

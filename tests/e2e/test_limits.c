@@ -351,11 +351,6 @@ Test(limits, clients_that_leave_a_wait_or_a_log_give_their_places_back_at_once)
     REQUIRE(processor_ms(s) - used < 1000, "it was busy with those who left");
 }
 
-static bool is_plain(void)
-{
-    return !getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT");
-}
-
 /* A page of 8 MB stayed in memory for each client that did not read it. */
 Test(limits, pages_that_nobody_reads_cost_little)
 {
@@ -380,8 +375,7 @@ Test(limits, pages_that_nobody_reads_cost_little)
         REQUIRE(client_hears(clients[i], PATIENCE_MS), "client %d is not answered", i);
     EXPECT(get(s, "/invocations?limit=2"), 200);
     int64_t after = resident_kb(s);
-    if (is_plain())
-        REQUIRE(after < before + 40 * 1024, "from %lld to %lld kB", (long long)before, (long long)after);
+    REQUIRE_GROWTH_BELOW(40 * 1024, before, after);
 }
 
 /* What is read in pieces is the page that its first words promised: whole, in order, each row once. */
@@ -440,9 +434,7 @@ Test(limits, large_answers_beyond_the_limit_are_503_until_others_are_read)
     REQUIRE(refused >= CLIENTS - 3, "%d of %d are refused", refused, CLIENTS);
     EXPECT_PROBLEM(ask(s, "GET", path, NULL, NULL), 503, "busy");
     EXPECT_TEXT(get(s, "/invocations/%s?view=basic", id), "status", "succeeded");
-    if (is_plain())
-        REQUIRE(resident_kb(s) < before + 60 * 1024, "from %lld to %lld kB", (long long)before,
-                (long long)resident_kb(s));
+    REQUIRE_GROWTH_BELOW(60 * 1024, before, resident_kb(s));
     for (int i = 0; i < CLIENTS; i++)
         client_close(clients[i]);
     struct reply *r;
@@ -474,8 +466,7 @@ Test(limits, lines_that_are_refused_cost_no_more_than_they_are_long)
         count++;
     cr_assert_eq(count, LINES);
     REQUIRE(strstr(r->body, "\"pointer\":\"/a\""), "the first ones say what is wrong");
-    if (is_plain())
-        REQUIRE(peak_kb(s) < before + 24 * 1024, "from %lld to %lld kB", (long long)before, (long long)peak_kb(s));
+    REQUIRE_GROWTH_BELOW(24 * 1024, before, peak_kb(s));
 }
 
 Test(limits, a_result_above_the_limit_is_said)
@@ -521,8 +512,7 @@ Test(limits, memory_stays_flat_over_many_requests)
             before = resident_kb(s);
     }
     int64_t after = resident_kb(s);
-    if (is_plain())
-        REQUIRE(after < before + 2048, "from %lld to %lld kB", (long long)before, (long long)after);
+    REQUIRE_GROWTH_BELOW(2048, before, after);
 }
 
 /* Only announced lengths were compared with the limit. */
@@ -560,7 +550,7 @@ Test(limits, a_long_line_in_tiny_chunks_holds_nobody_up)
     struct reply *r = client_receive(c, false);
     REQUIRE(r && r->status == 200 && strstr(r->body, "\"status\":400"), "%s", r ? r->body : "closed");
     int64_t used = processor_ms(s) - before;
-    if (!getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT"))
+    if (is_plain())
         REQUIRE(used < 1500, "it took %lld ms of processor time", (long long)used);
     free(chunks);
 }

@@ -488,7 +488,7 @@ Test(messages, a_client_that_reads_nothing_costs_little_and_holds_up_nobody)
     }
     struct client *c = follow(s, "/messages?after=299", NULL);
     hear_until(c, message_of(say(s, turn, "'now'")));
-    REQUIRE(resident_kb(s) - before_kb < 40000, "%d kB more", (int)(resident_kb(s) - before_kb));
+    REQUIRE_GROWTH_BELOW(40000, before_kb, resident_kb(s));
     complete(s, turn);
     REQUIRE(client_receive_head(silent[0]));
     char *text = hear_all(silent[0]);

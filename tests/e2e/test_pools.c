@@ -53,11 +53,6 @@ static char *holding(struct server *s, const char *task, const char *path)
     return id;
 }
 
-static bool is_plain(void)
-{
-    return !getenv("ERRAND_VARIANT") || !*getenv("ERRAND_VARIANT");
-}
-
 /* --- a pool that tasks share -------------------------------------------------------------------- */
 
 /* Two tasks, `a` and `b`, of the pool `both`. */

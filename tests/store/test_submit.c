@@ -195,6 +195,76 @@ STORE_TEST(max_queued_refuses_what_is_above_it_but_finds_what_was_accepted)
     check_counters(f);
 }
 
+/* Side by side they are one statement, sixteen or four at a time. */
+static void submit_in_one_batch(struct fixture *f, struct submission *items, int count)
+{
+    struct op_submit ops[64];
+    struct parked parked[64];
+    for (int i = 0; i < count; i++) {
+        op_submit_init(&ops[i], &items[i], 1);
+        park(&ops[i].op, &parked[i]);
+        if (i)
+            ops[i - 1].op.next = &ops[i].op;
+    }
+    store_queue_list(f->store, &ops[0].op, &ops[count - 1].op, count);
+    for (int i = 0; i < count; i++) {
+        wait_parked(&parked[i]);
+        items[i].err = ops[i].op.err != OK ? ops[i].op.err : items[i].err;
+    }
+}
+
+STORE_TEST(submissions_of_one_batch_keep_their_order_and_what_they_say)
+{
+    enum { COUNT = 43 };
+    struct submission items[COUNT];
+    char args[COUNT][8];
+    for (int i = 0; i < COUNT; i++) {
+        items[i] = plain(f);
+        snprintf(args[i], sizeof args[i], "[%d]", i);
+        items[i].args = span_of(args[i]);
+        items[i].priority = i % 5;
+        items[i].run_at = i % 7 == 3 ? clock_now_ms() + 1000000 : 0;
+        items[i].expires_at = i % 6 == 5 ? clock_now_ms() + 2000000 : 0;
+        if (i == 20)
+            items[i].labels = SPAN("{\"user\":\"7\"}");
+        if (i == 40)
+            items[i].key = SPAN("k");
+    }
+    submit_in_one_batch(f, items, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        IS_OK(items[i].err);
+        cr_assert(!i || items[i].id > items[i - 1].id);
+        struct invocation row = row_of(f, items[i].id);
+        IS_SPAN(row.args, args[i]);
+        cr_assert_eq(row.status, items[i].run_at ? STATUS_SCHEDULED : STATUS_QUEUED);
+        cr_assert_eq(row.status, items[i].status);
+        cr_assert_eq(row.priority, i % 5);
+        cr_assert_eq(row.run_at, items[i].run_at);
+        cr_assert_eq(row.expires_at, items[i].expires_at);
+        cr_assert_eq(f->changes[i].id, items[i].id);
+    }
+    cr_assert_eq(f->change_count, COUNT);
+    check_counters(f);
+}
+
+STORE_TEST(a_faulty_submission_of_a_batch_fails_alone)
+{
+    enum { COUNT = 40, FAULTY = 21 };
+    struct submission items[COUNT];
+    exec_sql(f, "CREATE TRIGGER fault BEFORE INSERT ON invocations WHEN new.priority = 99 "
+                "BEGIN SELECT RAISE(ABORT, 'a fault'); END");
+    for (int i = 0; i < COUNT; i++) {
+        items[i] = plain(f);
+        items[i].priority = i == FAULTY ? 99 : 1;
+    }
+    submit_in_one_batch(f, items, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        cr_assert_eq(items[i].err, i == FAULTY ? ERR_DB : OK, "%d", i);
+    cr_assert_eq(count_of(f, f->task, STATUS_QUEUED), COUNT - 1);
+    cr_assert_eq(f->change_count, COUNT - 1);
+    check_counters(f);
+}
+
 STORE_TEST(an_empty_list_of_submissions_is_fine)
 {
     struct op_submit op;

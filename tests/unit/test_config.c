@@ -94,7 +94,7 @@ static struct buf dumped(const struct config *c)
 {
     struct buf text = {0};
     buf_addf(&text, "%s %d %s %d %d\n", c->listen_host, c->listen_port, c->store, c->slots, c->insecure);
-    buf_addf(&text, "%u %u %s\n", c->log_level, c->log_format, c->log_directory ? c->log_directory : "-");
+    buf_addf(&text, "%u %u %s\n", c->log.level, c->log.format, c->log.directory ? c->log.directory : "-");
     buf_addf(&text, "%d tokens\n", c->token_count);
     for (int i = 0; c->hosts[i]; i++)
         buf_addf(&text, "host %s\n", c->hosts[i]);
@@ -137,9 +137,9 @@ Test(config, nothing_configured_is_every_default)
     cr_expect_str_eq(c->store, in_folder("errand.db"));
     cr_expect(c->slots >= 2 && c->slots <= 1024 && c->slots % 2 == 0);
     cr_expect_not(c->insecure);
-    cr_expect_eq(c->log_level, LOG_LEVEL_INFO);
-    cr_expect_eq(c->log_format, LOG_FORMAT_TEXT);
-    cr_expect_null(c->log_directory);
+    cr_expect_eq(c->log.level, LOG_LEVEL_INFO);
+    cr_expect_eq(c->log.format, LOG_FORMAT_TEXT);
+    cr_expect_null(c->log.directory);
     cr_expect_eq(c->token_count, 0);
     cr_expect(c->hosts && !c->hosts[0] && c->cors_origins && !c->cors_origins[0]);
     cr_expect(!c->tls_certificate && !c->tls_key);
@@ -256,9 +256,9 @@ Test(config, every_key_can_be_set)
     cr_expect_eq(c->listen_port, 0);
     cr_expect_str_eq(c->store, in_folder("sub/x.db"));
     cr_expect_eq(c->slots, 3);
-    cr_expect_eq(c->log_level, LOG_LEVEL_ERROR);
-    cr_expect_eq(c->log_format, LOG_FORMAT_JSON);
-    cr_expect_str_eq(c->log_directory, in_folder("logs"));
+    cr_expect_eq(c->log.level, LOG_LEVEL_ERROR);
+    cr_expect_eq(c->log.format, LOG_FORMAT_JSON);
+    cr_expect_str_eq(c->log.directory, in_folder("logs"));
     cr_assert_eq(c->token_count, 2);
     cr_expect_str_eq(c->tokens[0].name, "shop");
     cr_expect_eq(c->tokens[0].sha256[0], 0x9f);
@@ -523,9 +523,9 @@ Test(config, flags_beat_variables_beat_the_file)
     cr_assert(c);
     cr_expect_eq(c->listen_port, 3);
     cr_expect_eq(c->slots, 2);
-    cr_expect_eq(c->log_level, LOG_LEVEL_WARN);
-    cr_expect_eq(c->log_format, LOG_FORMAT_JSON);
-    cr_expect_str_eq(c->log_directory, in_folder("logs"));
+    cr_expect_eq(c->log.level, LOG_LEVEL_WARN);
+    cr_expect_eq(c->log.format, LOG_FORMAT_JSON);
+    cr_expect_str_eq(c->log.directory, in_folder("logs"));
     cr_expect_str_eq(c->store, in_folder("file.db"));
     cr_expect_str_eq(c->file, in_folder("errand.yaml"));
     cr_expect_str_eq(c->folder, folder);
@@ -543,7 +543,7 @@ Test(config, paths_of_the_file_start_at_its_folder_and_paths_of_flags_where_one_
     cr_expect_str_eq(c->folder, in_folder("sub"));
     cr_expect_str_eq(c->file, in_folder("sub/other.yaml"));
     cr_expect_str_eq(c->store, in_folder("sub/a.db"));
-    cr_expect_str_eq(c->log_directory, in_folder("sub/logs"));
+    cr_expect_str_eq(c->log.directory, in_folder("sub/logs"));
     cr_expect_str_eq(command_task(registry_at(c->registry, 0))->program.cwd, in_folder("sub"));
     config_free(c);
 

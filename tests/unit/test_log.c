@@ -44,7 +44,7 @@ static char *read_file(const char *name)
 static void open_log(enum log_level level, enum log_format format)
 {
     struct reason why = {""};
-    cr_assert_eq(log_open(level, format, folder, &why), OK, "%s", why.text);
+    cr_assert_eq(log_open(&(struct log_settings){level, format, folder, {0}}, &why), OK, "%s", why.text);
 }
 
 Test(log, a_line_without_fields_needs_none)
@@ -170,14 +170,15 @@ Test(log, a_missing_directory_is_made_and_an_impossible_one_is_told)
     snprintf(inside, sizeof inside, "%s/log", folder);
     snprintf(file, sizeof file, "%s/errand.log", inside);
     struct reason why = {""};
-    cr_expect_eq(log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, inside, &why), OK, "%s", why.text);
+    cr_expect_eq(log_open(&(struct log_settings){LOG_LEVEL_INFO, LOG_FORMAT_TEXT, inside, {0}}, &why), OK, "%s",
+                 why.text);
     log_info("here");
     struct stat status;
     cr_assert_eq(stat(inside, &status), 0);
     cr_expect_eq(status.st_mode & 0700, 0700);
     cr_expect_eq(access(file, F_OK), 0);
 
-    cr_expect_eq(log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, file, &why), ERR_IO);
+    cr_expect_eq(log_open(&(struct log_settings){LOG_LEVEL_INFO, LOG_FORMAT_TEXT, file, {0}}, &why), ERR_IO);
     cr_expect_not_null(strstr(why.text, file), "%s", why.text);
     log_info("still here");
     char *text = read_file(file);
@@ -193,7 +194,7 @@ static void *write_lines(void *arg)
 {
     for (int i = 0; i < LINES; i++) {
         if (i % 50 == 0)
-            (void)!log_open(LOG_LEVEL_INFO, LOG_FORMAT_JSON, folder, NULL);
+            (void)!log_open(&(struct log_settings){LOG_LEVEL_INFO, LOG_FORMAT_JSON, folder, {0}}, NULL);
         log_info("a line", LOG_INT("thread", (int64_t)(intptr_t)arg), LOG_INT("line", i));
     }
     return NULL;
@@ -262,7 +263,7 @@ Test(log, a_stderr_that_nobody_reads_costs_lines_and_no_time, .timeout = 20)
             dup2(ends[1], STDERR_FILENO);
             pid_t pid = fork(); /* it opens its stderr once */
             if (pid == 0) {
-                if (log_open(LOG_LEVEL_INFO, LOG_FORMAT_TEXT, NULL, &why) != OK)
+                if (log_open(&(struct log_settings){LOG_LEVEL_INFO, LOG_FORMAT_TEXT, NULL, {0}}, &why) != OK)
                     _exit(1);
                 log_large_lines(5000, sizes[i]);
                 drain(ends[0], &all);

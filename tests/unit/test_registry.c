@@ -319,6 +319,7 @@ static const struct {
 } kind_rows[] = {
     {"module", "tasks.so", "none.so", "native"},
     {"function", "f", "1f", "native"},
+    {"isolate", "true", "perhaps", "native"},
     {"run", "[cat]", "cat", "command or process"},
     {"cwd", "/", "/nowhere", "command or process"},
     {"env", "{A: b}", "{A: [b]}", "command or process"},

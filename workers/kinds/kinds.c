@@ -14,6 +14,7 @@ KINDS
 
 #define KIND(name) &name##_kind,
 const struct kind *const kinds[] = {KINDS NULL};
+_Static_assert(sizeof kinds / sizeof *kinds <= KINDS_MAX + 1, "more kinds than others have room for");
 
 void kinds_end(void)
 {

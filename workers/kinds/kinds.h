@@ -6,7 +6,8 @@
 
 #include "workers/kinds/kind.h"
 
-extern const struct kind *const kinds[]; /* NULL-terminated */
+enum { KINDS_MAX = 16 };
+extern const struct kind *const kinds[]; /* NULL-terminated, at most KINDS_MAX of them */
 
 /* Nothing of any kind runs any more: ends what they have started for themselves.
  * The main thread. */

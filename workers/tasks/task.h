@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/keys.h"
+#include "base/log.h"
 #include "workers/tasks/params.h"
 #include "workers/tasks/task_options.h"
 
@@ -14,6 +15,9 @@ enum { TASK_NAME_MAX = 100 };
 
 struct kind;
 
+/* What the log says of the arguments of a turn. */
+enum turn_log_arguments { LOG_ARGUMENTS_FULL, LOG_ARGUMENTS_KEYS, LOG_ARGUMENTS_TRUNCATED, LOG_ARGUMENTS_HIDDEN };
+
 struct task {
     char *name;
     char *description; /* NULL if none */
@@ -21,6 +25,9 @@ struct task {
     struct params *params; /* NULL: any JSON is accepted */
     int line;              /* of the configuration, for faults that loading finds */
     atomic_int id;         /* the store's number for the name, set by the runner; 0: not on disk yet */
+
+    enum log_level log_level;              /* of what is said of its turns (workers/turn_log.h) */
+    enum turn_log_arguments log_arguments; /* and of their arguments */
 
     const struct kind *kind; /* how it runs: workers/kinds/kind.h */
     void *definition;        /* what the kind's own keys say: the kind's alone to look into */

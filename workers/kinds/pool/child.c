@@ -129,7 +129,6 @@ bool child_start(struct pool *pool, int64_t now_us)
     snprintf(child->name, sizeof child->name, "%s-%d", pool->name, child->number);
     for (int what = 0; what < WATCHES; what++)
         child->watches[what] = (struct watch){(enum watched)what, child, -1};
-    child->log_fd = -1;
     int64_t since_ms = clock_boot_ms();
     int error = start_process(child, &failed);
     if (error) {
@@ -139,7 +138,7 @@ bool child_start(struct pool *pool, int64_t now_us)
         child_free(child);
         return false;
     }
-    child->log_fd = spawn_move_up(log_open_beside(child->name), 3);
+    child->log = log_open_beside(child->name);
     child->started_at = clock_now_ms();
     child->since_ms = since_ms;
     child->due_us = now_us + pool->is->start_timeout_ms * 1000;
@@ -163,7 +162,7 @@ void child_free(struct child *child)
 {
     for (int what = 0; what < WATCHES; what++)
         close_fd(&child->watches[what].fd);
-    close_fd(&child->log_fd);
+    log_file_close(child->log);
     lines_release(&child->in);
     buf_release(&child->out);
     free(child);

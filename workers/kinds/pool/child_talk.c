@@ -40,14 +40,8 @@ static void say_line(struct child *child, enum stream stream, struct span text)
 
 void child_log(struct child *child, enum stream stream, struct span bytes)
 {
-    if (child->log_fd >= 0) {
-        while (bytes.len) {
-            ssize_t n = write(child->log_fd, bytes.p, bytes.len);
-            if (n < 0 && errno != EINTR)
-                return; /* a full disk, say: it is only log */
-            if (n > 0)
-                bytes = (struct span){bytes.p + n, bytes.len - (size_t)n};
-        }
+    if (child->log) {
+        log_file_write(child->log, bytes);
         return;
     }
     while (bytes.len) {
@@ -63,7 +57,7 @@ void child_log(struct child *child, enum stream stream, struct span bytes)
 void child_note(struct child *child, const char *text)
 {
     struct buf line = {0};
-    if (child->log_fd < 0)
+    if (!child->log)
         return;
     buf_addl(&line, "[errand ");
     time_add(&line, clock_now_ms());

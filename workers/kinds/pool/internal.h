@@ -22,6 +22,7 @@
 #pragma once
 
 #include "base/lines.h"
+#include "base/log_file.h"
 #include "workers/kinds/pool/message.h"
 #include "workers/kinds/pool/pool.h"
 #include "workers/kinds/program/spawn.h"
@@ -112,7 +113,7 @@ struct child {
     struct body *alone;    /* which has it for itself, or will */
     bool is_blamed_on_one; /* it was told to end for the sake of one body, whose end is its own affair */
     struct reason why;     /* of a child that does not speak the protocol; empty: it does */
-    int log_fd;            /* -1: none */
+    struct log_file *log;  /* NULL: it has none of its own */
 };
 
 enum ending { ENDING_NONE, ENDING_STOPPED, ENDING_TIMEOUT };

@@ -1,0 +1,1 @@
+../workers/sdk/errand.mjs
