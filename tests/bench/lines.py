@@ -185,22 +185,27 @@ def run_backlog(server, task, count):
 
 
 def pools(report, quick):
-    count, seconds = (10000, 1) if quick else (40000, 2)
-    workers = 2
-    for capacity, aim in ((1, None), (32, ("ratio", ">=", 0.5))):
-        task = "  pool: {kind: process, run: ['%s'], workers: %d, capacity: %d, start: eager}\n" % (
-            program("pool_child"), workers, capacity)
-        with Errand(tasks=task) as server:
+    count, seconds, workers = (10000, 1, 2) if quick else (40000, 2, 2)
+
+    def bare():
+        return float(run_program("ceiling_pool", program("pool_child"), workers, workers, seconds, ARGS))
+
+    def line(name, settings, capacity, aim):
+        with Errand(tasks="  %s: {%s}\n" % (name, settings)) as server:
             figures, ceilings, natives = in_turn(
-                3, lambda: run_backlog(server, "pool", count),
-                lambda: float(run_program("ceiling_pool", program("pool_child"), workers, workers, seconds, ARGS)),
-                lambda: run_backlog(server, "noop", count))
+                3, lambda: run_backlog(server, name, count), bare, lambda: run_backlog(server, "noop", count))
             if server.stats()["failed"]:
-                raise Broken("some bodies of the pool failed")
-        report.line("pool round trips, %d children, %d in flight, result on disk" % (workers, workers * capacity),
+                raise Broken("some bodies of %s failed" % name)
+        report.line("%s round trips, %d children, %d in flight, result on disk" % (name, workers, workers * capacity),
                     median(figures), "1/s", median(ceilings), aim,
-                    "%.2f of native no-ops; bare: a line to each child and back, nothing kept" % (
+                    "%.2f of no-ops on threads; bare: a line to each child and back, nothing kept" % (
                         median(figures) / median(natives)))
+
+    child, module = program("pool_child"), program("bench_tasks.so")
+    for capacity, aim in ((1, None), (32, ("ratio", ">=", 0.5))):
+        line("pool", "kind: process, run: ['%s'], workers: %d, capacity: %d" % (child, workers, capacity), capacity, aim)
+    line("isolated", "kind: native, module: %s, function: noop, isolate: {workers: %d, capacity: 32}" % (module, workers),
+         32, None)
 
 
 def http_tasks(report, quick):

@@ -18,7 +18,8 @@
  *
  *     cc -shared -fPIC -o tasks.so tasks.c
  *
- * A task is a C function in a shared object, run by a thread of the server. It needs
+ * A task is a C function in a shared object, run by a thread of the server, or of a child
+ * of it (`isolate: true`). It needs
  * no library: every function here goes through a table that the caller brings,
  * so a task links against nothing and can be tested with a table of its own.
  *
@@ -27,7 +28,8 @@
  * is long asks errand_cancelled() now and then: threads cannot be killed, so a
  * timeout or a cancellation only sets that flag, and the attempt ends when the
  * body returns. A body that crashes takes the server with it; the server comes
- * back, and the invocation pays for it from its max_recoveries.
+ * back, and the invocation pays for it from its max_recoveries. Isolated, it takes its
+ * child with it, and what does not listen is killed.
  *
  * Threads: a call belongs to the thread that got it. A body may start threads,
  * which may use errand_progress, errand_log and errand_cancelled only, and
