@@ -101,7 +101,8 @@ Test(steps, what_was_recorded_is_never_worked_again_whenever_the_server_is_kille
     for (int i = 0; i < BODIES; i++)
         ids[i] = submit(s, "{'task': 'ledger', 'args': {'steps': %d, 'us': 3000}}", STEPS);
     while (number_of(get(s, "/stats"), "invocations.succeeded") < BODIES) {
-        WAIT_UNTIL(count(s, "work") >= worked + 4 || number_of(get(s, "/stats"), "invocations.running") == 0);
+        WAIT_UNTIL(count(s, "work") >= worked + 4 ||
+                   number_of(get(s, "/stats"), "invocations.succeeded") == BODIES);
         restart(s);
         worked = count(s, "work");
         REQUIRE(++kills < BODIES * STEPS, "it does not get on");
