@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <utlist.h>
 
-enum { PROGRESS_EVERY_US = 100000 };
+enum { PROGRESS_EVERY_US = 100000, RUNS_KEPT = 64 };
 
 /* --- logs and progress on their way to disk -------------------------------------- */
 
@@ -503,9 +503,49 @@ void run_body(struct run *run, struct thread *thread)
         attempt_refuse(&run->attempt, &run->outcome, run_ended, run);
 }
 
+/* Runs come and go with every turn, and are larger than what malloc() keeps at hand: those that
+ * are over are kept here. Whoever takes has the lock, whoever gives back has none. */
+static struct run *run_take_spare_locked(struct runner *runner)
+{
+    struct run *run = runner->spares;
+    if (!run) {
+        run = atomic_exchange(&runner->given_back, NULL);
+        atomic_store(&runner->given_back_count, 0);
+    }
+    runner->spares = run ? run->next : NULL;
+    if (run)
+        memset(run, 0, sizeof *run);
+    return run ? run : xcalloc(1, sizeof *run);
+}
+
+static void run_give_back(struct runner *runner, struct run *run)
+{
+    if (atomic_fetch_add(&runner->given_back_count, 1) >= RUNS_KEPT) {
+        free(run);
+        return;
+    }
+    run->next = atomic_load(&runner->given_back);
+    while (!atomic_compare_exchange_weak(&runner->given_back, &run->next, run))
+        continue;
+}
+
+static void free_list(struct run *run)
+{
+    for (struct run *next; run; run = next) {
+        next = run->next;
+        free(run);
+    }
+}
+
+void run_free_spares(struct runner *runner)
+{
+    free_list(runner->spares);
+    free_list(atomic_load(&runner->given_back));
+}
+
 static struct run *run_new(struct runner *runner, const struct grant *grant)
 {
-    struct run *run = xcalloc(1, sizeof *run);
+    struct run *run = run_take_spare_locked(runner);
     const struct ready *ready = &grant->job->ready;
     run->grant = *grant;
     run->runner = runner;
@@ -553,7 +593,7 @@ void run_free(struct run *run)
     buf_release(&run->progress_note);
     free(run->chunks);
     free(run->grant.job);
-    free(run);
+    run_give_back(run->runner, run);
 }
 
 /* One that should have started earlier does not start; the dispatcher, which

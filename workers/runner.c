@@ -520,6 +520,7 @@ void runner_free(struct runner *runner)
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
+    run_free_spares(runner);
     free(runner->url);
     waits_release(runner);
     leases_release(runner);

@@ -165,6 +165,9 @@ struct runner {
     struct slot *slots;
     int *free_slots; /* the last was freed last */
     int slot_count, slots_free;
+    struct run *spares; /* to be taken again; and, without the lock: */
+    _Atomic(struct run *) given_back;
+    atomic_int given_back_count;
     int slots_held;      /* of the free ones, those that a shortage takes away (shortage.c) */
     int waiting;         /* bodies that wait in place: threads without a slot */
     struct run *resumes; /* those that are to go on, the first first */
@@ -310,6 +313,7 @@ void run_body(struct run *run, struct thread *thread);
 bool run_wants_flush(const struct run *run);
 void run_flush_locked(struct run *run);
 void run_free(struct run *run);
+void run_free_spares(struct runner *runner); /* at the end: none is left */
 
 /* A slot, which is free, for a run that has none; and back. */
 void run_take_slot_locked(struct run *run);
