@@ -1961,6 +1961,9 @@ class _PipeTurn:
         self._pipe, self._run, self._blocks = pipe, run, blocks
         self._lock = threading.Lock()  # guards what follows: who speaks of a run that has ended is killed
         self._ended = False
+        # A child that has more than 1000 requests of a run under way is killed: so many submissions of a map() at once, ...
+        self._lines: Any = None
+        self._room: Optional[asyncio.Semaphore] = None  # ... and so many of coroutines that ask beside each other
 
     def tell(self, type: str, **members: Any) -> None:
         with self._lock:
@@ -2023,11 +2026,20 @@ class _PipeTurn:
         return answer
 
     async def _ask(self, type: str, **members: Any) -> Dict[str, Any]:
-        return await self._answer(self._begin_to_ask(type, members))
+        if self._blocks:
+            return await self._answer(self._begin_to_ask(type, members))
+        self._room = self._room or asyncio.Semaphore(400)
+        async with self._room:
+            return await self._answer(self._begin_to_ask(type, members))
 
     async def _submit_lines(self, lines: List[bytes]) -> _Answer:
+        self._lines = self._lines or self.lock()
+        async with self._lines:
+            return await self._submit_all(lines)
+
+    async def _submit_all(self, lines: List[bytes]) -> _Answer:
         answers = []
-        for start in range(0, len(lines), 500):  # 1000 requests may be under way
+        for start in range(0, len(lines), 500):
             asked = [self._begin_to_ask("submit", {"submission": json.loads(line)}) for line in lines[start:start + 500]]
             for index, one in enumerate(asked, start):
                 try:

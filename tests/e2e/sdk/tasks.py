@@ -259,6 +259,13 @@ async def anap(name):
 
 
 @task
+async def agossips(count):
+    me = current_async()
+    await asyncio.gather(*[me.message(n) for n in range(count)])
+    return count
+
+
+@task
 async def agather(count):
     me = current_async()
     children = await asyncio.gather(*[me.submit("aadd", n) for n in range(count)])

@@ -277,6 +277,9 @@ class Verbs(unittest.TestCase):
         self.assertEqual(self.client.wait(handles, PATIENCE), [True] * 20)
         self.assertEqual(self.world.end(worker), 0)
 
+    def test_a_coroutine_asks_for_more_at_once_than_a_pool_takes(self):
+        self.assertEqual(self.run_task("agossips", 1500), 1500)
+
     def test_a_coroutine_gathers(self):
         self.assertEqual(self.run_task("agather", 5), [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5], 6, 2])
 
