@@ -157,6 +157,16 @@ uint64_t keys_read_json(const struct keys_json *in, const struct keys_place *at,
 void keys_fault(const struct keys_json *in, const struct keys_place *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* For `read_json`: a string's text as KEY_SPAN reads it, or a fault and false. */
+/* For `read_json`: any text, a NUL included, whatever its length; absent with a fault if it
+ * is no string. */
+struct span keys_json_string(const struct keys_json *in, const struct keys_place *at, struct span value);
+
+/* The same: a string's text as KEY_SPAN reads it, or a fault and false. */
 bool keys_json_text(const struct keys_json *in, const struct keys_place *at, struct span value, int64_t min,
                     int64_t max, struct span *out);
+
+/* The same: an id; and an array of 1 to `max`, for which there is room in `ids`: how many there
+ * are, each once, in the order asked. */
+bool keys_json_id(const struct keys_json *in, const struct keys_place *at, struct span value, int64_t *id);
+int keys_json_ids(const struct keys_json *in, const struct keys_place *at, struct span value, int max,
+                  int64_t *ids);

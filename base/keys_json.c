@@ -52,19 +52,26 @@ static void unknown_key(const struct keys_json *in, const struct keys_place *at,
 
 /* --- values -------------------------------------------------------------------- */
 
-bool keys_json_text(const struct keys_json *in, const struct keys_place *at, struct span value, int64_t min,
-                    int64_t max, struct span *out)
+struct span keys_json_string(const struct keys_json *in, const struct keys_place *at, struct span value)
 {
     if (json_type(value) != JSON_STRING) {
         keys_fault(in, at, "must be a string, not %s", json_type_name(json_type(value)));
-        return false;
+        return (struct span){NULL, 0};
     }
     struct span text = {value.p + 1, value.len - 2};
-    if (memchr(text.p, '\\', text.len)) {
-        size_t start = in->arena->len;
-        json_unescape(value, in->arena);
-        text = (struct span){in->arena->data + start, in->arena->len - start};
-    }
+    if (!memchr(text.p, '\\', text.len))
+        return text;
+    size_t start = in->arena->len;
+    json_unescape(value, in->arena);
+    return (struct span){in->arena->data + start, in->arena->len - start};
+}
+
+bool keys_json_text(const struct keys_json *in, const struct keys_place *at, struct span value, int64_t min,
+                    int64_t max, struct span *out)
+{
+    struct span text = keys_json_string(in, at, value);
+    if (!text.p)
+        return false;
     int64_t length = (int64_t)utf8_length(text);
     if (length < min || length > max || memchr(text.p, '\0', text.len)) {
         keys_fault(in, at, "must have %" PRId64 " to %" PRId64 " characters, none of them NUL", min, max);

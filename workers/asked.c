@@ -230,9 +230,7 @@ bool asked_read(struct asked_call *call, const struct key *fields)
 void asked_read_id(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     struct asked_call *call = target;
-    bool is_id = json_type(value) == JSON_STRING && id_parse((struct span){value.p + 1, value.len - 2}, &call->id);
-    if (!is_id)
-        keys_fault(in, at, "must be the id of an invocation");
+    keys_json_id(in, at, value, &call->id);
 }
 
 /* --- asking ------------------------------------------------------------------------------------------------------------ */

@@ -8,33 +8,11 @@
 
 enum { GIVEN_EVERY = UNREAD_MAX / 10, RESULTS_BYTES = 1 << 20 };
 
-static void add_id(struct asked_call *call, int64_t id)
-{
-    for (int i = 0; i < call->count; i++)
-        if (call->ids[i] == id)
-            return;
-    call->ids[call->count++] = id;
-}
-
 static void read_ids(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     struct asked_call *call = target;
-    struct keys_place place = {at, {NULL, 0}, 0};
-    struct span item;
-    if (json_type(value) != JSON_ARRAY) {
-        keys_fault(in, at, "must be an array of ids");
-        return;
-    }
-    struct json_iter it = json_iter(value);
     call->ids = xcalloc(WAIT_IDS_MAX, sizeof *call->ids);
-    for (; json_element(&it, &item); place.index++) {
-        if (place.index >= WAIT_IDS_MAX)
-            continue;
-        asked_read_id(in, &place, item, call);
-        add_id(call, call->id);
-    }
-    if (place.index == 0 || place.index > WAIT_IDS_MAX)
-        keys_fault(in, at, "must have 1 to %d ids, not %d", WAIT_IDS_MAX, place.index);
+    call->count = keys_json_ids(in, at, value, WAIT_IDS_MAX, call->ids);
 }
 
 static void read_mode(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)

@@ -7,49 +7,12 @@
 
 #include <stdlib.h>
 
-static bool has_id(const struct suspension *on, int64_t id)
-{
-    for (int i = 0; i < on->count; i++)
-        if (on->ids[i] == id)
-            return true;
-    return false;
-}
-
-/* Each once, in the order asked. */
-static void read_id(const struct keys_json *in, const struct keys_place *at, struct span value,
-                    struct suspension *on, int64_t *ids)
-{
-    struct span text;
-    int64_t id;
-    if (!keys_json_text(in, at, value, 1, ID_TEXT_LEN, &text))
-        return;
-    if (!id_parse(text, &id))
-        keys_fault(in, at, "is not an id");
-    else if (!has_id(on, id))
-        ids[on->count++] = id;
-}
-
 static void read_ids(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     struct suspension *on = &((struct suspension_read *)target)->on;
-    struct keys_place place = {at, {NULL, 0}, 0};
-    struct span item;
-    if (json_type(value) != JSON_ARRAY) {
-        keys_fault(in, at, "must be an array of ids");
-        return;
-    }
-    struct json_iter it = json_iter(value);
-    while (json_element(&it, &item))
-        place.index++;
-    if (!place.index || place.index > WAIT_IDS_MAX) {
-        keys_fault(in, at, "has %d ids; 1 to %d are allowed", place.index, WAIT_IDS_MAX);
-        return;
-    }
-    int64_t *ids = xcalloc((size_t)place.index, sizeof *ids);
+    int64_t *ids = xcalloc(WAIT_IDS_MAX, sizeof *ids);
     on->ids = ids;
-    it = json_iter(value);
-    for (place.index = 0; json_element(&it, &item); place.index++)
-        read_id(in, &place, item, on, ids);
+    on->count = keys_json_ids(in, at, value, WAIT_IDS_MAX, ids);
 }
 
 static void read_mode(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)

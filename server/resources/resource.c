@@ -57,20 +57,6 @@ bool resource_is_closing(struct request *rq)
     return true;
 }
 
-struct span resource_text(const struct keys_json *in, const struct keys_place *at, struct span value)
-{
-    if (json_type(value) != JSON_STRING) {
-        keys_fault(in, at, "must be a string, not %s", json_type_name(json_type(value)));
-        return (struct span){NULL, 0};
-    }
-    struct span text = {value.p + 1, value.len - 2};
-    if (!memchr(text.p, '\\', text.len))
-        return text;
-    size_t start = in->arena->len;
-    json_unescape(value, in->arena);
-    return (struct span){in->arena->data + start, in->arena->len - start};
-}
-
 const struct task *resource_task(const struct request *rq, int number)
 {
     const char *name = store_task_name(rq->context->store, number);

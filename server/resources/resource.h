@@ -22,10 +22,6 @@ bool resource_is_closing(struct request *rq);
 /* The parameter `view`. */
 enum view resource_view(const struct request *rq, enum view absent, struct faults *faults);
 
-/* For `read_json`: any text, a NUL included, whatever its length; absent with a
- * fault if it is no string. */
-struct span resource_text(const struct keys_json *in, const struct keys_place *at, struct span value);
-
 /* The task of that number as the configuration has it; NULL: it has left. */
 const struct task *resource_task(const struct request *rq, int number);
 

@@ -281,7 +281,7 @@ static void read_note(const struct keys_json *in, const struct keys_place *at, s
 {
     struct turning *turning = target;
     if (json_type(value) != JSON_NULL)
-        turning->progress.note = utf8_cut(resource_text(in, at, value), NOTE_BYTES);
+        turning->progress.note = utf8_cut(keys_json_string(in, at, value), NOTE_BYTES);
 }
 
 static const struct key progress_fields[] = {

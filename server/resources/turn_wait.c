@@ -38,40 +38,10 @@ struct waiting {
 
 /* --- what is asked ------------------------------------------------------------------ */
 
-/* Once each, as they came first. */
-static void add_id(struct waiting *waiting, int64_t id)
-{
-    for (int i = 0; i < waiting->count; i++)
-        if (waiting->ids[i] == id)
-            return;
-    waiting->ids[waiting->count++] = id;
-}
-
-static void read_id(const struct keys_json *in, const struct keys_place *at, struct span value,
-                    struct waiting *waiting)
-{
-    int64_t id;
-    bool is_id = json_type(value) == JSON_STRING && id_parse((struct span){value.p + 1, value.len - 2}, &id);
-    if (!is_id)
-        keys_fault(in, at, "must be the id of an invocation");
-    else
-        add_id(waiting, id);
-}
-
 static void read_ids(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    struct keys_place place = {at, {NULL, 0}, 0};
-    struct span item;
-    if (json_type(value) != JSON_ARRAY) {
-        keys_fault(in, at, "must be an array of ids");
-        return;
-    }
-    struct json_iter it = json_iter(value);
-    for (; json_element(&it, &item); place.index++)
-        if (place.index < WAIT_IDS_MAX)
-            read_id(in, &place, item, target);
-    if (place.index == 0 || place.index > WAIT_IDS_MAX)
-        keys_fault(in, at, "must have 1 to %d ids, not %d", WAIT_IDS_MAX, place.index);
+    struct waiting *waiting = target;
+    waiting->count = keys_json_ids(in, at, value, WAIT_IDS_MAX, waiting->ids);
 }
 
 static const char *const mode_words[] = {[MODE_ALL] = "all", [MODE_ANY] = "any", NULL};

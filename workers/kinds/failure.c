@@ -12,34 +12,20 @@ enum {
 
 /* --- what is said --------------------------------------------------------------- */
 
-static struct span read_text(const struct keys_json *in, const struct keys_place *at, struct span value)
-{
-    if (json_type(value) != JSON_STRING) {
-        keys_fault(in, at, "must be a string, not %s", json_type_name(json_type(value)));
-        return (struct span){NULL, 0};
-    }
-    struct span text = {value.p + 1, value.len - 2};
-    if (!memchr(text.p, '\\', text.len))
-        return text;
-    size_t start = in->arena->len;
-    json_unescape(value, in->arena);
-    return (struct span){in->arena->data + start, in->arena->len - start};
-}
-
 static void read_message(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    ((struct failure_told *)target)->message = read_text(in, at, value);
+    ((struct failure_told *)target)->message = keys_json_string(in, at, value);
 }
 
 static void read_traceback(const struct keys_json *in, const struct keys_place *at, struct span value,
                            void *target)
 {
-    ((struct failure_told *)target)->traceback = read_text(in, at, value);
+    ((struct failure_told *)target)->traceback = keys_json_string(in, at, value);
 }
 
 static void read_stderr(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
-    ((struct failure_told *)target)->stderr_end = read_text(in, at, value);
+    ((struct failure_told *)target)->stderr_end = keys_json_string(in, at, value);
 }
 
 static void read_retry(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
