@@ -218,25 +218,6 @@ enum err messages_mark_read(struct tx *tx, const struct turn *turn, int64_t up_t
                                   v_int(turn->id), v_int(turn->lease), v_int(last));
 }
 
-static enum err apply_read(struct tx *tx, struct op *base)
-{
-    struct op_messages_read *op = (struct op_messages_read *)base;
-    const struct turn *turn = &op->turn.turn;
-    enum err err = messages_mark_read(tx, turn, op->up_to_seq);
-    if (err == OK && db_changes(tx->db) == 0) /* read before, or lost? */
-        return turn_under_way(tx, turn);
-    if (err == OK)
-        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
-    return err;
-}
-
-void op_messages_read_init(struct op_messages_read *op, const struct turn *turn)
-{
-    static const struct op_class class = {.name = "messages_read", .apply = apply_read, .turn = TURN_GOES_ON};
-    *op = (struct op_messages_read){.turn.turn = *turn};
-    op_init(&op->turn.op, &class);
-}
-
 /* Beside the row: it says nothing that anybody is shown, and only a good end
  * makes something of it. */
 static enum err apply_given(struct tx *tx, struct op *base)

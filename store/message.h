@@ -57,16 +57,8 @@ struct op_message_in {
 };
 void op_message_in_init(struct op_message_in *op, int64_t id);
 
-/* What the turn was given of the inbox is read, up to that one: no later turn
- * gets it. ERR_CONFLICT: the lease was lost, or the turn has ended. */
-struct op_messages_read {
-    struct turn_op turn;
-    int64_t up_to_seq;
-};
-void op_messages_read_init(struct op_messages_read *op, const struct turn *turn);
-
 /* The turn was given its inbox up to that one. A later turn gets them again,
- * unless this one ends well. ERR_CONFLICT as above. */
+ * unless this one ends well. ERR_CONFLICT: the lease was lost, or the turn has ended. */
 struct op_messages_given {
     struct turn_op turn;
     int64_t up_to_seq;

@@ -1,6 +1,7 @@
 #include "tests/store/support.h"
 
 #include "base/clock.h"
+#include "store/internal.h"
 
 #include <sqlite3.h>
 #include <stdarg.h>
@@ -382,4 +383,25 @@ uint32_t dice(uint64_t *state, uint32_t sides)
     *state ^= *state >> 7;
     *state ^= *state << 17;
     return (uint32_t)((*state >> 20) % sides);
+}
+
+/* --- what an end does, alone --- */
+
+static enum err apply_read(struct tx *tx, struct op *base)
+{
+    struct op_messages_read *op = (struct op_messages_read *)base;
+    const struct turn *turn = &op->turn.turn;
+    enum err err = messages_mark_read(tx, turn, op->up_to_seq);
+    if (err == OK && db_changes(tx->db) == 0) /* read before, or lost? */
+        return turn_under_way(tx, turn);
+    if (err == OK)
+        tx_change(tx, turn->id, turn->task, STATUS_RUNNING, STATUS_RUNNING);
+    return err;
+}
+
+void op_messages_read_init(struct op_messages_read *op, const struct turn *turn)
+{
+    static const struct op_class class = {.name = "messages_read", .apply = apply_read, .turn = TURN_GOES_ON};
+    *op = (struct op_messages_read){.turn.turn = *turn};
+    op_init(&op->turn.op, &class);
 }

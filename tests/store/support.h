@@ -112,3 +112,11 @@ void check_integrity(const char *path);
 
 /* A small generator, so that a failure can be repeated. */
 uint32_t dice(uint64_t *state, uint32_t sides);
+
+/* A turn that has read of its inbox up to that one and goes on: as its end says it
+ * (op_finish.inbox_read), without the end. ERR_CONFLICT: the lease was lost, or the turn has ended. */
+struct op_messages_read {
+    struct turn_op turn;
+    int64_t up_to_seq;
+};
+void op_messages_read_init(struct op_messages_read *op, const struct turn *turn);
