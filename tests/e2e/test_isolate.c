@@ -191,3 +191,11 @@ Test(isolate, what_a_body_does_to_its_process_is_its_own_affair)
     cr_assert(is_alive(server));
     cr_assert_eq(terminate(s), 0);
 }
+
+/* It slept for ever, and with it a body that waited for it. */
+Test(isolate, the_copy_of_a_body_that_forks_has_no_server_and_ends)
+{
+    struct server *s = serve(format("tasks:\n%s%s", guest("returns_twice"), guest("asks_twice")));
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'returns_twice', 'timeout': '5s'}")), "result", 0);
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'asks_twice', 'timeout': '5s'}")), "result", 7);
+}
