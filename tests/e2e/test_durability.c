@@ -2,6 +2,7 @@
 #include "tests/e2e/support.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -170,6 +171,54 @@ Test(durability, what_is_to_run_alone_may_lose_its_task)
     send_signal(s, SIGHUP);
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+}
+
+/* Two deaths while they run; they do not run yet after those, as everything is paused. */
+static void await_suspects(struct server *s, char *const *ids, int count)
+{
+    for (int death = 1; death <= 2; death++) {
+        for (int i = 0; i < count; i++)
+            AWAIT_STATUS(s, ids[i], "running");
+        if (death == 2)
+            EXPECT(post(s, "/pause", NULL), 200);
+        restart(s);
+    }
+}
+
+static char *paused_suspect(struct server *s, const char *task)
+{
+    char *id = submit(s, "{'task': '%s', 'args': '%s'}", task, file_in(s, "go"));
+    await_suspects(s, &id, 1);
+    return id;
+}
+
+/* Its turns were told of at any level, with all their arguments. */
+Test(durability, a_suspect_is_told_of_as_its_task_is)
+{
+    struct server *s = serve("log: {level: info, arguments: hidden}\n"
+                             "tasks:\n  fail_when: {kind: native, module: $NATIVE}\n");
+    char *suspect = paused_suspect(s, "fail_when");
+    touch(file_in(s, "go"));
+    EXPECT(post(s, "/resume", NULL), 200);
+    EXPECT_TEXT(final(s, suspect), "worker", "fail_when-1");
+    WAIT_UNTIL(strstr(server_log(s), "error=mine"));
+    cr_expect_not(strstr(server_log(s), "a turn starts"), "%s", server_log(s));
+    cr_expect_not(strstr(server_log(s), "args="), "%s", server_log(s));
+}
+
+/* They stand in no lane. */
+Test(durability, join_waits_for_suspects)
+{
+    struct server *s = serve("slots: 1\n" TASKS);
+    char *suspect = paused_suspect(s, "hold"), *other = submit(s, "{'task': 'count', 'args': 1}");
+    EXPECT(post(s, "/resume", NULL), 200);
+    EXPECT(post(s, "/shutdown?policy=join", NULL), 202);
+    EXPECT_TEXT(AWAIT_STATUS(s, suspect, "running"), "worker", "hold-1");
+    touch(file_in(s, "go"));
+    cr_assert_eq(await_exit(s), 0);
+    start(s);
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "succeeded");
+    EXPECT_TEXT(get(s, "/invocations/%s", other), "status", "succeeded");
 }
 
 /* They were lost with what had not been flushed. */

@@ -95,6 +95,8 @@ static struct task *apart_new(const struct task *task)
         .name = task->name,
         .options = task->options,
         .params = task->params,
+        .log_level = task->log_level,
+        .log_arguments = task->log_arguments,
         .definition = definition,
     };
     atomic_init(&apart->id, atomic_load(&task->id));
