@@ -206,6 +206,47 @@ Test(durability, a_suspect_is_told_of_as_its_task_is)
     cr_expect_not(strstr(server_log(s), "args="), "%s", server_log(s));
 }
 
+/* It paid for each time that nobody could be started, and had failed within a second. */
+Test(durability, a_suspect_waits_for_a_child_that_cannot_be_started)
+{
+    struct server *s = prepare("tasks:\n"
+                               "  hold: {kind: native, module: own.so, max_recoveries: 1}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    char *module = file_in(s, "own.so"), *away = file_in(s, "away.so");
+    cr_assert_eq(symlink(native("tasks"), module), 0);
+    start(s);
+    char *args = file_in(s, "go"), *suspect = submit(s, "{'task': 'hold', 'args': '%s'}", args);
+    char *cancelled = submit(s, "{'task': 'hold', 'args': '%s'}", args);
+    await_suspects(s, (char *[]){suspect, cancelled}, 2);
+    cr_assert_eq(rename(module, away), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "queued");
+    EXPECT_TEXT(post(s, format("/invocations/%s/cancel", cancelled), NULL), "status", "cancelled");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    cr_assert_eq(rename(away, module), 0);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(EXPECT_TEXT(final(s, suspect), "status", "succeeded"), "worker", "hold-1");
+    cr_assert_eq(terminate(s), 0);
+}
+
+/* The module that it was to be loaded from stayed the one of the last configuration. */
+Test(durability, a_reload_is_heard_by_a_suspect_that_waits_for_a_child)
+{
+    struct server *s = prepare("tasks:\n  hold: {kind: native, module: own.so}\n");
+    cr_assert_eq(symlink(native("tasks"), file_in(s, "own.so")), 0);
+    start(s);
+    char *suspect = paused_suspect(s, "hold");
+    cr_assert_eq(unlink(file_in(s, "own.so")), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    configure(s, TASKS);
+    send_signal(s, SIGHUP);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+    WAIT_UNTIL(!strstr(get(s, "/readyz")->body, "hold"));
+}
+
 /* They stand in no lane. */
 Test(durability, join_waits_for_suspects)
 {

@@ -127,6 +127,15 @@ struct task *native_apart(const struct task *task)
     return apart;
 }
 
+/* Its pool is served as long as somebody is in it. */
+void native_apart_serve(struct task *task, bool serves)
+{
+    struct native_task *native = task->definition;
+    struct task *apart = atomic_load(&native->apart);
+    if (apart && !serves)
+        pool_serve(pool_of(apart), false);
+}
+
 /* --- is there such a function? ------------------------------------------------------------ */
 
 /* Starts a child that nobody speaks to, which says what is wrong with the module and
