@@ -196,6 +196,10 @@ static void sink_begins(struct attempt *attempt, const char *worker)
     run->claims = true;
     run->began_us = clock_mono_us();
     histogram_add(&runner->wait, run->began_us - run->grant.job->offered_us);
+    if (run->grant.suspect) { /* the next of them may come */
+        queue_begins(&runner->queue, &run->grant);
+        starter_wake_locked(runner);
+    }
     pthread_mutex_unlock(&runner->lock);
     report_claim(run);
     log_start(run);

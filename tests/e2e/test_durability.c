@@ -247,6 +247,38 @@ Test(durability, a_reload_is_heard_by_a_suspect_that_waits_for_a_child)
     WAIT_UNTIL(!strstr(get(s, "/readyz")->body, "hold"));
 }
 
+static bool is_active(struct server *s, const char *worker)
+{
+    struct reply *r = get(s, "/workers");
+    for (const cJSON *each = field(r, "items")->child; each; each = each->next)
+        if (strcmp(cJSON_GetObjectItem(each, "name")->valuestring, worker) == 0)
+            return strcmp(cJSON_GetObjectItem(each, "state")->valuestring, "active") == 0;
+    return false;
+}
+
+/* It started when a child came. */
+Test(durability, a_suspect_that_waits_for_a_child_is_paused_with_its_task)
+{
+    struct server *s = prepare("tasks:\n"
+                               "  hold: {kind: native, module: own.so}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    char *module = file_in(s, "own.so"), *away = file_in(s, "away.so");
+    cr_assert_eq(symlink(native("tasks"), module), 0);
+    start(s);
+    char *suspect = paused_suspect(s, "hold");
+    cr_assert_eq(rename(module, away), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    EXPECT(post(s, "/tasks/hold/pause", NULL), 200);
+    cr_assert_eq(rename(away, module), 0);
+    WAIT_UNTIL(is_active(s, "hold-1"));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "queued");
+    EXPECT(post(s, "/tasks/hold/resume", NULL), 200);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+}
+
 /* They stand in no lane. */
 Test(durability, join_waits_for_suspects)
 {
