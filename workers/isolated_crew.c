@@ -6,6 +6,7 @@
 #include "workers/kinds/kind.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 #include <utlist.h>
 
 void isolated_crew_init(struct isolated_crew *crew)
@@ -44,6 +45,8 @@ static void *run_bodies(void *argument)
     struct isolated_run *run;
     while ((run = next_run(crew))) {
         isolated_run_body(run);
+        if (!wire_is_ours(run->wire)) /* it has forked, and both have returned */
+            _exit(0);
         is_free(crew);
         isolated_run_say_end(run);
         atomic_store(&run->is_over, true);

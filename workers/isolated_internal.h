@@ -38,6 +38,8 @@ void wire_release(struct wire *wire);
 void wire_begin(struct buf *line, const char *type, int64_t run);
 
 /* Is that too long a line, with room for what comes to a question? */
+/* False in a process that a body has forked: nobody hears that, or answers it. */
+bool wire_is_ours(const struct wire *wire);
 bool wire_is_too_long(const struct wire *wire, const struct buf *line);
 
 /* Says a line, which is released. Any thread; blocks until it is written. */

@@ -34,6 +34,11 @@ void wire_release(struct wire *wire)
     close(wire->fd);
 }
 
+bool wire_is_ours(const struct wire *wire)
+{
+    return getpid() == wire->pid;
+}
+
 /* --- lines out ---------------------------------------------------------------------- */
 
 void wire_begin(struct buf *line, const char *type, int64_t run)
@@ -61,7 +66,7 @@ static void send_all(int fd, struct span bytes)
 void wire_say(struct wire *wire, struct buf *line)
 {
     buf_addc(line, '\n');
-    if (getpid() == wire->pid) {
+    if (wire_is_ours(wire)) {
         pthread_mutex_lock(&wire->say_lock);
         send_all(wire->fd, buf_span(line));
         pthread_mutex_unlock(&wire->say_lock);
@@ -74,6 +79,13 @@ void wire_say(struct wire *wire, struct buf *line)
 void wire_ask(struct wire *wire, struct buf *line, struct buf *answer)
 {
     struct wire_question question = {0};
+    if (!wire_is_ours(wire)) {
+        buf_release(line);
+        buf_addl(
+            answer,
+            "{\"error\":{\"type\":\"refused\",\"message\":\"the server does not know a copy of its child\"}}");
+        return;
+    }
     pthread_cond_init(&question.comes, NULL);
     pthread_mutex_lock(&wire->ask_lock);
     question.seq = ++wire->last_seq;

@@ -319,6 +319,16 @@ static void serve(struct runner *runner)
     pthread_mutex_unlock(&runner->lock);
 }
 
+/* Suspects that no child has yet, of a task or (0) of all: they are queued again. Others do not
+ * wait, but for the moment that a worker with room for them needs. */
+static void stop_unbegun_locked(struct runner *runner, int task)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.suspect && !run->claims && (!task || run->grant.turn.task == task))
+            attempt_stop(&run->attempt, STOP_KILL);
+}
+
 struct pause_call {
     struct runner *runner;
     void (*done)(struct op *op);
@@ -338,6 +348,8 @@ static void pause_done(struct op *op)
             runner->paused = pause->paused;
         else
             queue_task_pause(&runner->queue, pause->task, pause->paused);
+        if (pause->paused)
+            stop_unbegun_locked(runner, pause->task);
         runner_gate_locked(runner);
         pthread_mutex_unlock(&runner->lock);
         leases_serve(runner);

@@ -48,8 +48,12 @@ void starter_wake_locked(struct runner *runner)
 static void leave_tasks_locked(const struct runner *runner)
 {
     const struct starter *starter = &runner->starter;
-    for (int i = 0; i < starter->with_room_count && starter->served != runner->registry; i++)
-        starter->with_room[i]->kind->serve(starter->with_room[i], false);
+    int count = starter->served && starter->served != runner->registry ? registry_count(starter->served) : 0;
+    for (int i = 0; i < count; i++) {
+        struct task *task = registry_at(starter->served, i);
+        if (task->kind->serve)
+            task->kind->serve(task, false);
+    }
 }
 
 void starter_tasks_locked(struct runner *runner)

@@ -113,6 +113,13 @@ class Server:
                 pass
         return found
 
+    def configure(self, text, isolate=False):
+        """For its next start. Half of a run's rounds may run native tasks apart: what a body says is the same there."""
+        if isolate:
+            text = text.replace("kind: native,", "kind: native, isolate: {capacity: 4},")
+        with open(os.path.join(self.folder, "errand.yaml"), "w") as file:
+            file.write(text)
+
     def check_orphans(self):
         """Whatever is older than the server was started by one that was killed."""
         family = self.family()

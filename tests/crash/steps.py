@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Native bodies that record steps and send messages, at a server that is killed again and again.
+"""Native bodies that record steps and send messages, at a server that is killed again and again. In half of the rounds
+they run in children of it (`isolate`).
 
     tests/crash/steps.py [KILLS]        SEED=N repeats a run's choices (not its timing), KEEP=1 leaves the folder behind
 
@@ -26,6 +27,7 @@ from service import PATIENCE, Broke, Client, Faults, Server, Violation  # noqa: 
 UNFINISHED = 24  # as many are kept going
 ROUND_SECONDS = (0.05, 1.2)
 CLEAN_STOPS = 0.15  # of the rounds
+ISOLATED = 0.5
 KILLED_AT_START = 0.1
 
 CONFIG = """
@@ -43,6 +45,7 @@ class Run:
     def __init__(self, folder, seed):
         self.server, self.rng = Server(folder), random.Random(seed)
         self.over = False
+        self.isolated = 0  # rounds
         self.promised = {}  # how many steps, by id
         self.errors = []
 
@@ -65,7 +68,13 @@ class Run:
                 self.submit(client)
             time.sleep(0.005)
 
+    def configure(self):
+        isolate = self.rng.random() < ISOLATED
+        self.isolated += isolate
+        self.server.configure(CONFIG, isolate)
+
     def round(self):
+        self.configure()
         self.server.start()
         self.server.check_orphans()
         length = self.rng.uniform(*ROUND_SECONDS)
@@ -84,6 +93,7 @@ class Run:
             self.server.kill()
 
     def killed_at_start(self):
+        self.configure()
         self.server.spawn()
         time.sleep(self.rng.uniform(0, 0.1))
         self.server.kill()
@@ -188,8 +198,8 @@ def check(run, kills):
     path = os.path.join(run.server.folder, "errand.db")
     audit.check_database(path)
     audit.check_file(path)
-    print("%d kills, %d invocations, %d steps recorded, %d worked again, %d messages heard of"
-          % (kills, len(audit.rows), sum(map(len, audit.results.values())), audit.repeated,
+    print("%d kills, %d rounds in children, %d invocations, %d steps recorded, %d worked again, %d messages heard of"
+          % (kills, run.isolated, len(audit.rows), sum(map(len, audit.results.values())), audit.repeated,
              sum(map(len, audit.sent.values()))))  # fmt: skip
     audit.report()
     return not audit.faults

@@ -31,6 +31,7 @@ MESSAGES = {"m": 1, "n": 2}  # that such a step takes
 ROUND_SECONDS = ((0.02, 0.2), (0.05, 1.2))  # short ones kill the same body again
 CLEAN_STOPS = 0.15  # of the rounds
 SLOW = 0.25
+ISOLATED = 0.5  # their native bodies run in children of the server
 KILLED_AT_START = 0.1
 WORKER_LIVES = 1.5  # seconds, at most
 
@@ -161,6 +162,7 @@ class Run:
     def __init__(self, folder, seed):
         self.server, self.seed, self.rng = Server(folder), seed, random.Random(seed)
         self.over = self.closing = False
+        self.isolated = 0  # rounds
         self.number = 0
         self.under_way = None  # a submission that was not answered
         self.promised = {}  # arguments by id
@@ -206,7 +208,13 @@ class Run:
 
     # --- rounds ---
 
+    def configure(self):
+        isolate = self.rng.random() < ISOLATED
+        self.isolated += isolate
+        self.server.configure(CONFIG, isolate)
+
     def start(self):
+        self.configure()
         slow = self.rng.random() < SLOW and not self.closing
         self.server.variables = {
             "LD_PRELOAD": os.path.join(service.ROOT, "build", "tests", "slow_commits.so"),
@@ -239,6 +247,7 @@ class Run:
             raise self.errors[0]
 
     def killed_at_start(self):
+        self.configure()
         self.server.spawn()
         time.sleep(self.rng.uniform(0, 0.1))
         self.server.kill()
@@ -486,9 +495,9 @@ def check(run, kills):
     path = os.path.join(run.server.folder, "errand.db")
     audit.check_database(path)
     audit.check_file(path)
-    print("%d kills, %d of workers, %d workflows, %d turns, %d suspensions (%d refused), %d steps worked again, "
+    print("%d kills, %d of workers, %d rounds in children, %d workflows, %d turns, %d suspensions (%d refused), %d steps worked again, "
           "%d messages, %d said twice"
-          % (kills, run.workers.kills, len(audit.flows()), len(audit.turns),
+          % (kills, run.workers.kills, run.isolated, len(audit.flows()), len(audit.turns),
              sum(len(row["result"]["chain"]) for row in audit.flows() if isinstance(row["result"], dict)), audit.refused,
              audit.repeated, len(run.sender.sent), run.sender.replays))  # fmt: skip
     audit.report()

@@ -2,6 +2,7 @@
 #include "tests/e2e/support.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -170,6 +171,127 @@ Test(durability, what_is_to_run_alone_may_lose_its_task)
     send_signal(s, SIGHUP);
     touch(file_in(s, "go"));
     EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+}
+
+/* Two deaths while they run; they do not run yet after those, as everything is paused. */
+static void await_suspects(struct server *s, char *const *ids, int count)
+{
+    for (int death = 1; death <= 2; death++) {
+        for (int i = 0; i < count; i++)
+            AWAIT_STATUS(s, ids[i], "running");
+        if (death == 2)
+            EXPECT(post(s, "/pause", NULL), 200);
+        restart(s);
+    }
+}
+
+static char *paused_suspect(struct server *s, const char *task)
+{
+    char *id = submit(s, "{'task': '%s', 'args': '%s'}", task, file_in(s, "go"));
+    await_suspects(s, &id, 1);
+    return id;
+}
+
+/* Its turns were told of at any level, with all their arguments. */
+Test(durability, a_suspect_is_told_of_as_its_task_is)
+{
+    struct server *s = serve("log: {level: info, arguments: hidden}\n"
+                             "tasks:\n  fail_when: {kind: native, module: $NATIVE}\n");
+    char *suspect = paused_suspect(s, "fail_when");
+    touch(file_in(s, "go"));
+    EXPECT(post(s, "/resume", NULL), 200);
+    EXPECT_TEXT(final(s, suspect), "worker", "fail_when-1");
+    WAIT_UNTIL(strstr(server_log(s), "error=mine"));
+    cr_expect_not(strstr(server_log(s), "a turn starts"), "%s", server_log(s));
+    cr_expect_not(strstr(server_log(s), "args="), "%s", server_log(s));
+}
+
+/* It paid for each time that nobody could be started, and had failed within a second. */
+Test(durability, a_suspect_waits_for_a_child_that_cannot_be_started)
+{
+    struct server *s = prepare("tasks:\n"
+                               "  hold: {kind: native, module: own.so, max_recoveries: 1}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    char *module = file_in(s, "own.so"), *away = file_in(s, "away.so");
+    cr_assert_eq(symlink(native("tasks"), module), 0);
+    start(s);
+    char *args = file_in(s, "go"), *suspect = submit(s, "{'task': 'hold', 'args': '%s'}", args);
+    char *cancelled = submit(s, "{'task': 'hold', 'args': '%s'}", args);
+    await_suspects(s, (char *[]){suspect, cancelled}, 2);
+    cr_assert_eq(rename(module, away), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "queued");
+    EXPECT_TEXT(post(s, format("/invocations/%s/cancel", cancelled), NULL), "status", "cancelled");
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    cr_assert_eq(rename(away, module), 0);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(EXPECT_TEXT(final(s, suspect), "status", "succeeded"), "worker", "hold-1");
+    cr_assert_eq(terminate(s), 0);
+}
+
+/* The module that it was to be loaded from stayed the one of the last configuration. */
+Test(durability, a_reload_is_heard_by_a_suspect_that_waits_for_a_child)
+{
+    struct server *s = prepare("tasks:\n  hold: {kind: native, module: own.so}\n");
+    cr_assert_eq(symlink(native("tasks"), file_in(s, "own.so")), 0);
+    start(s);
+    char *suspect = paused_suspect(s, "hold");
+    cr_assert_eq(unlink(file_in(s, "own.so")), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    configure(s, TASKS);
+    send_signal(s, SIGHUP);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+    WAIT_UNTIL(!strstr(get(s, "/readyz")->body, "hold"));
+}
+
+static bool is_active(struct server *s, const char *worker)
+{
+    struct reply *r = get(s, "/workers");
+    for (const cJSON *each = field(r, "items")->child; each; each = each->next)
+        if (strcmp(cJSON_GetObjectItem(each, "name")->valuestring, worker) == 0)
+            return strcmp(cJSON_GetObjectItem(each, "state")->valuestring, "active") == 0;
+    return false;
+}
+
+/* It started when a child came. */
+Test(durability, a_suspect_that_waits_for_a_child_is_paused_with_its_task)
+{
+    struct server *s = prepare("tasks:\n"
+                               "  hold: {kind: native, module: own.so}\n"
+                               "  echo: {kind: native, module: $NATIVE}\n");
+    char *module = file_in(s, "own.so"), *away = file_in(s, "away.so");
+    cr_assert_eq(symlink(native("tasks"), module), 0);
+    start(s);
+    char *suspect = paused_suspect(s, "hold");
+    cr_assert_eq(rename(module, away), 0);
+    EXPECT(post(s, "/resume", NULL), 200);
+    WAIT_UNTIL(strstr(get(s, "/readyz")->body, "hold"));
+    EXPECT(post(s, "/tasks/hold/pause", NULL), 200);
+    cr_assert_eq(rename(away, module), 0);
+    WAIT_UNTIL(is_active(s, "hold-1"));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 'echo'}")), "status", "succeeded");
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "queued");
+    EXPECT(post(s, "/tasks/hold/resume", NULL), 200);
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, suspect), "status", "succeeded");
+}
+
+/* They stand in no lane. */
+Test(durability, join_waits_for_suspects)
+{
+    struct server *s = serve("slots: 1\n" TASKS);
+    char *suspect = paused_suspect(s, "hold"), *other = submit(s, "{'task': 'count', 'args': 1}");
+    EXPECT(post(s, "/resume", NULL), 200);
+    EXPECT(post(s, "/shutdown?policy=join", NULL), 202);
+    EXPECT_TEXT(AWAIT_STATUS(s, suspect, "running"), "worker", "hold-1");
+    touch(file_in(s, "go"));
+    cr_assert_eq(await_exit(s), 0);
+    start(s);
+    EXPECT_TEXT(get(s, "/invocations/%s", suspect), "status", "succeeded");
+    EXPECT_TEXT(get(s, "/invocations/%s", other), "status", "succeeded");
 }
 
 /* They were lost with what had not been flushed. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 SUITE(isolate);
@@ -130,4 +131,71 @@ Test(isolate, many_run_beside_each_other_and_none_is_lost)
         ids[i] = submit(s, "{'task': 'echo', 'args': %d}", i);
     for (int i = 0; i < COUNT; i++)
         EXPECT_NUMBER(EXPECT_NUMBER(final(s, ids[i]), "result", i), "attempt", 1);
+}
+
+/* --- bad guests ----------------------------------------------------------------------- */
+
+static char *guest(const char *task)
+{
+    return format("  %s: {kind: native, module: %s, isolate: true, max_recoveries: 0}\n", task, native("guest"));
+}
+
+/* What a module printed stood for what is wrong with it; and one whose constructor leaves a
+ * process behind was waited for as long as that had its stderr. */
+Test(isolate, what_a_module_does_when_it_is_loaded_is_told_at_check)
+{
+    static const struct {
+        const char *guest, *task, *fault;
+    } rows[] = {
+        {"crashes", "fine", "its child was ended by signal 11"},
+        {"exits", "fine", "its child exited with code 0"},
+        {"prints", "fine", NULL},
+        {"prints", "nosuch", "nosuch is not in the module"},
+        {"closes", "fine", NULL},
+        {"leaves a child", "fine", NULL},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct server *s = prepare(format("tasks:\n%s", guest(rows[i].task)));
+        const char *const check[] = {errand_binary(), "check", "--config", "errand.yaml", NULL};
+        char *err;
+        time_t before = time(NULL);
+        setenv("GUEST", rows[i].guest, 1);
+        int code = run(s->folder, check, NULL, NULL, &err);
+        cr_expect_eq(code, rows[i].fault ? 1 : 0, "%s: %d %s", rows[i].guest, code, err);
+        cr_expect(!rows[i].fault || strstr(err, rows[i].fault), "%s: %s", rows[i].guest, err);
+        cr_expect_lt(time(NULL) - before, 8, "%s", rows[i].guest);
+    }
+}
+
+Test(isolate, what_a_body_does_to_its_process_is_its_own_affair)
+{
+    static const struct {
+        const char *task, *status;
+    } rows[] = {
+        {"closes_all", "failed"}, {"writes_on_the_socket", "failed"}, {"exits", "failed"},
+        {"moves", "succeeded"},   {"signals_its_group", "failed"},
+    };
+    char *config = format("tasks:\n%s", guest("fine"));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        config = format("%s%s", config, guest(rows[i].task));
+    struct server *s = serve(config);
+    pid_t server = s->pid;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply *r =
+            EXPECT_TEXT(final(s, submit(s, "{'task': '%s'}", rows[i].task)), "status", rows[i].status);
+        if (strcmp(rows[i].status, "failed") == 0)
+            EXPECT_TEXT(r, "error.type", "worker_crashed");
+        EXPECT_TEXT(final(s, submit(s, "{'task': 'fine'}")), "status", "succeeded");
+    }
+    cr_assert_eq(s->pid, server);
+    cr_assert(is_alive(server));
+    cr_assert_eq(terminate(s), 0);
+}
+
+/* It slept for ever, and with it a body that waited for it. */
+Test(isolate, the_copy_of_a_body_that_forks_has_no_server_and_ends)
+{
+    struct server *s = serve(format("tasks:\n%s%s", guest("returns_twice"), guest("asks_twice")));
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'returns_twice', 'timeout': '5s'}")), "result", 0);
+    EXPECT_NUMBER(final(s, submit(s, "{'task': 'asks_twice', 'timeout': '5s'}")), "result", 7);
 }

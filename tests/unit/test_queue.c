@@ -213,6 +213,7 @@ Test(queue, a_suspect_takes_no_slot_and_holds_up_nobody)
     cr_expect(queue_has_work_in_flight(&queue));
     cr_expect_eq(take_in_flight(&first), 3);
     cr_expect(first.suspect && first.in_flight && !first.in_process);
+    queue_begins(&queue, &first);
     cr_expect_eq(take_in_flight(&second), 4);
     cr_expect_not(queue_has_work_in_flight(&queue));
     cr_expect_eq(take_in_flight(&second), 0);
@@ -221,6 +222,32 @@ Test(queue, a_suspect_takes_no_slot_and_holds_up_nobody)
     done(&beside);
     done(&first);
     done(&second);
+}
+
+/* All of them were given out at once, and those for whom there was no child went on over a pause
+ * of their task. */
+Test(queue, one_suspect_of_a_task_waits_for_a_child_and_the_others_in_the_queue)
+{
+    static const struct task other = {.name = "other", .id = 3};
+    struct grant first, second, third;
+    struct change change = queued(0, 5, 1);
+    change.task = change.ready.task = 3;
+    change.ready.suspect = true;
+    queue_task_set(&queue, &other, IN_PROCESS, false);
+    window_lane(&queue.window, 3)->more = false;
+    offer_suspect(3);
+    offer_suspect(4);
+    queue_offer(&queue, &change, 0);
+    cr_expect_eq(take(&first), 0);
+    cr_expect_eq(take_in_flight(&first), 3);
+    cr_expect(queue_has_work_in_flight(&queue));
+    cr_expect_eq(take_in_flight(&third), 5, "another task's");
+    cr_expect_not(queue_has_work_in_flight(&queue));
+    cr_expect_eq(take_in_flight(&second), 0);
+    done(&first);
+    cr_expect_eq(take_in_flight(&second), 4, "it has ended before a child had it");
+    done(&second);
+    done(&third);
 }
 
 Test(queue, a_suspect_that_is_withdrawn_is_not_given_out)

@@ -141,7 +141,7 @@ struct kind {
     /* The tasks are served from now on, or (NULL) no longer: then the host is not
      * called any more when this returns. NULL: the kind has no room to tell of. */
     void (*host)(const struct kind_host *host);
-    void (*serve)(struct task *task, bool serves); /* false: no body of it is started any more */
+    void (*serve)(struct task *task, bool serves); /* false: no body of it is started any more; to any task */
 
     /* So many jobs wait for the task's room. Any thread, under the caller's locks. */
     void (*wanted)(const struct task *task, int count);

@@ -496,6 +496,7 @@ const struct kind native_kind = {
     .check = check,
     .load = load,
     .start = start,
+    .serve = native_apart_serve,
     .apart = native_apart,
     .release = native_task_release,
 };

@@ -26,8 +26,9 @@ extern const struct kind native_isolated_kind;
 void native_read_isolate(const struct keys_input *in, const cJSON *item, const char *pointer, void *target);
 void native_isolate(struct task *task);
 
-/* kind->apart(), and its end. */
+/* kind->apart(), what kind->serve() means for it, and its end. */
 struct task *native_apart(const struct task *task);
+void native_apart_serve(struct task *task, bool serves);
 void native_apart_free(struct task *apart); /* takes NULL */
 
 void native_add_fault(struct faults *faults, const struct task *task, const char *member, const char *what,

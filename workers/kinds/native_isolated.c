@@ -95,6 +95,8 @@ static struct task *apart_new(const struct task *task)
         .name = task->name,
         .options = task->options,
         .params = task->params,
+        .log_level = task->log_level,
+        .log_arguments = task->log_arguments,
         .definition = definition,
     };
     atomic_init(&apart->id, atomic_load(&task->id));
@@ -125,6 +127,15 @@ struct task *native_apart(const struct task *task)
     return apart;
 }
 
+/* Its pool is served as long as somebody is in it. */
+void native_apart_serve(struct task *task, bool serves)
+{
+    struct native_task *native = task->definition;
+    struct task *apart = atomic_load(&native->apart);
+    if (apart && !serves)
+        pool_serve(pool_of(apart), false);
+}
+
 /* --- is there such a function? ------------------------------------------------------------ */
 
 /* Starts a child that nobody speaks to, which says what is wrong with the module and
@@ -142,69 +153,109 @@ static int start_try(const struct native_task *native, int errors, struct spawn 
     return error;
 }
 
-/* True: there is something, or its end. */
-static bool wait_until(int fd, int64_t until_us)
+/* Waits for the end of the process or more of its words. */
+static bool wait_for_more(int pidfd, int words, int64_t until_us, bool *has_ended, bool *has_words)
 {
+    struct pollfd fds[] = {{pidfd, POLLIN, 0}, {words, POLLIN, 0}};
     int64_t left_ms = (until_us - clock_mono_us()) / 1000;
-    struct pollfd ready = {fd, POLLIN, 0};
-    return left_ms > 0 && poll(&ready, 1, (int)left_ms) > 0;
+    int n = left_ms > 0 ? poll(fds, 2, (int)left_ms) : 0;
+    *has_ended = n > 0 && fds[0].revents;
+    *has_words = n > 0 && fds[1].revents;
+    return n > 0 || (n < 0 && errno == EINTR);
 }
 
-static void read_words(int fd, int64_t until_us, struct buf *said)
+/* What it says last is kept. False: that was all. */
+static bool read_words(int fd, struct buf *said)
 {
-    char bytes[1024];
-    while (wait_until(fd, until_us)) {
-        ssize_t n = read(fd, bytes, sizeof bytes);
-        if (n <= 0)
-            return;
-        if (said->len < SAID_BYTES)
-            buf_add(said, bytes, (size_t)n);
+    char bytes[SAID_BYTES];
+    ssize_t n = read(fd, bytes, sizeof bytes);
+    if (n <= 0)
+        return n < 0 && errno == EINTR;
+    if (said->len > SAID_BYTES) {
+        memmove(said->data, said->data + said->len - SAID_BYTES, SAID_BYTES);
+        said->len = SAID_BYTES;
     }
+    buf_add(said, bytes, (size_t)n);
+    return true;
+}
+
+/* To the end of the process, whoever else has its stderr by then. False: it does not end. */
+static bool hear_it_out(int pidfd, int words, struct buf *said)
+{
+    int64_t until_us = clock_mono_us() + TRY_MS * 1000;
+    bool has_ended = false, has_words;
+    while (wait_for_more(pidfd, words, until_us, &has_ended, &has_words) && (has_words || !has_ended))
+        if (has_words && !read_words(words, said))
+            words = -1;
+    return has_ended;
+}
+
+static int reap(pid_t pid)
+{
+    int status = 0;
+    kill(-pid, SIGKILL);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return status;
+}
+
+static void say_how(struct buf *how, int status)
+{
+    if (WIFSIGNALED(status))
+        buf_addf(how, "its child was ended by signal %d (%s)", WTERMSIG(status),
+                 sigdescr_np(WTERMSIG(status)) ? sigdescr_np(WTERMSIG(status)) : "unknown");
+    else
+        buf_addf(how, "its child exited with code %d", WEXITSTATUS(status));
+}
+
+/* The line of ours in what it said; or how it ended, as it has none. */
+static void say_why(struct buf *why, struct buf *said, int status)
+{
+    static const char prefix[] = "errand isolated: ";
+    const char *line = strstr(buf_cstr(said), prefix);
+    for (const char *next = line; next; next = strstr(line, prefix))
+        line = next + sizeof prefix - 1;
+    if (line)
+        buf_add(why, line, strcspn(line, "\n"));
+    else
+        say_how(why, status);
 }
 
 /* True: there is such a function. */
-static bool try_to_load(const struct native_task *native, struct buf *said)
+static bool try_to_load(const struct native_task *native, struct buf *why)
 {
     struct spawn spawn = {0};
-    int ends[2], status = -1;
+    struct buf said = {0};
+    int ends[2];
     if (!spawn_pipe(&ends[0], &ends[1])) {
-        buf_adds(said, strerrordesc_np(errno));
+        buf_adds(why, strerrordesc_np(errno));
         return false;
     }
     int error = start_try(native, ends[1], &spawn);
     close(ends[1]);
     if (error) {
-        buf_adds(said, strerrordesc_np(error));
+        buf_adds(why, strerrordesc_np(error));
     } else {
-        int64_t until_us = clock_mono_us() + TRY_MS * 1000;
-        read_words(ends[0], until_us, said);
-        wait_until(spawn.pidfd, until_us);
-        kill(-spawn.pid, SIGKILL);
-        while (waitpid(spawn.pid, &status, 0) < 0 && errno == EINTR)
-            continue;
+        bool has_ended = hear_it_out(spawn.pidfd, ends[0], &said);
+        int status = reap(spawn.pid);
         close(spawn.pidfd);
+        if (!has_ended)
+            buf_addf(why, "it was not loaded within %d s", TRY_MS / 1000);
+        else if (!WIFEXITED(status) || WEXITSTATUS(status) != ISOLATED_ALONE)
+            say_why(why, &said, status);
     }
     close(ends[0]);
-    return !error && WIFEXITED(status) && WEXITSTATUS(status) == ISOLATED_ALONE;
-}
-
-/* Its one line, without whose it is. */
-static const char *line_of(struct buf *said)
-{
-    static const char prefix[] = "errand isolated: ";
-    char *text = (char *)buf_cstr(said);
-    text[strcspn(text, "\n")] = '\0';
-    return strncmp(text, prefix, sizeof prefix - 1) == 0 ? text + sizeof prefix - 1 : text;
+    buf_release(&said);
+    return !why->len;
 }
 
 /* The module is loaded in children alone. */
 static void load(struct task *task, struct faults *faults)
 {
-    struct buf said = {0};
-    if (!try_to_load(task->definition, &said))
-        native_add_fault(faults, task, "module",
-                         "cannot be used:", said.len ? line_of(&said) : "its child did not end well");
-    buf_release(&said);
+    struct buf why = {0};
+    if (!try_to_load(task->definition, &why))
+        native_add_fault(faults, task, "module", "cannot be used:", buf_cstr(&why));
+    buf_release(&why);
 }
 
 /* --- the kind ------------------------------------------------------------------------ */

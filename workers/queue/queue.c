@@ -240,9 +240,18 @@ bool queue_has_work(const struct queue *queue)
            (consumer_has_work(&queue->consumers[IN_PROCESS]) || consumer_has_work(&queue->consumers[APART]));
 }
 
+/* The first of a task of which no other waits for a child; -1: there is none. */
+static int next_suspect(const struct queue *queue)
+{
+    for (int i = 0; i < queue->suspect_count; i++)
+        if (!queue->window.lanes[queue->suspects[i]->ready.task]->has_suspect_out)
+            return i;
+    return -1;
+}
+
 bool queue_has_work_in_flight(const struct queue *queue)
 {
-    return !queue->closed && (queue->suspect_count || consumer_has_work(&queue->consumers[IN_FLIGHT]));
+    return !queue->closed && (next_suspect(queue) >= 0 || consumer_has_work(&queue->consumers[IN_FLIGHT]));
 }
 
 bool queue_has_work_elsewhere(const struct queue *queue)
@@ -250,11 +259,19 @@ bool queue_has_work_elsewhere(const struct queue *queue)
     return !queue->closed && consumer_has_work(&queue->consumers[ELSEWHERE]);
 }
 
-static struct job *take_suspect(struct queue *queue)
+static struct job *take_suspect(struct queue *queue, int i)
 {
-    struct job *job = queue->suspects[0];
-    memmove(queue->suspects, queue->suspects + 1, (size_t)--queue->suspect_count * sizeof *queue->suspects);
+    struct job **at = queue->suspects + i, *job = *at;
+    memmove(at, at + 1, (size_t)(--queue->suspect_count - i) * sizeof *at);
+    lane_of(queue, job->ready.task)->has_suspect_out = true;
     return job;
+}
+
+void queue_begins(struct queue *queue, struct grant *grant)
+{
+    if (grant->unbegun)
+        lane_of(queue, grant->turn.task)->has_suspect_out = false;
+    grant->unbegun = false;
 }
 
 static struct job *take_from_lanes(struct queue *queue, bool *in_process)
@@ -296,8 +313,10 @@ bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *gran
 {
     if (!queue_has_work_in_flight(queue))
         return false;
-    *grant = (struct grant){.suspect = queue->suspect_count, .in_flight = true, .runs = true};
-    grant->job = grant->suspect ? take_suspect(queue) : window_take(&queue->window, &queue->consumers[IN_FLIGHT]);
+    int i = next_suspect(queue);
+    *grant = (struct grant){.suspect = i >= 0, .unbegun = i >= 0, .in_flight = true, .runs = true};
+    grant->job =
+        grant->suspect ? take_suspect(queue, i) : window_take(&queue->window, &queue->consumers[IN_FLIGHT]);
     grant->turn = turn_of(grant->job, lease);
     if (grant->suspect)
         return true;
@@ -336,6 +355,7 @@ void queue_suspended(struct queue *queue, struct grant *grant)
 bool queue_left(struct queue *queue, struct grant *grant)
 {
     grant->runs = false;
+    queue_begins(queue, grant);
     if (grant->in_flight && !grant->gave_way)
         count_out(queue, grant, -1);
     return grant->refused && grant->claiming && release(queue, grant, true);

@@ -8,7 +8,8 @@
  * refused the job comes back.
  *
  * Suspects are jobs that ran in this process when it died unexplained, twice: from then
- * on they run in children of their own, whatever their task says, and without a slot.
+ * on they run in children of their own, whatever their task says, and without a slot. One of
+ * a task is given out at a time, until a child has it: the others can be paused, or withdrawn.
  *
  * Pure: no clock, no lock, no I/O. The owner's lock guards it. */
 #pragma once
@@ -28,6 +29,7 @@ struct grant {
     bool runs;        /* the body does */
     bool gave_way;    /* it is in flight, and not counted as out */
     const void *room; /* that it is out of: queue_task_room() */
+    bool unbegun;     /* a suspect that no child has */
     bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
     bool refused;
@@ -104,6 +106,9 @@ bool queue_take(struct queue *queue, int64_t lease, struct grant *grant);
 
 /* The same of what takes no slot: suspects first. */
 bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *grant);
+
+/* A child has the suspect. (Of others it says nothing.) */
+void queue_begins(struct queue *queue, struct grant *grant);
 
 /* The same of what is run elsewhere: of these tasks, or of all (NULL). Nothing
  * of it runs here: what is refused or given back comes back at once. */

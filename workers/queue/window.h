@@ -62,6 +62,8 @@ struct lane {
     bool refilling;
     int64_t asked_us; /* clock_mono_us when somebody elsewhere last asked for it; 0: never */
     int place;        /* in the consumer's heap of lanes; -1: not there */
+
+    bool has_suspect_out; /* the queue's: one that was given out and has not begun */
 };
 
 struct window {

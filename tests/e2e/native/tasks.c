@@ -15,7 +15,7 @@
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
     segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most,
-    sleeper, sleeps_and_holds;
+    sleeper, sleeps_and_holds, fail_when;
 
 static int *volatile nowhere = (int *)8;
 
@@ -114,6 +114,16 @@ void numbered(struct errand_call *call)
 void fail(struct errand_call *call)
 {
     errand_fail(call, "mine", "it went wrong");
+}
+
+/* Fails once the file is there. */
+void fail_when(struct errand_call *call)
+{
+    char path[4096];
+    text_argument(call, path, sizeof(path));
+    while (access(path, F_OK) != 0)
+        usleep(2000);
+    fail(call);
 }
 
 void fail_for_good(struct errand_call *call)

@@ -352,6 +352,9 @@ static void say_answer(struct asking *asking)
 void body_answered(struct asking *asking)
 {
     struct body *body = asking->body;
+    bool is_to_end = !body->over && atomic_load(&body->attempt->stop) != STOP_NONE;
+    if (is_to_end) /* it hears that before an answer that may say `stopped` */
+        look_at_end(body, clock_mono_us());
     if (!body->over)
         say_answer(asking);
     DL_DELETE(body->askings, asking);

@@ -169,6 +169,7 @@ void minder_mute(struct watch *watch); /* it is not watched for a while */
 int minder_null(void);                 /* /dev/null; -1 with errno */
 void minder_bury(struct child *child);
 int minder_tell_room(struct pool *pool, int room);
+bool minder_has_host(void);
 
 /* Is there one of that name? A pool of another configuration may have it. */
 bool minder_has_child(const char *pool, int number);

@@ -165,6 +165,14 @@ int minder_tell_room(struct pool *pool, int room)
     return waiting;
 }
 
+bool minder_has_host(void)
+{
+    pthread_mutex_lock(&post.host_lock);
+    bool has = post.host.room;
+    pthread_mutex_unlock(&post.host_lock);
+    return has;
+}
+
 bool minder_has_child(const char *name, int number)
 {
     const struct pool *pool;

@@ -290,19 +290,21 @@ static void tell_room(struct pool *pool)
 }
 
 /* No child comes to run them. Where there is a host they are queued again, perhaps for the pool of
- * another configuration; where there is none somebody waits, and is told. */
+ * another configuration; but those of a pool that is not served would be here again at once, and stay
+ * until there is another. Where there is no host somebody waits, and is told. */
 static void leave_pending(struct pool *pool)
 {
+    const struct span why = SPAN("the children of its pool end before they have done anything");
     struct body *body, *next;
-    bool failing = atomic_load(&pool->failing);
+    bool failing = atomic_load(&pool->failing), fails = pool->ends || (failing && !minder_has_host());
     post_lock();
-    bool served = pool->served;
+    bool elsewhere = pool->served ? atomic_load(&pool->room) < 0 : pool->outdated;
     post_unlock();
     DL_FOREACH_SAFE (pool->pending, body, next) {
-        if (pool->ends || (failing && !served))
-            body_fail_pending(body, SPAN("the children of its pool end before they have done anything"));
-        else if (failing && atomic_load(&pool->room) < 0)
-            body_put_back(body, SPAN("the children of its pool end before they have done anything"));
+        if (fails)
+            body_fail_pending(body, why);
+        else if (failing && elsewhere)
+            body_put_back(body, why);
     }
 }
 
