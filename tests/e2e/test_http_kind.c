@@ -547,20 +547,37 @@ Test(http_kind, a_name_is_looked_up_once_for_all_and_holds_up_nobody_else)
     REQUIRE(count_lines(read_whole(asked)) == 2);
 }
 
-Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
+/* Each waited in its turn for curl's 30 s. */
+Test(http_kind, a_name_that_is_not_found_in_time_fails_all_who_wait_for_it)
 {
-    struct service *service = service_for("tasks: {t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}}");
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    const char *variables[] = {format("LD_PRELOAD=%s", native("slow_names")), "SLOW_NAMES=/nowhere",
+                               "CONNECT_MS=1000", NULL};
+    struct server *s = prepare("tasks: {t: {kind: http, url: 'http://name.slow:9/', timeout: none}}");
+    s->variables = variables;
+    start(s);
+    int64_t began = now_ms();
+    submit_many(s, "t", 50);
+    WAIT_UNTIL(count_of(s, "failed") == 50);
+    REQUIRE(now_ms() - began < 10000);
+    REQUIRE(strstr(get(s, "/invocations?view=full&limit=1")->body, "Resolving timed out"));
+}
+
+/* Twenty requests are under way, and a descriptor more cannot be had: another's attempt is put off. */
+static void want_descriptors(struct service *service, const char *many, const char *other)
+{
     struct server *s = service->server;
     struct client *client = client_open(s);
     struct rlimit before, low;
-    submit_many(s, "t", 20);
+    submit_many(s, many, 20);
     WAIT_UNTIL(seen_count(service) == 20);
     REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, NULL, &before) == 0);
     low = (struct rlimit){20, before.rlim_max}; /* all that could be given are in use */
-    submit_many(s, "t", 1);
+    submit_many(s, many, 1);
     WAIT_UNTIL(seen_count(service) == 21);
     REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &low, NULL) == 0);
-    static const char body[] = "{\"task\": \"t\"}";
+    char *body = format("{\"task\": \"%s\"}", other);
     client_ask(client, "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
     char *id = strdup(text_of(client_receive(client, false), "id"));
     WAIT_UNTIL(strstr(server_log(s), "starts are held back"));
@@ -568,6 +585,28 @@ Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
     WAIT_UNTIL(seen_count(service) == 22);
     touch(file_in(s, "go"));
     EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
+}
+
+Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
+{
+    want_descriptors(service_for("tasks: {t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}}"), "t", "t");
+}
+
+/* Curl says of it that the name is not known. */
+Test(http_kind, for_want_of_descriptors_to_look_up_a_name_it_waits_too)
+{
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct service *service = prepare_with_service();
+    start_service(service, NULL, NULL);
+    const char *variables[] = {format("LD_PRELOAD=%s", native("slow_names")),
+                               format("SLOW_NAMES=%s", service->folder), NULL}; /* is there: they are not slow */
+    service->server->variables = variables;
+    serve_tasks(service, format("tasks:\n"
+                                "  t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}\n"
+                                "  named: {kind: http, url: 'http://name.slow%s/'}\n",
+                                strrchr(service->url, ':')));
+    want_descriptors(service, "t", "named");
 }
 
 Test(http_kind, connections_are_used_again)
