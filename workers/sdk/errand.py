@@ -2825,8 +2825,36 @@ def _run_alone(work: Any) -> Any:
 
 def serve() -> None:
     """Runs the tasks of this process until it is told to stop, and exits. As a pool's child (ERRAND_FD) of the server
-    that started it; else as a worker elsewhere, with ERRAND_URL and the options of `python3 -m errand worker`."""
+    that started it; else as a worker elsewhere, with ERRAND_URL and the options of `python3 -m errand worker`. In a
+    module that this loads it does nothing: what loads it serves."""
+    if _loads:
+        return
     sys.exit(_serve_pool() if "ERRAND_FD" in os.environ else _work(sys.argv[1:]))
+
+
+_loads = False  # modules of `python3 -m errand worker`
+
+
+def _load_all(modules: List[str]) -> bool:
+    """False: one cannot be loaded, which is said."""
+    global _loads
+    _loads = True
+    for module in modules:
+        try:
+            _load(module)
+        except Exception as error:
+            print("errand: %s cannot be loaded" % module, file=sys.stderr)
+            traceback.print_exception(type(error), error, _own_frames(error.__traceback__))
+            return False
+    _loads = False
+    return True
+
+
+def _own_frames(frames: Any) -> Any:
+    """Without those of this file and of the import itself: what remains begins in the module."""
+    while frames and frames.tb_frame.f_globals.get("__name__", "").split(".")[0] in (__name__, "importlib"):
+        frames = frames.tb_next
+    return frames
 
 
 def _load(module: str) -> None:
@@ -2875,8 +2903,8 @@ def _work(arguments: List[str], needs_modules: bool = False) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _catch_prints()
     try:
-        for module in getattr(asked, "modules", []):
-            _load(module)
+        if not _load_all(getattr(asked, "modules", [])):
+            return 2
         worker = Worker(asked.url, name=asked.name, tasks=asked.tasks.split(",") if asked.tasks else None,
                         concurrency=asked.concurrency, lease=asked.lease, grace=asked.grace)  # fmt: skip
     except (ValueError, ImportError, OSError) as error:
