@@ -486,7 +486,7 @@ function taskName(given) {
   throw new ErrandError(`${inspect(given)} is no task: it was not given to task()`);
 }
 
-const known = () => [...tasks.keys()].join(', ') || 'none at all';
+const known = () => [...tasks.keys()].join(', ') || 'none at all: a function is given to task()';
 
 // --- submissions -----------------------------------------------------------------------------------------------------
 

@@ -1587,7 +1587,7 @@ class Worker:
         self.tasks = list(tasks if tasks is not None else _tasks)
         for one in self.tasks:
             if one not in _tasks:
-                raise ValueError("there is no task %r here, but %s" % (one, ", ".join(_tasks) or "none at all"))
+                raise ValueError("there is no task %r here, but %s" % (one, _known()))
         if not self.tasks:
             raise ValueError("there are no tasks: a function has @task")
         if concurrency < 1:
@@ -2103,7 +2103,7 @@ class _Pool:
     def _begin(self, run: Dict[str, Any]) -> None:
         number, function = run["run"], _tasks.get(run["task"])
         if function is None:
-            detail = "this program has no task %r, but %s" % (run["task"], ", ".join(_tasks) or "none at all")
+            detail = "this program has no task %r, but %s" % (run["task"], _known())
             error = {"type": "no_such_task", "message": detail, "retry": False}
             return self._pipe.say("failed", {"run": number, "error": error})
         invocation = {"id": run["id"], "task": run["task"], "attempt": run["attempt"], "args": run.get("args"),
@@ -2830,6 +2830,10 @@ def serve() -> None:
     if _loads:
         return
     sys.exit(_serve_pool() if "ERRAND_FD" in os.environ else _work(sys.argv[1:]))
+
+
+def _known() -> str:
+    return ", ".join(_tasks) or "none at all: a function has @task"
 
 
 _loads = False  # modules of `python3 -m errand worker`
