@@ -86,7 +86,7 @@ static void add_worker(struct buf *out, const struct worker_view *view, const ch
     view_time(out, view->started_at);
     buf_addl(out, ",\"last_seen_at\":");
     view_time(out, view->last_seen_at);
-    buf_addc(out, '}');
+    buf_addl(out, ",\"error\":null}");
 }
 
 static void add_local(struct buf *out, const struct request *rq)
@@ -144,6 +144,7 @@ static void add_own(void *context, const struct kind_worker *worker)
     view_time(showing->out, worker->started_at ? worker->started_at : showing->now);
     buf_addl(showing->out, ",\"last_seen_at\":");
     view_time(showing->out, showing->now);
+    add_text(showing->out, "error", worker->error);
     buf_addc(showing->out, '}');
 }
 

@@ -11,6 +11,8 @@ a line: {connection, method, path, headers: [[name, value]], body, together}, wh
   first=STATUS      of the first request alone   size=BYTES  a body of so many `x`
   drip=SECONDS      between the bytes of it      close=now|head|middle  instead of (all of) it
   headers=COUNT     further ones, of 1 kB each   echo=1      the body is what was sent
+  raw=BYTES         instead of all that, and the end of the connection
+  endless=BYTES     after raw: again and again   stall=1     after it: nothing, and no end
 """
 
 import asyncio
@@ -18,7 +20,7 @@ import json
 import os
 import ssl
 import sys
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 folder = sys.argv[1]
 connections = together = requests = 0
@@ -34,6 +36,19 @@ async def read_request(reader):
     return method, path, headers, await reader.readexactly(length)
 
 
+async def say_raw(writer, path):
+    query = dict(part.partition("=")[::2] for part in urlsplit(path).query.split("&"))
+    writer.write(unquote_to_bytes(query.get("raw", "")))
+    endless = unquote_to_bytes(query.get("endless", "")) * 1000
+    while endless:
+        writer.write(endless)
+        await writer.drain()
+    await writer.drain()
+    if "stall" in query:
+        await asyncio.sleep(3600)
+    return False
+
+
 async def answer(writer, method, path, sent):
     query = parse_qs(urlsplit(path).query)
 
@@ -47,6 +62,8 @@ async def answer(writer, method, path, sent):
         await asyncio.sleep(0.01)
     if one("close") == "now":
         return False
+    if "raw" in query or "endless" in query:
+        return await say_raw(writer, path)
     head = f"HTTP/1.1 {status} Said\r\nContent-Length: {len(body)}\r\n"
     if one("type"):
         head += f"Content-Type: {one('type')}\r\n"

@@ -188,6 +188,52 @@ Test(http_kind, of_a_large_failure_the_beginning_is_kept_and_its_connection_is_u
     }
 }
 
+#define HEAD "HTTP/1.1%20200%20OK%0d%0a"
+#define END "%0d%0a"
+
+/* A head that broke off was a success; one header without end, a want of memory. */
+Test(http_kind, a_service_that_lies_breaks_off_or_never_ends_fails)
+{
+    static const struct {
+        const char *query, *type, *said;
+    } rows[] = {
+        {"raw=" HEAD "Content-Le", "connection", "in the middle of the answer's headers"},
+        {"raw=HTTP/1.1%20202%20OK%0d%0a", "connection", "in the middle of the answer's headers"},
+        {"raw=HTTP/1.1%20100%20Go%0d%0a%0d%0a", "connection", ""},
+        {"raw=HTTP/1.1%20307%20No%0d%0aLocation:%20/there%0d%0a", "connection", "in the middle"},
+        {"raw=" HEAD "X:&endless=y", "connection", "a header that is too long"},
+        {"raw=" HEAD "&endless=X:%20yyyyyyyyyyyyyyyy" END, "connection", "too many headers"},
+        {"raw=" HEAD "Transfer-Encoding:%20chunked" END END "1" END "x" END "0" END
+         "&endless=X:%20yyyyyyyyyyyyyyyy" END,
+         "connection", "too many headers"},
+        {"endless=HTTP/1.1%20100%20Go" END END, "connection", "too many headers"},
+        {"raw=" HEAD END "&endless=body", "bad_result", "larger than the limit"},
+        {"raw=" HEAD "Transfer-Encoding:%20chunked" END END "&endless=3" END "abc" END, "bad_result", "larger"},
+        {"raw=" HEAD "Transfer-Encoding:%20chunked" END END "2" END "abc" END "0" END END, "connection", "chunk"},
+        {"raw=" HEAD "Transfer-Encoding:%20chunked" END END "3" END "abc" END, "connection", "closed"},
+        {"raw=" HEAD "Content-Length:%20-1" END END "abc", "connection", "Content-Length"},
+        {"raw=" HEAD "Content-Encoding:%20gzip" END END "abc", "bad_result", "encoded (gzip)"},
+        {"raw=HTTP/1.1%20500%20No" END END "&endless=no", "http:500", ""},
+        {"raw=hello", "connection", "HTTP/0.9"},
+        {"raw=" HEAD "no%20header" END END, "connection", "without colon"},
+        {"raw=" HEAD "%20x:y" END END, "connection", "a header that is none"},
+        {"raw=HTTP/1.1%20304%20No" END "Location:%20/there" END END, "http:304", "not followed"},
+        {"raw=HTTP/1.1%20302%20No" END "Location:%20file:///etc/passwd" END END, "http:302", "not followed"},
+    };
+    struct service *service = prepare_with_service();
+    char *tasks = "limits: {result: 2501}\ntasks:\n";
+    start_service(service, NULL, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        tasks = format("%s  t%zu: {kind: http, redirects: 3, url: \"$SERVICE/?%s\"}\n", tasks, i, rows[i].query);
+    struct server *s = serve_tasks(service, tasks);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply *ended = final(s, submit(s, "{'task': 't%zu'}", i));
+        EXPECT_TEXT(ended, "error.type", rows[i].type);
+        REQUIRE(strstr(text_of(ended, "error.message"), rows[i].said), "%s: %s", rows[i].query, ended->body);
+    }
+    REQUIRE(seen_count(service) == sizeof rows / sizeof *rows);
+}
+
 Test(http_kind, nobody_there_and_no_such_name_fail_as_connection)
 {
     struct server *s = serve("tasks:\n"
@@ -232,6 +278,37 @@ Test(http_kind, a_date_in_retry_after_is_obeyed_too)
     struct tm due = {0};
     strptime(text_of(waits, "run_at"), "%Y-%m-%dT%H:%M:%S", &due);
     REQUIRE(fabs(difftime(timegm(&due), at)) < 30, "%s", waits->body);
+}
+
+Test(http_kind, a_retry_after_of_any_size_is_a_day_at_most)
+{
+    static const struct {
+        const char *value, *status;
+    } rows[] = {
+        {"315360000", "scheduled"},
+        {"99999999999999999999999999", "scheduled"}, /* was none */
+        {"Wed,%20%2021%20Oct%202065%2007:28:00%20GMT", "scheduled"},
+        {"-5", "failed"},
+        {"0", "failed"},
+        {"soon", "failed"},
+        {"Wed,%20%2021%20Oct%202015%2007:28:00%20GMT", "failed"},
+    };
+    struct service *service = prepare_with_service();
+    char *tasks = "tasks:\n";
+    start_service(service, NULL, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        tasks = format("%s  t%zu: {kind: http, max_retries: 1, backoff: {initial: 1ms},\n"
+                       "       url: \"$SERVICE/?status=503&header=Retry-After:%s\"}\n",
+                       tasks, i, rows[i].value);
+    struct server *s = serve_tasks(service, tasks);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply *reply = AWAIT_STATUS(s, submit(s, "{'task': 't%zu'}", i), rows[i].status);
+        struct tm due = {0};
+        if (strcmp(rows[i].status, "failed") == 0)
+            continue;
+        strptime(text_of(reply, "run_at"), "%Y-%m-%dT%H:%M:%S", &due);
+        REQUIRE(fabs(difftime(timegm(&due), time(NULL) + 24 * 3600)) < 30, "%s", reply->body);
+    }
 }
 
 /* --- what is sent --------------------------------------------------------------------- */
@@ -470,20 +547,37 @@ Test(http_kind, a_name_is_looked_up_once_for_all_and_holds_up_nobody_else)
     REQUIRE(count_lines(read_whole(asked)) == 2);
 }
 
-Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
+/* Each waited in its turn for curl's 30 s. */
+Test(http_kind, a_name_that_is_not_found_in_time_fails_all_who_wait_for_it)
 {
-    struct service *service = service_for("tasks: {t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}}");
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    const char *variables[] = {format("LD_PRELOAD=%s", native("slow_names")), "SLOW_NAMES=/nowhere",
+                               "CONNECT_MS=1000", NULL};
+    struct server *s = prepare("tasks: {t: {kind: http, url: 'http://name.slow:9/', timeout: none}}");
+    s->variables = variables;
+    start(s);
+    int64_t began = now_ms();
+    submit_many(s, "t", 50);
+    WAIT_UNTIL(count_of(s, "failed") == 50);
+    REQUIRE(now_ms() - began < 10000);
+    REQUIRE(strstr(get(s, "/invocations?view=full&limit=1")->body, "Resolving timed out"));
+}
+
+/* Twenty requests are under way, and a descriptor more cannot be had: another's attempt is put off. */
+static void want_descriptors(struct service *service, const char *many, const char *other)
+{
     struct server *s = service->server;
     struct client *client = client_open(s);
     struct rlimit before, low;
-    submit_many(s, "t", 20);
+    submit_many(s, many, 20);
     WAIT_UNTIL(seen_count(service) == 20);
     REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, NULL, &before) == 0);
     low = (struct rlimit){20, before.rlim_max}; /* all that could be given are in use */
-    submit_many(s, "t", 1);
+    submit_many(s, many, 1);
     WAIT_UNTIL(seen_count(service) == 21);
     REQUIRE(prlimit(s->pid, RLIMIT_NOFILE, &low, NULL) == 0);
-    static const char body[] = "{\"task\": \"t\"}";
+    char *body = format("{\"task\": \"%s\"}", other);
     client_ask(client, "POST", "/tasks", "Content-Type: application/json\r\n", body, strlen(body));
     char *id = strdup(text_of(client_receive(client, false), "id"));
     WAIT_UNTIL(strstr(server_log(s), "starts are held back"));
@@ -491,6 +585,28 @@ Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
     WAIT_UNTIL(seen_count(service) == 22);
     touch(file_in(s, "go"));
     EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "attempt", 1);
+}
+
+Test(http_kind, for_want_of_descriptors_it_waits_and_pays_nothing)
+{
+    want_descriptors(service_for("tasks: {t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}}"), "t", "t");
+}
+
+/* Curl says of it that the name is not known. */
+Test(http_kind, for_want_of_descriptors_to_look_up_a_name_it_waits_too)
+{
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct service *service = prepare_with_service();
+    start_service(service, NULL, NULL);
+    const char *variables[] = {format("LD_PRELOAD=%s", native("slow_names")),
+                               format("SLOW_NAMES=%s", service->folder), NULL}; /* is there: they are not slow */
+    service->server->variables = variables;
+    serve_tasks(service, format("tasks:\n"
+                                "  t: {kind: http, url: $SERVICE/?until=go, in_flight: 100}\n"
+                                "  named: {kind: http, url: 'http://name.slow%s/'}\n",
+                                strrchr(service->url, ':')));
+    want_descriptors(service, "t", "named");
 }
 
 Test(http_kind, connections_are_used_again)
@@ -603,6 +719,62 @@ Test(http_kind, it_may_be_finished_before_the_answer_is_there)
     EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result", 1);
     touch(file_in(s, "go"));
     cr_assert_eq(terminate(s), 0);
+}
+
+/* Its body is of no interest, so it may break off: the service has said that it took it over. */
+Test(http_kind, a_202_whose_body_breaks_off_is_one)
+{
+    struct service *service =
+        service_for("tasks: {t: {kind: http, url: $SERVICE/?status=202&close=middle&size=100}}");
+    struct server *s = service->server;
+    char *id = under_way(service, "t");
+    await_taken_over(s);
+    EXPECT(post(s, format("%s/complete", lease_of(service, 0)), "{'result': 1}"), 204);
+    EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result", 1);
+    REQUIRE(seen_count(service) == 1);
+}
+
+/* What comes on the old request is of a turn that is over, and takes nothing of the new one over. */
+Test(http_kind, a_202_after_the_turn_was_given_back_counts_no_more)
+{
+    static const struct {
+        const char *path, *body;
+    } rows[] = {
+        {"fail", "{'error': {'type': 'later', 'message': 'no', 'retry': true}}"},
+        {"suspend", "{'on': {'until': '10ms'}}"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct service *service = service_for("tasks: {t: {kind: http, url: $SERVICE/?status=202&until=go,\n"
+                                              "            max_retries: 1, backoff: {initial: 1ms}, lease: 1s,\n"
+                                              "            max_recoveries: 0}}");
+        struct server *s = service->server;
+        char *id = under_way(service, "t");
+        EXPECT(post(s, format("%s/%s", lease_of(service, 0), rows[i].path), rows[i].body), 204);
+        if (i == 0)
+            WAIT_UNTIL(seen_count(service) == 2); /* both are under way now */
+        touch(file_in(s, "go"));
+        WAIT_UNTIL(seen_count(service) == 2);
+        await_taken_over(s);
+        EXPECT(post(s, format("%s/heartbeat", lease_of(service, 0)), "{}"), 409);
+        EXPECT(post(s, format("%s/complete", lease_of(service, 1)), "{'result': 2}"), 204);
+        EXPECT_NUMBER(EXPECT_TEXT(final(s, id), "status", "succeeded"), "result", 2);
+    }
+}
+
+Test(http_kind, a_reload_leaves_what_is_under_way_and_the_next_goes_to_the_new_address)
+{
+    struct service *service = service_for(HOLD);
+    struct server *s = service->server;
+    char *id = under_way(service, "t");
+    configure(s, replaced("tasks: {t: {kind: http, url: $SERVICE/?body=new}}", "$SERVICE", service->url));
+    kill(s->pid, SIGHUP);
+    WAIT_UNTIL(strcmp(text_of(final(s, submit(s, "{'task': 't'}")), "result"), "new") == 0);
+    EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "running");
+    configure(s, "tasks: {}");
+    kill(s->pid, SIGHUP);
+    WAIT_UNTIL(cJSON_IsTrue(field(get(s, "/tasks/t"), "gone")));
+    touch(file_in(s, "go"));
+    EXPECT_TEXT(final(s, id), "status", "succeeded");
 }
 
 Test(http_kind, what_was_taken_over_outlives_the_server)

@@ -331,6 +331,34 @@ Test(process, a_child_that_floods_holds_up_no_other)
     cr_expect_lt(strlen(log_of(s, flood)), 70000);
 }
 
+/* A pool's newcomers: nothing said why nothing ran. */
+Test(process, a_pool_whose_script_fails_says_why)
+{
+    static const struct {
+        const char *script, *how, *said;
+    } rows[] = {
+        {"import nothing_there", "exited with code 1", "ModuleNotFoundError: No module named 'nothing_there'"},
+        {"def f(:", "exited with code 1", "SyntaxError"},
+        {"pass", "nothing in it had served", ""},
+        {"print('no end of line', end='')", "nothing in it had served", "no end of line"},
+        {"print('x' * 9000 + '\\nlast')", "nothing in it had served", "last"},
+        {"import sys; sys.stderr.buffer.write(bytes([255, 65])); sys.exit(3)", "exited with code 3", "A"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct server *s = prepare("tasks: {p: {kind: process, run: [python3, p.py]}}");
+        write_whole(file_in(s, "p.py"), rows[i].script);
+        start(s);
+        submit(s, "{'task': 'p'}");
+        WAIT_UNTIL(strstr(get(s, "/workers")->body, "\"failing\""));
+        struct reply *workers = get(s, "/workers");
+        EXPECT_TEXT(workers, "items.1.state", "failing");
+        REQUIRE(strstr(text_of(workers, "items.1.error"), rows[i].how), "%s", workers->body);
+        REQUIRE(strstr(text_of(workers, "items.1.error"), rows[i].said), "%s", workers->body);
+        REQUIRE(cJSON_IsNull(field(workers, "items.0.error")), "%s", workers->body);
+        REQUIRE(strstr(server_log(s), rows[i].how));
+    }
+}
+
 Test(process, a_pool_whose_children_do_not_start_says_so_and_hangs_nobody)
 {
     static const char *const variables[] = {"DIE_AT_START", "STALL_AT_START"};

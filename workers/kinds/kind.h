@@ -66,6 +66,7 @@ struct kind_worker {
     int64_t started_at; /* ms since the epoch; 0: it is not one process */
     const int64_t *running;
     int running_count;
+    const char *error; /* of one that fails; NULL: none */
 };
 
 struct kind {

@@ -486,7 +486,7 @@ function taskName(given) {
   throw new ErrandError(`${inspect(given)} is no task: it was not given to task()`);
 }
 
-const known = () => [...tasks.keys()].join(', ') || 'none at all';
+const known = () => [...tasks.keys()].join(', ') || 'none at all: a function is given to task()';
 
 // --- submissions -----------------------------------------------------------------------------------------------------
 
@@ -2294,7 +2294,11 @@ async function load(module) {
       throw new Wrong(`there is no module ${module}: ${error.message.split('\n')[0]}`);
     }
   }
-  await import(pathToFileURL(file));
+  try {
+    await import(pathToFileURL(file));
+  } catch (error) { // one of syntax does not say where it is
+    throw new Wrong(`${module} cannot be loaded: ${inspect(error)}`);
+  }
 }
 
 function workerOf(asked) {

@@ -1587,7 +1587,7 @@ class Worker:
         self.tasks = list(tasks if tasks is not None else _tasks)
         for one in self.tasks:
             if one not in _tasks:
-                raise ValueError("there is no task %r here, but %s" % (one, ", ".join(_tasks) or "none at all"))
+                raise ValueError("there is no task %r here, but %s" % (one, _known()))
         if not self.tasks:
             raise ValueError("there are no tasks: a function has @task")
         if concurrency < 1:
@@ -2115,7 +2115,7 @@ class _Pool:
     def _begin(self, run: Dict[str, Any]) -> None:
         number, function = run["run"], _tasks.get(run["task"])
         if function is None:
-            detail = "this program has no task %r, but %s" % (run["task"], ", ".join(_tasks) or "none at all")
+            detail = "this program has no task %r, but %s" % (run["task"], _known())
             error = {"type": "no_such_task", "message": detail, "retry": False}
             return self._pipe.say("failed", {"run": number, "error": error})
         invocation = {"id": run["id"], "task": run["task"], "attempt": run["attempt"], "args": run.get("args"),
@@ -2837,8 +2837,40 @@ def _run_alone(work: Any) -> Any:
 
 def serve() -> None:
     """Runs the tasks of this process until it is told to stop, and exits. As a pool's child (ERRAND_FD) of the server
-    that started it; else as a worker elsewhere, with ERRAND_URL and the options of `python3 -m errand worker`."""
+    that started it; else as a worker elsewhere, with ERRAND_URL and the options of `python3 -m errand worker`. In a
+    module that this loads it does nothing: what loads it serves."""
+    if _loads:
+        return
     sys.exit(_serve_pool() if "ERRAND_FD" in os.environ else _work(sys.argv[1:]))
+
+
+def _known() -> str:
+    return ", ".join(_tasks) or "none at all: a function has @task"
+
+
+_loads = False  # modules of `python3 -m errand worker`
+
+
+def _load_all(modules: List[str]) -> bool:
+    """False: one cannot be loaded, which is said."""
+    global _loads
+    _loads = True
+    for module in modules:
+        try:
+            _load(module)
+        except Exception as error:
+            print("errand: %s cannot be loaded" % module, file=sys.stderr)
+            traceback.print_exception(type(error), error, _own_frames(error.__traceback__))
+            return False
+    _loads = False
+    return True
+
+
+def _own_frames(frames: Any) -> Any:
+    """Without those of this file and of the import itself: what remains begins in the module."""
+    while frames and frames.tb_frame.f_globals.get("__name__", "").split(".")[0] in (__name__, "importlib"):
+        frames = frames.tb_next
+    return frames
 
 
 def _load(module: str) -> None:
@@ -2887,8 +2919,8 @@ def _work(arguments: List[str], needs_modules: bool = False) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _catch_prints()
     try:
-        for module in getattr(asked, "modules", []):
-            _load(module)
+        if not _load_all(getattr(asked, "modules", [])):
+            return 2
         worker = Worker(asked.url, name=asked.name, tasks=asked.tasks.split(",") if asked.tasks else None,
                         concurrency=asked.concurrency, lease=asked.lease, grace=asked.grace)  # fmt: skip
     except (ValueError, ImportError, OSError) as error:

@@ -561,7 +561,7 @@ describe('the life of a worker', () => {
       'onStart(() => { throw new Error(\'no database\'); });\ntask(\'add\', () => 1);\n');
     writeFileSync(world.path('wrong.mjs'), 'const = 1;\n');
     for (const [options, tasks, status, words] of [
-      [[], 'none.mjs', 2, 'there are no tasks'], [[], 'nowhere.mjs', 2, 'nowhere.mjs'], [[], 'wrong.mjs', 1, 'SyntaxError'],
+      [[], 'none.mjs', 2, 'there are no tasks'], [[], 'nowhere.mjs', 2, 'nowhere.mjs'], [[], 'wrong.mjs', 2, 'wrong.mjs cannot be loaded: SyntaxError'],
       [['--tasks', 'nix'], TASKS, 2, 'there is no task \'nix\' here'], [['--lease', '3'], TASKS, 2, '--lease'],
       [['--concurrency', 'x'], TASKS, 2, '--concurrency'], [['--nix'], TASKS, 2, '--nix'],
       [['--url', 'ftp://x'], TASKS, 2, 'is no address'], [[], 'broken.mjs', 1, 'no database'],

@@ -476,17 +476,30 @@ class Life(unittest.TestCase):
     def test_a_worker_that_cannot_work_says_why(self):
         with open(self.world.path("none.py"), "w") as file:
             file.write("import errand\n")
+        with open(self.world.path("lacks.py"), "w") as file:
+            file.write("import errand\nimport nothing_there\n")
+        with open(self.world.path("typo.py"), "w") as file:
+            file.write("def f(:\n")
         with open(self.world.path("broken.py"), "w") as file:
             file.write("import errand\n@errand.on_start\ndef opens(context): raise ValueError('no database')\n@errand.task\n"
                        "def add(x): pass\n")
         for options, tasks, status, words in (
                 ([], "none.py", 2, "there are no tasks"), ([], "nowhere.py", 2, "nowhere.py"),
+                ([], "lacks.py", 2, "lacks.py\", line 2, in <module>\n    import nothing_there"),
+                ([], "typo.py", 2, "typo.py cannot be loaded\n  File"),
                 (["--tasks", "nix"], TASKS, 2, "there is no task 'nix' here"), (["--lease", "3"], TASKS, 2, "--lease"),
                 (["--url", "ftp://x"], TASKS, 2, "is no address"), ([], "broken.py", 1, "no database"),
                 (["--lease", "1ms"], TASKS, 1, "/lease")):
             worker = self.world.work(*options, tasks=tasks)
             self.assertEqual(worker.wait(PATIENCE), status, self.world.read(worker.output))
             self.assertIn(words, self.world.read(worker.output))
+
+    def test_a_module_may_end_with_serve(self):  # which read the options of `worker` as its own
+        with open(self.world.path("bare.py"), "w") as file:
+            file.write("from errand import task, serve\n@task\ndef add(x, y=1): return x + y\nserve()\n")
+        worker = self.world.work(tasks="bare.py")
+        self.assertEqual(self.client.submit("add", 1).wait(PATIENCE), 2, self.world.read(worker.output))
+        self.assertEqual(self.world.end(worker), 0)
 
     def test_a_script_may_serve_itself(self):
         with open(self.world.path("own.py"), "w") as file:

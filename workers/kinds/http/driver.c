@@ -72,11 +72,12 @@ static void end(struct transfer *transfer, enum ending ending, CURLcode code)
     attempt_end(attempt);
 }
 
-/* What the name's host is was asked for all who wait for it. */
+/* What the name's host is was asked for all who wait for it; also if there was no answer in curl's time. */
 static void share_failure(struct transfer *transfer, CURLcode code)
 {
     struct transfer *other;
-    if (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY)
+    if (code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY &&
+        code != CURLE_OPERATION_TIMEDOUT)
         return;
     while ((other = lookup_share(transfer))) {
         memcpy(other->why, transfer->why, sizeof other->why);

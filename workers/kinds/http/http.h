@@ -48,6 +48,8 @@ static inline struct http_task *http_task(const struct task *task)
 
 enum ending { ENDING_ANSWER, ENDING_STOPPED, ENDING_TIMEOUT };
 
+enum cut { CUT_NONE, CUT_HEADERS, CUT_BODY };
+
 struct transfer {
     struct deadline deadline; /* first: found by it */
     struct attempt *attempt;
@@ -60,7 +62,8 @@ struct transfer {
     struct buf body;     /* of the answer, as much of it as is wanted */
     size_t body_seen;    /* all of it */
     size_t headers_seen; /* bytes of them */
-    bool cut;            /* no more of it is wanted */
+    bool head_ended;     /* with an empty line: its status counts */
+    enum cut cut;        /* of what no more is wanted */
     int socket_error;    /* errno of a socket that could not be made; 0: none */
     char why[CURL_ERROR_SIZE];
 

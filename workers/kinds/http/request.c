@@ -37,16 +37,19 @@ static size_t take_body(char *bytes, size_t one, size_t n, void *context)
     (void)one;
     transfer->body_seen += n;
     buf_add(&transfer->body, bytes, n < room ? n : room);
-    transfer->cut = transfer->body_seen > seen_max;
+    transfer->cut = transfer->body_seen > seen_max ? CUT_BODY : CUT_NONE;
     return transfer->cut ? 0 : n;
 }
 
+/* Trailers too, and those of a 1xx before it. Curl takes a head that breaks off for a whole one. */
 static size_t take_header(char *line, size_t one, size_t n, void *context)
 {
     struct transfer *transfer = context;
-    (void)line, (void)one;
+    (void)one;
     transfer->headers_seen += n;
-    transfer->cut = transfer->headers_seen > HEADERS_BYTES;
+    transfer->cut = transfer->headers_seen > HEADERS_BYTES ? CUT_HEADERS : CUT_NONE;
+    if (!transfer->body_seen)
+        transfer->head_ended = n > 0 && (*line == '\r' || *line == '\n');
     return transfer->cut ? 0 : n;
 }
 
@@ -260,13 +263,20 @@ static bool is_same_host(const char *from, const char *to)
     return same;
 }
 
+/* Others may have a Location as well, and mean something else by it. */
+static bool is_redirect(long status)
+{
+    return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
 bool transfer_follow(struct transfer *transfer)
 {
     CURL *easy = transfer->easy;
     long status = status_of(transfer);
     char *to = NULL;
     curl_easy_getinfo(easy, CURLINFO_REDIRECT_URL, &to);
-    if (!to || transfer->redirects >= transfer->task->redirects || !is_same_host(transfer->task->url, to))
+    if (!to || !is_redirect(status) || !transfer->head_ended || transfer->redirects >= transfer->task->redirects ||
+        !is_same_host(transfer->task->url, to))
         return false;
     char *url = xstrdup(to); /* it is curl's, and gone with the next option */
     curl_easy_setopt(easy, CURLOPT_URL, url);
@@ -278,5 +288,6 @@ bool transfer_follow(struct transfer *transfer)
     transfer->redirects++;
     transfer->body.len = 0;
     transfer->body_seen = transfer->headers_seen = 0;
+    transfer->head_ended = false;
     return true;
 }

@@ -165,6 +165,7 @@ void child_free(struct child *child)
     log_file_close(child->log);
     lines_release(&child->in);
     buf_release(&child->out);
+    buf_release(&child->printed);
     free(child);
 }
 
@@ -266,9 +267,9 @@ static void lose_bodies(struct child *child, struct span message, struct span de
     }
 }
 
-static void log_end(const struct child *child, int status, struct span how)
+static void log_end(const struct child *child, int status, struct span how, bool of_use)
 {
-    bool expected = child->state == CHILD_CLOSING || (status == 0 && !child->body_count);
+    bool expected = child->state == CHILD_CLOSING || (of_use && status == 0 && !child->body_count);
     int left_out;
     if (!pool_may_log(child->pool, &left_out))
         return;
@@ -292,19 +293,25 @@ static void ended(struct child *child)
         got = waitpid(child->pid, &status, 0);
     while (got < 0 && errno == EINTR);
     status = got == child->pid ? status : -1;
-    say_how(child, status, &message, &detail);
-    log_end(child, status, buf_span(&message));
-    child_note(child, buf_cstr(&message));
-    child->pid = 0;
     bool of_use = child->given || (child->ready_us && clock_mono_us() - child->ready_us >= WELL_AFTER_MS * 1000) ||
                   child->state == CHILD_CLOSING;
+    say_how(child, status, &message, &detail);
+    if (!of_use && status == 0 && !child->ready_us)
+        buf_addl(&message,
+                 " before it was ready: its program ended, and nothing in it had served, as serve() does");
+    log_end(child, status, buf_span(&message), of_use);
+    child_note(child, buf_cstr(&message));
+    child->pid = 0;
     for (int what = WATCH_SOCKET; what < WATCHES; what++)
         minder_unwatch(&child->watches[what]);
     lose_bodies(child, buf_span(&message), buf_span(&detail));
     post_lock();
     DL_DELETE(pool->children, child);
     post_unlock();
-    pool_lost_child(pool, of_use);
+    if (of_use)
+        pool_lost_child(pool);
+    else
+        pool_lost_useless(pool, buf_cstr(&message), child_last_line(child));
     minder_bury(child);
     buf_release(&message);
     buf_release(&detail);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,6 +19,8 @@ enum {
     SAID_MAX = 100,       /* lines of a pool's children in the server's log, in ten seconds */
     SAID_US = 10 * 1000 * 1000,
     SAID_BYTES = 2000,
+    PRINTED_BYTES = 4096,
+    LAST_LINE_BYTES = 400,
 };
 
 /* --- its own log ------------------------------------------------------------------------ */
@@ -52,6 +55,32 @@ void child_log(struct child *child, enum stream stream, struct span bytes)
         n += end != NULL;
         bytes = (struct span){bytes.p + n, bytes.len - n};
     }
+}
+
+/* Of what it prints, as much as its last line may need. */
+static void remember(struct child *child, struct span bytes)
+{
+    struct buf *printed = &child->printed;
+    if (child->given)
+        return;
+    size_t n = bytes.len < PRINTED_BYTES ? bytes.len : PRINTED_BYTES;
+    size_t over = printed->len + n > PRINTED_BYTES ? printed->len + n - PRINTED_BYTES : 0;
+    if (over) {
+        memmove(printed->data, printed->data + over, printed->len - over);
+        printed->len -= over;
+    }
+    buf_add(printed, bytes.p + bytes.len - n, n);
+}
+
+struct span child_last_line(const struct child *child)
+{
+    struct span line = buf_span(&child->printed);
+    while (line.len && (line.p[line.len - 1] == '\n' || line.p[line.len - 1] == '\r'))
+        line.len--;
+    const char *end = line.len ? memrchr(line.p, '\n', line.len) : NULL;
+    if (end)
+        line = (struct span){end + 1, line.len - (size_t)(end + 1 - line.p)};
+    return utf8_cut(line, LAST_LINE_BYTES);
 }
 
 void child_note(struct child *child, const char *text)
@@ -164,6 +193,7 @@ static void take_output(struct child *child, enum stream stream, struct span byt
             count++;
         }
     if (count != 1) {
+        remember(child, bytes);
         child_log(child, stream, bytes);
         return;
     }

@@ -55,6 +55,7 @@ struct pool {
     int wanted;       /* under post.lock: jobs that wait for room */
     _Atomic int room; /* told last */
     atomic_bool failing;
+    struct reason why; /* under post.lock: how the last child ended that was of no use, and what it printed last */
 
     struct child *children; /* changed under post.lock */
     int alive;              /* those that take bodies, or will */
@@ -114,6 +115,7 @@ struct child {
     bool is_blamed_on_one; /* it was told to end for the sake of one body, whose end is its own affair */
     struct reason why;     /* of a child that does not speak the protocol; empty: it does */
     struct log_file *log;  /* NULL: it has none of its own */
+    struct buf printed;    /* the end of that, until it is given something */
 };
 
 enum ending { ENDING_NONE, ENDING_STOPPED, ENDING_TIMEOUT };
@@ -196,8 +198,9 @@ void pool_close(struct pool *pool);
 /* A line about a child may be logged; and how many were not before it. */
 bool pool_may_log(struct pool *pool, int *left_out);
 
-/* A child has ended, and whether it had been of use. */
-void pool_lost_child(struct pool *pool, bool of_use);
+/* A child has ended that had been of use; or had not, how, and what it printed last. */
+void pool_lost_child(struct pool *pool);
+void pool_lost_useless(struct pool *pool, const char *how, struct span said);
 
 /* A child has been of use. One that was there before the others ended proves nothing. */
 void pool_is_well(struct pool *pool, const struct child *by);
@@ -233,6 +236,9 @@ void child_say(struct child *child, struct buf *line);
 /* Into its own log, as it is; or a line of ours. */
 void child_log(struct child *child, enum stream stream, struct span bytes);
 void child_note(struct child *child, const char *text);
+
+/* The last line that it printed before it was given anything; empty: none. */
+struct span child_last_line(const struct child *child);
 
 /* What it said before its pool had asked for so much that it was not heard. */
 void child_read_on(struct child *child);

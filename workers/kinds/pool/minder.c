@@ -314,7 +314,7 @@ void pool_show_workers(void (*each)(void *context, const struct kind_worker *wor
     post_lock();
     DL_FOREACH (post.minded, pool) {
         if (atomic_load(&pool->failing) && !pool->released)
-            each(context, &(struct kind_worker){.name = pool->name, .state = "failing"});
+            each(context, &(struct kind_worker){.name = pool->name, .state = "failing", .error = pool->why.text});
         DL_FOREACH (pool->children, child)
             show_child_locked(child, each, context);
     }

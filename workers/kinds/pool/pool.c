@@ -84,19 +84,26 @@ static void wait_a_while(struct pool *pool)
     pool->start_us = clock_mono_us() + (ms < AGAIN_LAST_MS ? ms : AGAIN_LAST_MS) * 1000;
 }
 
-void pool_lost_child(struct pool *pool, bool of_use)
+void pool_lost_child(struct pool *pool)
 {
     minder_look_at(0);
-    if (of_use && !pool->in_a_row)
+    if (!pool->in_a_row)
         pool->start_us = clock_mono_us() + AGAIN_FIRST_MS * 1000;
-    if (of_use)
-        return;
+}
+
+void pool_lost_useless(struct pool *pool, const char *how, struct span said)
+{
+    minder_look_at(0);
     wait_a_while(pool);
     pool->lost_us = clock_mono_us();
+    post_lock();
+    reason_set(&pool->why, said.len ? "%s; what it printed last: %.*s" : "%s", how, (int)said.len, said.p);
+    post_unlock();
     if (++pool->in_a_row < FAILING_AFTER || atomic_exchange(&pool->failing, true))
         return;
     log_error("a pool's children end before they have done anything; they are started more and more seldom",
-              LOG_STR("pool", pool->name), LOG_INT("in_a_row", pool->in_a_row));
+              LOG_STR("pool", pool->name), LOG_INT("in_a_row", pool->in_a_row), LOG_STR("how", how),
+              LOG_SPAN("said", said));
 }
 
 /* --- who gets a body ---------------------------------------------------------------------- */
@@ -232,7 +239,7 @@ static void start_children(struct pool *pool, int64_t now_us)
             return;
         }
         if (!child_start(pool, now_us)) {
-            pool_lost_child(pool, false);
+            pool_lost_useless(pool, "it cannot be started, as the server's log says", SPAN(""));
             minder_look_at(pool->start_us);
             return;
         }
