@@ -179,7 +179,11 @@ void leases_take_over_locked(struct runner *runner, struct run *run, bool writte
     if (written && !lease) /* it has ended since */
         return;
     if (!written) {
+        const struct lease *other = lease_find_locked(runner, run->grant.turn.id, 0);
+        if (other && other->began_us > run->began_us) /* of a turn after this one, which the disk will refuse */
+            return;
         lease = lease_add_locked(runner, &run->grant.turn, run->task->kind->name);
+        lease->began_us = run->began_us;
         lease->lease_until = finish->lease_until;
         lease->lease_ms = finish->lease_ms;
         lease->pays = lease->promised = true;

@@ -13,6 +13,7 @@ struct lease {
     struct deadline deadline; /* not in the heap while its end is on its way */
     struct turn turn;         /* found by turn.id */
     struct roster_entry *holder;
+    int64_t began_us;    /* when the turn did, or was given out; 0: before this server */
     int64_t lease_until; /* as it stands in the row */
     int64_t lease_ms;    /* its length */
     int64_t until_us;    /* it is to be renewed by then, */

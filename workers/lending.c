@@ -144,6 +144,7 @@ static void hold_locked(const struct lending *lending)
     const struct ready *ready = &lending->grant.job->ready;
     struct lease *lease = lease_add_locked(runner, &lending->grant.turn, lending->worker);
     int64_t now_us = clock_mono_us();
+    lease->began_us = now_us;
     lease->lease_until = lending->claim.lease_until;
     lease->lease_ms = lending->lease_ms;
     lease->until_us = now_us + lease->lease_ms * 1000;

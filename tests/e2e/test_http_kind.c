@@ -768,7 +768,8 @@ Test(http_kind, a_reload_leaves_what_is_under_way_and_the_next_goes_to_the_new_a
     char *id = under_way(service, "t");
     configure(s, replaced("tasks: {t: {kind: http, url: $SERVICE/?body=new}}", "$SERVICE", service->url));
     kill(s->pid, SIGHUP);
-    WAIT_UNTIL(strcmp(text_of(final(s, submit(s, "{'task': 't'}")), "result"), "new") == 0);
+    WAIT_UNTIL(strstr(server_log(s), "msg=reloaded"));
+    EXPECT_TEXT(final(s, submit(s, "{'task': 't'}")), "result", "new");
     EXPECT_TEXT(get(s, "/invocations/%s", id), "status", "running");
     configure(s, "tasks: {}");
     kill(s->pid, SIGHUP);
