@@ -340,6 +340,7 @@ Test(queue, nothing_starts_while_it_is_closed)
     cr_expect_eq(take(&grant), 0);
     queue.closed = false;
     cr_expect_eq(take(&grant), 7);
+    done(&grant);
     queue.closed = true;
     cr_expect_not(queue_has_work_in_flight(&queue));
     cr_expect_eq(take_in_flight(&grant), 0);
