@@ -592,7 +592,7 @@ describe('a server behind https, with a token', () => {
     const lines = `tokens: [{name: sdk, sha256: ${sha256}, scopes: [work, submit, read]}]\n`;
     world = await World.begin({ listen: '127.0.0.1:0', lines });
     const pair = ['-keyout', world.path('key'), '-out', world.path('cert'), '-subj', '/CN=localhost', '-addext',
-      'subjectAltName=DNS:localhost'];
+      'subjectAltName=IP:127.0.0.1'];
     execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', ...pair],
       { stdio: 'ignore' });
     const certificate = { key: readFileSync(world.path('key')), cert: readFileSync(world.path('cert')) };
@@ -609,7 +609,7 @@ describe('a server behind https, with a token', () => {
     });
     await new Promise((resolve) => { front.listen(0, '127.0.0.1', resolve); });
     const env = { ERRAND_TOKEN: token, NODE_EXTRA_CA_CERTS: world.path('cert') };
-    const url = `https://localhost:${front.address().port}/below/`;
+    const url = `https://127.0.0.1:${front.address().port}/below/`;
     world.work([], { url, env });
     world.env = { ...process.env, ...env, ERRAND_URL: url };
   });
