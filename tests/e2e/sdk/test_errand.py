@@ -240,7 +240,7 @@ class Verbs(unittest.TestCase):
             self.assertIs(handle.wait(PATIENCE), True)
             self.assertEqual(handle.log(), "{0} one\n{0} two\n{0} three\n".format(name))
             self.assertEqual(handle.get()["progress"], {"value": 0.5, "note": "half"})
-        self.assertIn("nobody's", self.world.read(self.worker.output))
+        eventually(lambda: "nobody's" in self.world.read(self.worker.output))
 
     def test_a_cancelled_one_is_told(self):
         for how in ("sleep", "wait", "inbox"):
