@@ -143,22 +143,15 @@ class Run:
             raise Violation("POST /tasks: %d %s" % (status, text))
         self.promised[json.loads(text)["id"]] = (name, steps)
 
-    def unfinished(self, client):
-        counts = json.loads(client.get("/stats"))["invocations"]
-        return sum(counts[status] for status in ("queued", "scheduled", "running", "waiting"))
-
     def feed(self, client, until):
         while time.monotonic() < until:
-            for _ in range(UNFINISHED - self.unfinished(client)):
+            for _ in range(UNFINISHED - client.unfinished()):
                 self.submit(client)
             time.sleep(0.01)
 
     def slowly(self):
         slow = self.rng.random() < SLOW_ROUNDS
-        self.server.variables = {
-            "LD_PRELOAD": os.path.join(ROOT, "build", "tests", "slow_commits.so"),
-            "SLOW_MIN_MS": str(SLOW_MS[0]), "SLOW_MAX_MS": str(SLOW_MS[1]), "SLOW_SEED": str(self.rng.getrandbits(30)),
-        } if slow else {}  # fmt: skip
+        self.server.variables = service.slow_commits(*SLOW_MS, self.rng.getrandbits(30)) if slow else {}
 
     def round(self):
         self.slowly()
@@ -168,20 +161,16 @@ class Run:
         length, stop = self.rng.uniform(*ROUND_SECONDS), self.rng.random() < CLEAN_STOPS
         storm = Storm(self, self.rng.getrandbits(30))
         storm.start()
-        kill = threading.Timer(length, self.server.child.kill)
-        if not stop:
-            kill.start()
-        try:
-            self.feed(Client(self.server.port), time.monotonic() + length + (0 if stop else PATIENCE))
-        except Broke:
-            pass
-        storm.over.set()
+
+        def feed(client, until):
+            try:
+                self.feed(client, until)
+            finally:
+                storm.over.set()
+
+        service.run_for(self.server, length, stop, feed)
         if stop:
-            self.server.stop()
             self.expect_nobody()
-        else:
-            kill.join()
-            self.server.kill()
         storm.join()
 
     def expect_nobody(self):
@@ -206,10 +195,10 @@ class Run:
         self.server.variables = {}
         self.server.start()
         client = Client(self.server.port)
-        left, since = self.unfinished(client), time.monotonic()
+        left, since = client.unfinished(), time.monotonic()
         while left:
             time.sleep(0.05)
-            now = self.unfinished(client)
+            now = client.unfinished()
             if now < left:
                 left, since = now, time.monotonic()
             if time.monotonic() > since + PATIENCE:

@@ -13,10 +13,13 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 ERRAND = os.path.abspath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
+NOT_FINAL = ("queued", "scheduled", "running", "waiting")
 FINAL = ("succeeded", "failed", "cancelled")
 PATIENCE = 30  # seconds; only a hung server takes as long
 
@@ -164,6 +167,10 @@ class Client:
             raise Violation("GET %s: %d %s" % (path, status, text[:300]))
         return text
 
+    def unfinished(self):
+        counts = json.loads(self.get("/stats"))["invocations"]
+        return sum(counts[status] for status in NOT_FINAL)
+
     def lines(self, body):
         """The lines of an NDJSON answer that came whole, and whether it was cut."""
         try:
@@ -187,6 +194,28 @@ class Client:
 
 
 # --- what must hold --------------------------------------------------------------------------------------------------
+
+
+def slow_commits(low_ms, high_ms, seed):
+    """The variables of a server whose commits take so long."""
+    return {"LD_PRELOAD": os.path.join(ROOT, "build", "tests", "slow_commits.so"), "SLOW_MIN_MS": str(low_ms),
+            "SLOW_MAX_MS": str(high_ms), "SLOW_SEED": str(seed)}  # fmt: skip
+
+
+def run_for(server, length, stops, feed):
+    """Has it fed for so long, and then stops it; or kills it, at any moment of the feeding, amid a request, too."""
+    kill = threading.Timer(length, server.child.kill)
+    if not stops:
+        kill.start()
+    try:
+        feed(Client(server.port), time.monotonic() + length + (0 if stops else PATIENCE))
+    except Broke:
+        pass
+    if stops:
+        server.stop()
+    else:
+        kill.join()
+        server.kill()
 
 
 def list_all(client):

@@ -16,13 +16,12 @@ import random
 import re
 import sqlite3
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
 
 import service  # noqa: E402
-from service import PATIENCE, Broke, Client, Faults, Server, Violation  # noqa: E402
+from service import PATIENCE, Client, Faults, Server, Violation  # noqa: E402
 
 UNFINISHED = 24  # as many are kept going
 ROUND_SECONDS = (0.05, 1.2)
@@ -57,14 +56,10 @@ class Run:
             raise Violation("POST /tasks: %d %s" % (status, text))
         self.promised[json.loads(text)["id"]] = steps
 
-    def unfinished(self, client):
-        counts = json.loads(client.get("/stats"))["invocations"]
-        return sum(counts[status] for status in ("queued", "scheduled", "running", "waiting"))
-
     def feed(self, client, until):
         """Keeps the bodies going until then, or until the connection breaks."""
         while time.monotonic() < until:
-            for _ in range(UNFINISHED - self.unfinished(client)):
+            for _ in range(UNFINISHED - client.unfinished()):
                 self.submit(client)
             time.sleep(0.005)
 
@@ -79,18 +74,7 @@ class Run:
         self.server.check_orphans()
         length = self.rng.uniform(*ROUND_SECONDS)
         stop = self.rng.random() < CLEAN_STOPS
-        kill = threading.Timer(length, self.server.child.kill)  # at any moment of the feeding, amid a request, too
-        if not stop:
-            kill.start()
-        try:
-            self.feed(Client(self.server.port), time.monotonic() + length + (0 if stop else PATIENCE))
-        except Broke:
-            pass
-        if stop:
-            self.server.stop()
-        else:
-            kill.join()
-            self.server.kill()
+        service.run_for(self.server, length, stop, self.feed)
 
     def killed_at_start(self):
         self.configure()
@@ -102,10 +86,10 @@ class Run:
         """All of them end, whatever it takes, as long as it gets on."""
         self.server.start()
         client = Client(self.server.port)
-        left, since = self.unfinished(client), time.monotonic()
+        left, since = client.unfinished(), time.monotonic()
         while left:
             time.sleep(0.02)
-            now = self.unfinished(client)
+            now = client.unfinished()
             if now < left:
                 left, since = now, time.monotonic()
             if time.monotonic() > since + PATIENCE:

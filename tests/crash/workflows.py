@@ -198,7 +198,7 @@ class Run:
     def unfinished(self, client):
         counts = json.loads(client.get("/stats"))["tasks"]
         return sum(counts[task][status] for task in ("near", "far")
-                   for status in ("queued", "scheduled", "running", "waiting"))  # fmt: skip
+                   for status in service.NOT_FINAL)  # fmt: skip
 
     def feed(self, client, until):
         while time.monotonic() < until and not self.errors:
@@ -216,10 +216,7 @@ class Run:
     def start(self):
         self.configure()
         slow = self.rng.random() < SLOW and not self.closing
-        self.server.variables = {
-            "LD_PRELOAD": os.path.join(service.ROOT, "build", "tests", "slow_commits.so"),
-            "SLOW_MIN_MS": "1", "SLOW_MAX_MS": "40", "SLOW_SEED": str(self.rng.randrange(1 << 32)),
-        } if slow else {}  # fmt: skip
+        self.server.variables = service.slow_commits(1, 40, self.rng.randrange(1 << 32)) if slow else {}
         self.server.start()
         path = os.path.join(self.server.folder, "port")
         with open(path + ".new", "w") as file:
@@ -231,18 +228,7 @@ class Run:
         self.server.check_orphans()
         length = self.rng.uniform(*self.rng.choice(ROUND_SECONDS))
         stop = self.rng.random() < CLEAN_STOPS
-        kill = threading.Timer(length, self.server.child.kill)  # at any moment, amid a request, too
-        if not stop:
-            kill.start()
-        try:
-            self.feed(Client(self.server.port), time.monotonic() + length + (0 if stop else PATIENCE))
-        except Broke:
-            pass
-        if stop:
-            self.server.stop()
-        else:
-            kill.join()
-            self.server.kill()
+        service.run_for(self.server, length, stop, self.feed)
         if self.errors:
             raise self.errors[0]
 
