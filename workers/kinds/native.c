@@ -84,8 +84,7 @@ void native_task_release(void *definition)
 {
     struct native_task *native = definition;
     native_apart_free(atomic_load(&native->apart));
-    pool_definition_give_up(native->pool);
-    pool_settings_release(&native->isolation);
+    pool_task_release(&native->in);
 }
 
 struct native_text {

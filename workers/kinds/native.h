@@ -7,12 +7,11 @@
 #include "workers/kinds/pool/pool.h"
 
 struct native_task {
-    struct pool_settings isolation; /* first; until it is handed on: */
-    char *module;                   /* absolute path of the shared object */
-    char *function;                 /* the symbol */
+    struct pool_task in; /* first; of one that is isolated */
+    char *module;        /* absolute path of the shared object */
+    char *function;      /* the symbol */
     bool isolate;
     void *entry;                  /* errand_task_fn, found by load() */
-    struct pool_definition *pool; /* of one that is isolated */
     _Atomic(struct task *) apart; /* of one that is not, and was asked for; NULL: it was not */
 };
 

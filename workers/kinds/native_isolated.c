@@ -26,11 +26,6 @@ enum {
     ISOLATED_ALONE = 2, /* the exit status of workers/isolated.h */
 };
 
-static struct pool_definition *pool_of(const struct task *task)
-{
-    return ((const struct native_task *)task->definition)->pool;
-}
-
 /* As many as there are slots, unless they are configured. */
 static int twice_the_processors(void)
 {
@@ -49,7 +44,7 @@ static void set_defaults(struct pool_settings *is, const char *folder)
 void native_read_isolate(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
     struct native_task *native = target;
-    struct pool_settings *is = &native->isolation;
+    struct pool_settings *is = &native->in.own;
     struct span word = keys_text(item);
     bool yes = cJSON_IsObject(item) || cJSON_IsTrue(item) || span_is(word, "true");
     if (!yes && !cJSON_IsFalse(item) && !span_is(word, "false")) {
@@ -76,8 +71,8 @@ static char **words_for(const struct native_task *native)
 void native_isolate(struct task *task)
 {
     struct native_task *native = task->definition;
-    native->isolation.program.run = words_for(native);
-    native->pool = pool_definition_new(task->name, &native->isolation);
+    native->in.own.program.run = words_for(native);
+    native->in.of = pool_definition_new(task->name, &native->in.own);
     task->kind = &native_isolated_kind;
 }
 
@@ -88,9 +83,9 @@ static struct task *apart_new(const struct task *task)
     const struct native_task *native = task->definition;
     struct native_task *definition = xcalloc(1, sizeof *definition);
     struct task *apart = xcalloc(1, sizeof *apart);
-    set_defaults(&definition->isolation, "/");
-    *definition = (struct native_task){
-        .isolation = definition->isolation, .module = native->module, .function = native->function};
+    set_defaults(&definition->in.own, "/");
+    *definition =
+        (struct native_task){.in.own = definition->in.own, .module = native->module, .function = native->function};
     *apart = (struct task){
         .name = task->name,
         .options = task->options,
@@ -133,7 +128,7 @@ void native_apart_serve(struct task *task, bool serves)
     struct native_task *native = task->definition;
     struct task *apart = atomic_load(&native->apart);
     if (apart && !serves)
-        pool_serve(pool_of(apart), false);
+        pool_serve(apart, false);
 }
 
 /* --- is there such a function? ------------------------------------------------------------ */
@@ -143,7 +138,7 @@ void native_apart_serve(struct task *task, bool serves)
 static int start_try(const struct native_task *native, int errors, struct spawn *spawn)
 {
     struct program program = {0};
-    char **words = native->pool->is.program.run, **vars = program_environment(&program, (char *[]){NULL});
+    char **words = native->in.of->is.program.run, **vars = program_environment(&program, (char *[]){NULL});
     int null = spawn_move_up(open("/dev/null", O_RDWR | O_CLOEXEC), 3);
     *spawn = (struct spawn){.path = words[0], .argv = words, .envp = vars, .stdio = {null, null, errors}};
     int error = null < 0 ? errno : spawn_start(spawn);
@@ -260,54 +255,18 @@ static void load(struct task *task, struct faults *faults)
 
 /* --- the kind ------------------------------------------------------------------------ */
 
-static int in_flight(const struct task *task)
-{
-    return pool_in_flight(pool_of(task));
-}
-
-static const void *room_of(const struct task *task)
-{
-    return pool_of(task);
-}
-
-static int descriptors(const struct task *task)
-{
-    return pool_descriptors(pool_of(task));
-}
-
-static void serve(struct task *task, bool serves)
-{
-    pool_serve(pool_of(task), serves);
-}
-
-static void wanted(const struct task *task, int count)
-{
-    pool_wanted(pool_of(task), count);
-}
-
-static void start(struct attempt *attempt)
-{
-    pool_start(pool_of(attempt->task), attempt);
-}
-
-static void stop(struct attempt *attempt)
-{
-    (void)attempt;
-    pool_stop();
-}
-
 const struct kind native_isolated_kind = {
     .name = "native",
-    .in_flight = in_flight,
-    .descriptors = descriptors,
+    .in_flight = pool_in_flight,
+    .descriptors = pool_descriptors,
     .has_room = true,
-    .room_of = room_of,
+    .room_of = pool_room_of,
     .keys = native_keys,
     .definition_bytes = sizeof(struct native_task),
     .load = load,
-    .serve = serve,
-    .wanted = wanted,
-    .start = start,
-    .stop = stop,
+    .serve = pool_serve,
+    .wanted = pool_wanted,
+    .start = pool_start,
+    .stop = pool_stop,
     .release = native_task_release,
 };

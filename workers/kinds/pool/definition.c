@@ -31,6 +31,14 @@ void pool_definition_give_up(struct pool_definition *of)
         pool_definition_free(of);
 }
 
+void pool_task_release(struct pool_task *in)
+{
+    pool_definition_give_up(in->of);
+    pool_settings_release(&in->own);
+}
+
+/* --- what kinds hand on ------------------------------------------------------------- */
+
 /* Its pool, made when it is first needed. */
 static struct pool *pool_of_locked(struct pool_definition *of)
 {
@@ -44,25 +52,33 @@ static struct pool *pool_of_locked(struct pool_definition *of)
     return of->pool;
 }
 
-int pool_in_flight(struct pool_definition *of)
+int pool_in_flight(const struct task *task)
 {
+    const struct pool_definition *of = pool_of(task);
     post_lock();
     int room = of->pool ? atomic_load(&of->pool->room) : -1;
     post_unlock();
     return room;
 }
 
+const void *pool_room_of(const struct task *task)
+{
+    return pool_of(task);
+}
+
 /* A socket, two pipes, the process and a log each; and a reload has the old ones beside the new.
  * Those that share a pool need their part of it. */
-int pool_descriptors(const struct pool_definition *of)
+int pool_descriptors(const struct task *task)
 {
     enum { OF_CHILD = 5 };
+    const struct pool_definition *of = pool_of(task);
     int tasks = atomic_load(&of->tasks);
     return (2 * OF_CHILD * of->is.workers.max + tasks - 1) / tasks;
 }
 
-void pool_serve(struct pool_definition *of, bool serves)
+void pool_serve(struct task *task, bool serves)
 {
+    struct pool_definition *of = pool_of(task);
     post_lock();
     if (serves && minder_run())
         pool_of_locked(of)->served = true;
@@ -72,18 +88,18 @@ void pool_serve(struct pool_definition *of, bool serves)
     minder_wake();
 }
 
-void pool_wanted(struct pool_definition *of, int count)
+void pool_wanted(const struct task *task, int count)
 {
     post_lock();
     if (minder_run()) {
-        struct pool *pool = pool_of_locked(of);
+        struct pool *pool = pool_of_locked(pool_of(task));
         pool->wanted = count > pool->wanted ? count : pool->wanted;
     }
     post_unlock();
     minder_wake();
 }
 
-void pool_start(struct pool_definition *of, struct attempt *attempt)
+void pool_start(struct attempt *attempt)
 {
     struct body *body = xcalloc(1, sizeof *body);
     body->attempt = attempt;
@@ -93,7 +109,7 @@ void pool_start(struct pool_definition *of, struct attempt *attempt)
     bool runs = minder_run();
     int error = errno;
     if (runs)
-        body->pool = pool_of_locked(of);
+        body->pool = pool_of_locked(pool_of(attempt->task));
     post_unlock();
     if (runs) {
         minder_start_body(body);
@@ -106,7 +122,8 @@ void pool_start(struct pool_definition *of, struct attempt *attempt)
     attempt_end(attempt);
 }
 
-void pool_stop(void)
+void pool_stop(struct attempt *attempt)
 {
+    (void)attempt;
     minder_wake();
 }

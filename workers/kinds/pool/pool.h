@@ -47,12 +47,26 @@ struct pool_definition {
 struct pool_definition *pool_definition_new(const char *name, struct pool_settings *is);
 void pool_definition_give_up(struct pool_definition *of); /* takes NULL */
 
-int pool_in_flight(struct pool_definition *of);
-int pool_descriptors(const struct pool_definition *of);
-void pool_serve(struct pool_definition *of, bool serves);
-void pool_wanted(struct pool_definition *of, int count);
-void pool_start(struct pool_definition *of, struct attempt *attempt);
-void pool_stop(void);
+/* What the definitions of tasks that are run in a pool begin with. */
+struct pool_task {
+    struct pool_settings own;   /* first; until they are handed on: */
+    struct pool_definition *of; /* NULL: it is not run in one */
+};
+void pool_task_release(struct pool_task *in);
+
+static inline struct pool_definition *pool_of(const struct task *task)
+{
+    return ((const struct pool_task *)task->definition)->of;
+}
+
+/* Of the kinds of such tasks: struct kind's. */
+int pool_in_flight(const struct task *task);
+const void *pool_room_of(const struct task *task);
+int pool_descriptors(const struct task *task);
+void pool_serve(struct task *task, bool serves);
+void pool_wanted(const struct task *task, int count);
+void pool_start(struct attempt *attempt);
+void pool_stop(struct attempt *attempt);
 
 /* Of all pools: struct kind's, but for the kind. */
 void pool_host(const struct kind_host *host);

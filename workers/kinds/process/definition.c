@@ -6,8 +6,7 @@
 void process_release(void *definition)
 {
     struct process_task *process = definition;
-    pool_definition_give_up(process->of);
-    pool_settings_release(&process->own);
+    pool_task_release(&process->in);
 }
 
 /* --- a task's own --------------------------------------------------------------------- */
@@ -35,10 +34,10 @@ void process_check(const struct keys_input *in, const cJSON *item, const char *p
     }
     if (!is_there(item, "run") && !is_there(item, "pool"))
         faults_add(in->faults, yaml_line(in->doc, item), pointer, "`run` is missing, or `pool`");
-    pool_settings_check(in, item, pointer, &process->own);
+    pool_settings_check(in, item, pointer, &process->in.own);
     if (in->faults->total > before)
         return;
-    process->of = pool_definition_new(task->name, &process->own);
+    process->in.of = pool_definition_new(task->name, &process->in.own);
 }
 
 /* --- those that are shared -------------------------------------------------------------- */
@@ -75,7 +74,7 @@ static void give_to_tasks(struct pool_definition *of, struct task *const *tasks,
         struct process_task *process = tasks[i]->definition;
         if (!process->pool || strcmp(process->pool, of->name) != 0)
             continue;
-        process->of = of;
+        process->in.of = of;
         atomic_fetch_add(&of->tasks, 1);
     }
 }
@@ -99,7 +98,7 @@ void process_share(const struct keys_input *in, const cJSON *pools, struct task 
         faults_add(in->faults, yaml_line(in->doc, pools), "/pools", "must be a mapping of names to pools");
     for (int i = 0; i < count; i++) {
         const struct process_task *process = process_task(tasks[i]);
-        if (!process->pool || process->of)
+        if (!process->pool || process->in.of)
             continue;
         char *pointer = keys_pointer("/tasks", tasks[i]->name);
         faults_add_member(in->faults, tasks[i]->line, pointer, SPAN("pool"), "there is no pool `%s` under `pools`",

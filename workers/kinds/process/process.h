@@ -5,9 +5,8 @@
 #include "workers/kinds/pool/pool.h"
 
 struct process_task {
-    struct pool_settings own; /* first; until it is handed on: */
-    char *pool;               /* the name of the one that it shares; NULL: it has its own */
-    struct pool_definition *of;
+    struct pool_task in; /* first */
+    char *pool;          /* the name of the one that it shares; NULL: it has its own */
 };
 
 static inline const struct process_task *process_task(const struct task *task)
