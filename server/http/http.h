@@ -94,3 +94,6 @@ const char *http_library_version(void);
 
 /* Requests that wait or follow now, for limits and /stats. HTTP thread. */
 int http_parked(const struct http *http);
+
+/* From now on it counts among them until it ends, whatever it is doing. Once. HTTP thread. */
+void http_follow(struct request *rq);

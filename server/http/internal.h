@@ -36,6 +36,7 @@ struct exchange {
     bool working;   /* a reader thread has it: no wake-up concerns it until that is back */
     bool streaming; /* answer.pull is being called */
     bool waked;     /* guarded by http->lock: someone has woken it */
+    bool follows;   /* a stream: it counts among the parked from its beginning to its end */
     bool orphan;    /* the client left while it was parked */
     bool watched;   /* in http->leave_fd */
     int64_t began_us;
@@ -85,7 +86,7 @@ struct http {
     int open_requests;   /* begun and not completed */
     size_t answer_bytes; /* of large answers that are being sent */
     struct exchange *parked;
-    int parked_count;           /* those whose work is under way are not among them */
+    int parked_count;           /* those whose work is under way are not among them, streams always are */
     struct deadlines deadlines; /* of the parked ones */
     struct connection *connections;
     int connection_count; /* without those that were hung up on */

@@ -56,6 +56,7 @@ void http_free_exchange(struct exchange *exchange)
         rq->release(rq->state);
     http_forget_wake(exchange); /* only now can nobody wake it any more */
     http->answer_bytes -= exchange->charged;
+    http->parked_count -= exchange->follows;
     for (int i = 0; i < rq->answer.header_count; i++)
         free(rq->answer.headers[i].value);
     buf_release(&rq->answer.body);

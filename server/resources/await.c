@@ -17,6 +17,14 @@ bool await_may_park(struct request *rq)
     return false;
 }
 
+bool await_may_follow(struct request *rq)
+{
+    if (!await_may_park(rq))
+        return false;
+    http_follow(rq);
+    return true;
+}
+
 bool await_begin(struct request *rq, int64_t wait_ms)
 {
     if (!await_may_park(rq))

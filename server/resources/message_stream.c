@@ -381,7 +381,7 @@ static void settle_start(struct request *rq, struct message_stream *stream)
 
 enum next message_stream_begin(struct request *rq, const struct message_scope *scope)
 {
-    if (!await_may_park(rq))
+    if (!await_may_follow(rq))
         return NEXT_ANSWER;
     struct message_stream *stream = xcalloc(1, sizeof *stream);
     rq->state = stream;
