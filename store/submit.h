@@ -29,11 +29,24 @@ struct submission {
     int64_t parent, parent_lease; /* whose turn submits it; 0: nobody's */
     struct span step;             /* its name there; absent: it has none */
     bool detached;                /* a cancellation of the parent does not reach it */
+    bool hold;                    /* a promise: hold.h */
+    int64_t release_by;           /* of a promise; 0: no such time */
+    const int64_t *after;         /* what it comes after: */
+    int after_count;              /* no one twice, at most AFTER_MAX */
+    int after_policy;             /* enum after_policy; 0: AFTER_SUCCESS */
+    bool composed;                /* its arguments are made when it starts, of others' results or of its group's */
+    int64_t delay_ms;             /* of what is held: from its release, in place of run_at; 0: none */
+    int64_t expires_ms;           /* the same in place of expires_at */
+    int64_t group;                /* it is one more member of this, which is open; 0: of none */
+    struct span name;             /* its name there; absent: none */
+    const int *after_members;     /* op_group: what it comes after in the group, by index, besides `after` */
+    int after_member_count;
     struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
     /* out */
     int64_t id;
+    int index; /* in its group, from 0 */
     enum status status;
     bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
     int64_t parent_failed; /* how often, so far */
