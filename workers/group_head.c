@@ -194,6 +194,7 @@ void group_head_read(struct group_reading *reading, struct span text)
     head.has_task = name.p && json_type(name) != JSON_NULL;
     if (head.has_task)
         reading->task = group_reading_task(reading, name);
+    reading->read->one_task = head.has_task;
     context->beside = take_own;
     context->of = &head;
     context->no_args = true;

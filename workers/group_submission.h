@@ -22,6 +22,7 @@
 struct group_read {
     struct group_submission group;
     struct submission *items; /* group.total of them; their spans point into the body, and into what this has */
+    bool one_task;            /* its members are `args`, and not `invocations` */
     enum err err;             /* ERR_INVALID: `faults` says all that is wrong, as of a document */
     bool no_json;             /* the one fault is that the text is no JSON */
     struct faults faults;
