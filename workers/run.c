@@ -473,7 +473,7 @@ static bool prepare_args(struct run *run, struct thread *thread)
         struct span none = {NULL, 0};
         if (params_bind(run->task->params, sent.len ? sent : none, "/args", &run->bound, &faults) != OK) {
             struct span detail = span_of(faults.count ? faults.items[0].detail : "they do not fit the parameters");
-            outcome_fail(&run->outcome, SPAN("bad_args"), detail, (struct span){0});
+            outcome_fail(&run->outcome, SPAN("invalid_args"), detail, (struct span){0});
             run->outcome.retry = false;
             ok = false;
         }
