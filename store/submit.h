@@ -41,6 +41,10 @@ struct submission {
     struct span name;             /* its name there; absent: none */
     const int *after_members;     /* op_group: what it comes after in the group, by index, besides `after` */
     int after_member_count;
+    const int64_t *member_ids;    /* op_group's: the ids of the members, */
+    int64_t preset_id;            /* and its own; 0: it gets the next one */
+    bool held_by_group, is_group; /* op_group's */
+    bool may_have_dependents;     /* op_group's: members that come later may come after it */
     struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
@@ -51,9 +55,11 @@ struct submission {
     bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
     int64_t parent_failed; /* how often, so far */
     bool parent_cancelled; /* with ERR_CONFLICT: that is why */
+    bool group_closed;     /* the same */
+    int64_t missing;       /* with ERR_NOT_FOUND: what is not there, of `after` or `group` */
     enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
                             * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded
-                            * value) or a fault */
+                            * value, or a group), ERR_NOT_FOUND (missing) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */

@@ -6,13 +6,14 @@
 
 /* Upkeep, in small steps; `more` says that another step is due at once. */
 enum upkeep {
-    UPKEEP_PROMOTE,   /* scheduled -> queued where run_at <= now */
-    UPKEEP_EXPIRE,    /* scheduled, queued -> failed as `expired` where expires_at <= now */
-    UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
-    UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
-    UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
+    UPKEEP_PROMOTE,    /* scheduled -> queued where run_at <= now */
+    UPKEEP_EXPIRE,     /* scheduled, queued -> failed as `expired` where expires_at <= now */
+    UPKEEP_PRUNE,      /* final ones past prune_at or above retain_max are deleted */
+    UPKEEP_WAKE,       /* suspended -> queued where wakes_at <= now */
+    UPKEEP_FOLLOW_UP,  /* what follows changes without a bound: a step of it */
+    UPKEEP_RELEASE_BY, /* promises -> cancelled as `not_released` where release_by <= now */
 };
-enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };
+enum { UPKEEPS = UPKEEP_RELEASE_BY + 1 };
 struct op_upkeep {
     struct op op;
     enum upkeep what;
