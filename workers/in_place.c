@@ -76,8 +76,10 @@ bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *i
         reason_set(why, "not valid JSON: %s, at byte %zu", fault.detail, fault.offset);
     else if (submission_read(&context, submission, &s, &texts, &faults) != OK)
         refuse(why, &faults);
-    else
+    else {
         made = make_child(run, &s, why);
+        submission_release(&s);
+    }
     if (made)
         *id = s.id;
     faults_release(&faults);

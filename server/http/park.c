@@ -90,8 +90,8 @@ static bool waits_for_long(const struct exchange *exchange)
 static void watch_client(struct exchange *exchange)
 {
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = exchange};
-    exchange->watched =
-        exchange->peer && epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_ADD, exchange->peer->fd, &event) == 0;
+    exchange->watched = exchange->peer && !exchange->orphan &&
+                        epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_ADD, exchange->peer->fd, &event) == 0;
 }
 
 static void unwatch_client(struct exchange *exchange)

@@ -58,6 +58,8 @@ struct bulk {
 
 static void batch_release_lines(struct batch *batch)
 {
+    for (int i = 0; i < batch->count; i++)
+        submission_release(&batch->items[i]);
     for (int i = 0; batch->keys && i < batch->count; i++)
         buf_release(&batch->keys[i]);
     free(batch->keys);
@@ -216,6 +218,7 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
         buf_release(&detail);
     } else if (!submission_has_task(s)) {
         struct refusal refusal = submission_refusal(s, OK);
+        submission_release(s);
         refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
     } else {
         own_key(batch, s, &key);

@@ -29,6 +29,7 @@ static void submitting_free(void *state)
 {
     struct submitting *s = state;
     topics_leave(&s->listener);
+    submission_release(&s->submission);
     buf_release(&s->key);
     buf_release(&s->header_key);
     free(s);

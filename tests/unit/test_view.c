@@ -157,9 +157,10 @@ Test(view, counts_name_every_status)
     int64_t counts[STATUS_SLOTS] = {[STATUS_QUEUED] = 3, [STATUS_CANCELLED] = INT64_MAX};
     struct buf out = {0};
     view_counts(&out, counts);
-    cr_expect_str_eq(buf_cstr(&out),
-                     "\"held\":0,\"scheduled\":0,\"queued\":3,\"running\":0,\"waiting\":0,\"succeeded\":0,\"failed\":0,"
-                     "\"cancelled\":9223372036854775807");
+    cr_expect_str_eq(
+        buf_cstr(&out),
+        "\"held\":0,\"scheduled\":0,\"queued\":3,\"running\":0,\"waiting\":0,\"succeeded\":0,\"failed\":0,"
+        "\"cancelled\":9223372036854775807");
     buf_release(&out);
 }
 

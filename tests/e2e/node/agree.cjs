@@ -134,10 +134,17 @@ function boundLease(body) {
   if (body.done && body.done[0] && body.done[0].error && isTooLong(body.done[0].error.retry_after)) delete body.done[0].error.retry_after;
 }
 
+// What it comes after, or belongs to, must be there: no schema knows.
+function free(body) {
+  if (typeof body.task === 'string') body.task = 'any';
+  if (Array.isArray(body.after)) delete body.after, delete body.after_policy;
+  if (typeof body.group === 'string') delete body.group;
+}
+
 const bodies = [
   { method: 'POST', path: '/leases', schema: 'LeaseRequest', fix: boundLease },
-  { method: 'POST', path: '/tasks', schema: 'Submission', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
-  { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
+  { method: 'POST', path: '/tasks', schema: 'Submission', fix: free },
+  { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: free },
   { method: 'PUT', path: '/leases/TOKEN/steps/a-recorded-value', schema: 'StepValue' },
   { method: 'PATCH', path: '/invocations/ID', schema: 'Patch' },
   { method: 'POST', path: '/invocations/cancel', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
