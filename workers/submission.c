@@ -415,6 +415,15 @@ void submission_row(const struct submission *s, struct invocation *row)
     };
 }
 
+void submission_add_detail(struct buf *out, const struct submission *s, const struct refusal *refusal)
+{
+    buf_adds(out, refusal->detail);
+    if (s->err != ERR_NOT_FOUND || !s->missing)
+        return;
+    buf_addl(out, ": ");
+    id_add(out, s->missing);
+}
+
 bool submission_has_task(struct submission *s)
 {
     s->err = s->task ? OK : ERR_UNAVAILABLE;
@@ -430,12 +439,12 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     case ERR_LIMIT:
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
     case ERR_NOT_FOUND:
-        return (struct refusal){422, "invalid-request", "its group, or one of those it comes after, is not there"};
+        return (struct refusal){422, "invalid-request", "its group, or one that it comes after, is not there"};
     case ERR_BUSY: return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
     case ERR_CONFLICT:
         if (s->parent_cancelled)
             return (struct refusal){409, "cancelled", "its parent is cancelled: only a detached child is taken"};
-        if (s->group && !s->parent)
+        if (s->group_closed)
             return (struct refusal){409, "conflict",
                                     "the group takes no more members: it was not made open, or is closed"};
         return (struct refusal){409, "stale-lease", "the turn that submits it has ended, or lost its lease"};

@@ -61,3 +61,6 @@ struct refusal {
     const char *detail;
 };
 struct refusal submission_refusal(const struct submission *s, enum err err);
+
+/* Appends the sentence, with the id that it is about. */
+void submission_add_detail(struct buf *out, const struct submission *s, const struct refusal *refusal);

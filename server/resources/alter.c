@@ -54,7 +54,12 @@ static enum next altered(struct request *rq)
     if (op->op.err == ERR_CONFLICT && op->what == ALTER_DELETE && status_is_final(op->status))
         return answer_problem(
             rq, 409, "conflict",
-            "one that has not ended waits for it, is to get its result, or may ask for it as its step");
+            "one that has not ended waits for it, comes after it, is to get its result, or may ask for it as its "
+            "step; or it is a member of a group, which keeps it");
+    if (op->op.err == ERR_CONFLICT && op->what == ALTER_RETRY && status_is_final(op->status) &&
+        op->status != STATUS_SUCCEEDED)
+        return answer_problem(rq, 409, "conflict",
+                              "it comes after one that did not succeed: retry that, and it follows");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)

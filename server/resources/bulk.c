@@ -147,7 +147,10 @@ static void collect(struct bulk *bulk)
                 line->status = s->replayed ? 200 : 201;
             } else {
                 struct refusal refusal = submission_refusal(s, batch->op.op.err);
-                refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
+                struct buf detail = {0};
+                submission_add_detail(&detail, s, &refusal);
+                refuse(bulk, line, refusal.status, refusal.type, buf_cstr(&detail), NULL);
+                buf_release(&detail);
             }
         }
         batch_release_lines(batch);

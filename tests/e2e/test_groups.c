@@ -1,6 +1,7 @@
 /* Groups over HTTP: made, shown, changed, and their results. */
 #include "tests/e2e/support.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
