@@ -146,9 +146,17 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
 {
     const struct op_alter *op = a->op;
     int64_t run_at = op->set_run_at ? op->run_at : row->run_at;
+    bool held = row->status == STATUS_HELD;
+    if (held && op->set_run_at) { /* in place of a delay from its release */
+        enum err err = DB_EXECUTE(tx->db, "UPDATE holds SET delay_ms = NULL WHERE id = $1", v_int(id));
+        if (err != OK)
+            return err;
+    }
     return transition_move_due(tx, &(struct move_due){.id = id,
                                                       .from = row->status,
-                                                      .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
+                                                      .to = held               ? STATUS_HELD
+                                                            : run_at > tx->now ? STATUS_SCHEDULED
+                                                                               : STATUS_QUEUED,
                                                       .set = true,
                                                       .old_priority = row->priority,
                                                       .old_rank = row->rank,
@@ -177,7 +185,7 @@ static const struct {
 } alterations[] = {
     [ALTER_CANCEL] = {STATUS_ANY & ~STATUS_FINALS, cancel_one},
     [ALTER_RETRY] = {1 << STATUS_FAILED | 1 << STATUS_CANCELLED, retry_one},
-    [ALTER_PATCH] = {1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED, patch_one},
+    [ALTER_PATCH] = {1 << STATUS_HELD | 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED, patch_one},
     [ALTER_DELETE] = {STATUS_FINALS, delete_one},
 };
 

@@ -9,7 +9,7 @@
 enum alter {
     ALTER_CANCEL, /* final ones stay as they are: OK */
     ALTER_RETRY, /* failed and cancelled ones, else ERR_CONFLICT, as for one that comes after what did not succeed */
-    ALTER_PATCH,  /* scheduled and queued ones, else ERR_CONFLICT */
+    ALTER_PATCH,  /* held, scheduled and queued ones, else ERR_CONFLICT */
     ALTER_DELETE, /* final ones, else ERR_CONFLICT, as for members of a group */
 };
 

@@ -107,6 +107,10 @@ struct group_row {
 };
 MUST_USE enum err reader_group(struct reader *reader, int64_t id, struct group_row *out);
 
+/* How one that may be waited for stands: an invocation, as reader_get() says, or a group, as if it
+ * were one: its status, and no result. ERR_NOT_FOUND. */
+MUST_USE enum err reader_get_awaited(struct reader *reader, int64_t id, enum view view, struct invocation *out);
+
 /* The arguments that its members share, appended; nothing if there are none. */
 MUST_USE enum err reader_group_args(struct reader *reader, int64_t id, struct buf *out);
 

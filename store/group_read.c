@@ -81,6 +81,26 @@ enum err reader_group(struct reader *reader, int64_t id, struct group_row *out)
     return err;
 }
 
+enum err reader_get_awaited(struct reader *reader, int64_t id, enum view view, struct invocation *out)
+{
+    static const enum status statuses[] = {
+        [GROUP_HELD] = STATUS_HELD,     [GROUP_RUNNING] = STATUS_RUNNING,     [GROUP_SUCCEEDED] = STATUS_SUCCEEDED,
+        [GROUP_FAILED] = STATUS_FAILED, [GROUP_CANCELLED] = STATUS_CANCELLED,
+    };
+    struct group_row group;
+    enum err err = reader_get(reader, id, view, out);
+    if (err != ERR_NOT_FOUND)
+        return err;
+    err = reader_group(reader, id, &group);
+    if (err == OK)
+        *out = (struct invocation){.id = id,
+                                   .status = statuses[group.status],
+                                   .finished_at = group.finished_at,
+                                   .parent = group.parent,
+                                   .step = group.step};
+    return err;
+}
+
 enum err reader_group_args(struct reader *reader, int64_t id, struct buf *out)
 {
     enum err err = reader_payload(reader, id, PAYLOAD_COMMON_ARGS, out);

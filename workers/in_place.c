@@ -95,7 +95,7 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
     *out = (struct child_view){0};
     enum err err = run_open_reader(run);
     if (err == OK)
-        err = reader_get(run->thread->reader, id, VIEW_FULL, &row);
+        err = reader_get_awaited(run->thread->reader, id, VIEW_FULL, &row);
     if (err != OK)
         return err;
     out->status = status_name(row.status);

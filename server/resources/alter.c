@@ -29,7 +29,7 @@ static void altering_free(void *state)
 static const char *const needs[] = {
     [ALTER_CANCEL] = "it can always be cancelled",
     [ALTER_RETRY] = "a retry needs one that is failed or cancelled",
-    [ALTER_PATCH] = "PATCH needs one that is scheduled or queued",
+    [ALTER_PATCH] = "PATCH needs one that is held, scheduled or queued",
     [ALTER_DELETE] = "DELETE needs one that is succeeded, failed or cancelled; cancel it first",
 };
 

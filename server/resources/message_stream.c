@@ -98,7 +98,7 @@ static enum err end_of(struct request *rq, const struct unended_item *item)
 {
     struct message_stream *stream = rq->state;
     struct invocation row;
-    enum err err = reader_get(rq->reader, item->id, VIEW_BASIC, &row);
+    enum err err = reader_get_awaited(rq->reader, item->id, VIEW_BASIC, &row);
     if (err == OK && status_is_final(row.status))
         tell_end(&stream->piece, item->id, &row);
     else if (err == ERR_NOT_FOUND)

@@ -489,6 +489,56 @@ STORE_TEST(cancelling_a_parent_cancels_its_group)
     cr_assert_eq(group_row(f, g->group.id).status, GROUP_CANCELLED);
 }
 
+static bool is_kin_of(struct fixture *f, int64_t root, int64_t id)
+{
+    struct kin *kin = calloc(1, sizeof *kin);
+    bool inside;
+    kin->root = root;
+    IS_OK(reader_is_kin(f->reader, kin, id, &inside));
+    free(kin);
+    return inside;
+}
+
+STORE_TEST(members_of_a_turns_group_descend_from_it)
+{
+    struct waited w;
+    int64_t parent = submit(f), child;
+    started(&w, f, parent, 1);
+    struct test_group *g = group_of(f, GROUP_PARALLEL, 2);
+    g->group.parent = parent;
+    g->group.parent_lease = w.turn.lease;
+    IS_OK(make_group(f, g, 0));
+    cr_assert(is_kin_of(f, parent, g->ids[1]) && is_kin_of(f, parent, g->group.id));
+    cr_assert_not(is_kin_of(f, parent, submit(f)));
+    IS_OK(reader_child_after(f->reader, parent, 0, &child));
+    cr_assert_eq(child, g->group.id);
+    IS_OK(reader_child_after(f->reader, g->group.id, g->ids[0], &child));
+    cr_assert_eq(child, g->ids[1]);
+    struct invocation row;
+    IS_OK(reader_get_awaited(f->reader, g->group.id, VIEW_BASIC, &row));
+    cr_assert(row.status == STATUS_RUNNING && row.parent == parent);
+}
+
+STORE_TEST(what_is_held_may_be_changed_and_stays_held)
+{
+    struct submission s = plain(f);
+    s.hold = true;
+    s.delay_ms = 3600000;
+    submit_all(f, &s, 1);
+    struct op_alter patch;
+    op_alter_init(&patch, ALTER_PATCH, &s.id, 1);
+    patch.set_priority = patch.set_run_at = true;
+    patch.priority = 7;
+    IS_OK(store_do(f->store, &patch.op));
+    cr_assert(status_of(f, s.id) == STATUS_HELD && row_of(f, s.id).priority == 7);
+    struct op_release op;
+    op_release_init(&op, s.id);
+    IS_OK(store_do(f->store, &op.op));
+    cr_assert_eq(status_of(f, s.id), STATUS_QUEUED, "at once: the delay was taken away");
+    IS_OK(store_do(f->store, &op.op));
+    check_counters(f);
+}
+
 /* --- by chance ------------------------------------------------------------------------------------ */
 
 enum { GROUPS = 12, PER_GROUP = 9 };
