@@ -194,6 +194,8 @@ static void read_submission(struct group_reading *reading, struct submission *it
     const struct task *task = group_reading_task(reading, json_get(text, "task"));
     item->parent = item->parent_lease = 0;
     context->refers = is_link(reading) || says_something(reading);
+    if (task)
+        group_shared_check_task(reading, task);
     if (task && submission_read_args(context, task, item->args, item, faults) != OK)
         return;
 }
