@@ -589,6 +589,7 @@ Test(groups, a_crash_before_its_last_member_removes_it)
     send_large(s, &client);
     await_half(s);
     kill_hard(s);
+    release_commits(s);
     start(s);
     WAIT_UNTIL(rows(s, "far") == 0);
     EXPECT(post(s, "/groups", "{'task': 'far', 'args': [1]}"), 201);
