@@ -101,6 +101,8 @@ int compose_find(struct span args, const char *pointer, compose_each *each, void
         return 0;
     buf_adds(&w.pointer, pointer);
     walk_value(&w, json_trim(args));
+    if (w.count && args.len > COMPOSE_BYTES_MAX)
+        faults_add(faults, 0, pointer, "are longer than 16 MiB, with a result to come");
     buf_release(&w.pointer);
     buf_release(&w.key);
     buf_release(&w.name);
@@ -386,11 +388,13 @@ static bool refuse(struct substitution *s, const struct reference *reference, en
     return err != ERR_LIMIT;
 }
 
-static void say_no_part(struct reason *why, const struct reference *reference)
+static bool say_no_part(struct substitution *s, const struct reference *reference)
 {
-    struct span whose = reference->whose;
-    reason_set(why, "the result of %.*s has no `%.*s`", whose.p ? (int)whose.len : 22,
-               whose.p ? whose.p : "the one it comes after", (int)reference->path.len, reference->path.p);
+    struct reason why;
+    struct span whose = reference->whose.p ? reference->whose : SPAN("the one it comes after");
+    reason_set(&why, "the result of %.*s has no `%.*s`", (int)whose.len, whose.p, (int)reference->path.len,
+               reference->path.p);
+    return refuse(s, reference, ERR_INVALID, why.text);
 }
 
 static bool replace(void *context, const struct reference *reference)
@@ -400,13 +404,13 @@ static bool replace(void *context, const struct reference *reference)
     struct reason why = {""};
     if (!s->result(s->context, reference, &value, &why))
         return refuse(s, reference, ERR_INVALID, why.text);
+    if (!value.p)
+        value = SPAN("null");
+    else if (reference->path.p)
+        value = reference_at(json_trim(value), reference->path);
+    if (!value.p)
+        return say_no_part(s, reference);
     value = json_trim(value);
-    if (reference->path.p)
-        value = reference_at(value, reference->path);
-    if (!value.p) {
-        say_no_part(&why, reference);
-        return refuse(s, reference, ERR_INVALID, why.text);
-    }
     size_t made = s->out->len - s->start + value.len + (size_t)(s->end - s->at);
     if (made > COMPOSE_BYTES_MAX)
         return refuse(s, reference, ERR_LIMIT, "makes the arguments longer than 16 MiB");
@@ -446,8 +450,8 @@ enum err compose_bind(const struct params *params, struct span common, struct sp
 {
     common = trimmed(common);
     args = trimmed(args);
-    if (common.len + args.len > COMPOSE_BYTES_MAX) {
-        faults_add(faults, 0, args_pointer, "are longer than 16 MiB, with common_args");
+    if (common.p && common.len + args.len > COMPOSE_BYTES_MAX) {
+        faults_add(faults, 0, args_pointer, "are longer than 16 MiB, with what is shared");
         return ERR_LIMIT;
     }
     return bind(params, common, args, false, out, faults);

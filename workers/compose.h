@@ -69,8 +69,8 @@ MUST_USE enum err compose_check(const struct task *task, struct span common, str
 /* Appends common arguments without those that `args` cover. */
 void compose_add_uncovered(struct buf *out, const struct params *params, struct span common, struct span args);
 
-/* Whose value is it? Gives the result without the path, to live until the next call; false, with a
- * sentence: there is none. */
+/* Gives the whole result that is meant, to live until the next call; absent: null, wherever the path
+ * would lead. False, with a sentence: there is none. */
 typedef bool compose_result(void *context, const struct reference *reference, struct span *value,
                             struct reason *why);
 

@@ -22,6 +22,7 @@ struct group_name {
 
 void group_graph_release(struct group_reading *reading)
 {
+    group_shared_release(reading);
     HASH_CLEAR(hh, reading->by_name);
     free(reading->name_pool);
     free(reading->member_pool);
@@ -292,6 +293,7 @@ void group_graph_check_references(struct group_reading *reading, int index)
     for (int i = 0; reading->mark && i < item->after_member_count; i++)
         reading->mark[item->after_members[i]] = index + 1;
     compose_find(item->args, "/args", check_reference, &referring, &referring.faults);
+    group_shared_check_references(reading, index, check_reference, &referring);
     if (referring.faults.total)
         group_reading_faults(reading, index, &referring.faults);
 }

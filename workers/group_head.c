@@ -107,8 +107,9 @@ static void read_common_args(struct head *head)
     read->group.common_args = common;
     compose_add_sketch(&reading->common_args, common);
     reading->context.common_args = buf_span(&reading->common_args);
-    if (reading->task && compose_check(reading->task, common, COMPOSE_ANY, &reading->scratch, &read->faults) != OK)
-        return;
+    group_shared_read(reading, common);
+    if (reading->task)
+        group_shared_check_task(reading, reading->task);
 }
 
 /* What excludes each other. */

@@ -35,6 +35,8 @@ struct group_reading {
     int *member_pool;
     int64_t *id_pool;
 
+    struct group_shared *shared; /* NULL: nothing is shared */
+
     int next; /* in READING_REFERENCES: the next member */
     struct group_name *by_name;
     struct group_name *name_pool;
@@ -51,6 +53,15 @@ const struct task *group_reading_task(struct group_reading *reading, struct span
 void group_reading_faults(struct group_reading *reading, int index, struct faults *faults);
 void group_reading_fault(struct group_reading *reading, int index, const char *pointer, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* group_shared.c: what is shared, of which compose_check_common() has said that it may be. Does it fit
+ * that task? Those references in it that the member does not cover go to `each`. */
+struct reference;
+typedef bool group_shared_each(void *of, const struct reference *reference);
+void group_shared_read(struct group_reading *reading, struct span common);
+void group_shared_check_task(struct group_reading *reading, const struct task *task);
+void group_shared_check_references(struct group_reading *reading, int index, group_shared_each *each, void *of);
+void group_shared_release(struct group_reading *reading);
 
 /* Names and `after`, made what the store takes. */
 void group_graph_resolve(struct group_reading *reading);

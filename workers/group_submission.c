@@ -194,6 +194,8 @@ static void read_submission(struct group_reading *reading, struct submission *it
     const struct task *task = group_reading_task(reading, json_get(text, "task"));
     item->parent = item->parent_lease = 0;
     context->refers = is_link(reading) || says_something(reading);
+    if (task)
+        group_shared_check_task(reading, task);
     if (task && submission_read_args(context, task, item->args, item, faults) != OK)
         return;
 }
@@ -308,10 +310,10 @@ static void digest(struct group_reading *reading)
 }
 
 /* What counts from a release was read for all; some are not held. */
-static void settle_times(const struct group_reading *reading, struct submission *item, int index)
+static void settle_times(const struct group_reading *reading, struct submission *item)
 {
     const struct group_submission *group = &reading->read->group;
-    bool is_held = group->hold || item->after_count || item->after_member_count || (is_link(reading) && index > 0);
+    bool is_held = group->hold || item->after_count || item->after_member_count;
     if (is_held)
         return;
     if (item->delay_ms)
@@ -321,13 +323,28 @@ static void settle_times(const struct group_reading *reading, struct submission 
     item->delay_ms = item->expires_ms = 0;
 }
 
+/* Each after the one before it. */
+static void link_members(struct group_reading *reading)
+{
+    struct group_read *read = reading->read;
+    free(reading->member_pool);
+    reading->member_pool = xcalloc((size_t)read->group.total + 1, sizeof *reading->member_pool);
+    for (int i = 1; i < read->group.total; i++) {
+        reading->member_pool[i] = i - 1;
+        read->items[i].after_members = &reading->member_pool[i];
+        read->items[i].after_member_count = 1;
+    }
+}
+
 static void settle(struct group_reading *reading)
 {
     struct group_submission *group = &reading->read->group;
     int64_t longest = 0;
+    if (is_link(reading))
+        link_members(reading);
     for (int i = 0; i < group->total; i++) {
         struct submission *item = &reading->read->items[i];
-        settle_times(reading, item, i);
+        settle_times(reading, item);
         if (item->retention_ms > longest)
             longest = item->retention_ms;
     }
