@@ -57,11 +57,11 @@ static enum err note_after(struct tx *tx, const struct submission *s, int positi
 }
 
 /* Of its own group they may still be to come; their rows say that they have dependents. */
-static enum err note_member(struct tx *tx, const struct submission *s, int which, struct met *met)
+static enum err note_member(struct tx *tx, const struct submission *s, int which, int index, struct met *met)
 {
     met->unmet++;
     return DB_EXECUTE(tx->db, "INSERT INTO dependencies (id, position, predecessor, state) VALUES ($1, $2, $3, 0)",
-                      v_int(s->id), v_int(s->after_count + which), v_int(s->member_ids[s->after_members[which]]));
+                      v_int(s->id), v_int(s->after_count + which), v_int(s->member_ids[index]));
 }
 
 enum err dependencies_note(struct tx *tx, const struct submission *s, struct met *met)
@@ -70,8 +70,8 @@ enum err dependencies_note(struct tx *tx, const struct submission *s, struct met
     for (int i = 0; i < s->after_count && err == OK; i++)
         err = note_after(tx, s, i, met);
     for (int i = 0; i < s->after_member_count && err == OK; i++)
-        err = note_member(tx, s, i, met);
-    return err;
+        err = note_member(tx, s, i, s->after_members[i], met);
+    return err == OK && s->is_link ? note_member(tx, s, s->after_member_count, s->index - 1, met) : err;
 }
 
 /* --- judging ----------------------------------------------------------------------------- */

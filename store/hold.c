@@ -10,26 +10,30 @@
 
 enum { STEP_ROWS = 500 };
 
+static bool comes_after(const struct submission *s)
+{
+    return s->after_count || s->after_member_count || s->is_link;
+}
+
 bool hold_is_wanted(const struct submission *s)
 {
-    return s->hold || s->held_by_group || s->after_count || s->after_member_count;
+    return s->hold || s->held_by_group || comes_after(s);
 }
 
 bool hold_has_row(const struct submission *s)
 {
-    return s->hold || s->after_count || s->after_member_count || s->delay_ms || s->expires_ms;
+    return s->hold || comes_after(s) || s->delay_ms || s->expires_ms;
 }
 
 bool hold_is_dependent(const struct submission *s)
 {
-    return s->after_count || s->after_member_count || s->may_have_dependents;
+    return comes_after(s) || s->may_have_dependents;
 }
 
 enum err hold_note(struct tx *tx, struct submission *s)
 {
     struct met met = {0};
-    int reasons = (s->hold || s->held_by_group ? HOLD_PROMISE : 0) |
-                  (s->after_count || s->after_member_count ? HOLD_DEPENDENCY : 0);
+    int reasons = (s->hold || s->held_by_group ? HOLD_PROMISE : 0) | (comes_after(s) ? HOLD_DEPENDENCY : 0);
     int policy = s->after_policy ? s->after_policy : AFTER_SUCCESS;
     if (!hold_has_row(s))
         return OK;

@@ -44,6 +44,7 @@ struct submission {
     const int64_t *member_ids;    /* op_group's: the ids of the members, */
     int64_t preset_id;            /* and its own; 0: it gets the next one */
     bool held_by_group, is_group; /* op_group's */
+    bool is_link;                 /* the same: it comes after the member before it */
     bool may_have_dependents;     /* op_group's: members that come later may come after it */
     struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
