@@ -16,6 +16,7 @@
  *     wait.h      a turn that waits for others' ends
  *     step.h      values that a body has recorded
  *     message.h   what a body sends, and what it is sent
+ *     deliveries.h  requests that tell of an end: due, tried, repeated
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -27,6 +28,7 @@
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/deliveries.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"

@@ -3,6 +3,7 @@
 #include "store/transition.h"
 
 #include "base/json.h"
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/internal.h"
 
@@ -83,6 +84,8 @@ enum err submission_insert(struct tx *tx, struct submission *s)
         return replay(tx, s);
     if (err == OK && s->parent)
         err = children_note(tx, s);
+    if (err == OK && s->callback.p)
+        err = callback_note_invocation(tx, s);
     return err == OK && s->labels.p ? insert_labels(tx, s->id, s->labels) : err;
 }
 
@@ -155,7 +158,8 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX));
+    return op->count > 1 ||
+           (op->count == 1 && (s->labels.p || s->parent || s->callback.p || s->args.len > INLINE_MAX));
 }
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)

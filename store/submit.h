@@ -21,15 +21,16 @@ struct submission {
     int max_retries;
     int64_t timeout_ms; /* 0: none */
     int64_t retention_ms;
-    int64_t run_at;               /* 0: now */
-    int64_t expires_at;           /* 0: never */
-    int64_t max_queued;           /* 0: no limit; of the task */
-    struct span args;             /* verbatim JSON, absent if none was given */
-    struct span labels;           /* a JSON object of strings, absent if none */
-    int64_t parent, parent_lease; /* whose turn submits it; 0: nobody's */
-    struct span step;             /* its name there; absent: it has none */
-    bool detached;                /* a cancellation of the parent does not reach it */
-    struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
+    int64_t run_at;                       /* 0: now */
+    int64_t expires_at;                   /* 0: never */
+    int64_t max_queued;                   /* 0: no limit; of the task */
+    struct span args;                     /* verbatim JSON, absent if none was given */
+    struct span labels;                   /* a JSON object of strings, absent if none */
+    int64_t parent, parent_lease;         /* whose turn submits it; 0: nobody's */
+    struct span step;                     /* its name there; absent: it has none */
+    struct span callback, callback_place; /* a URL that is told of its end, and HOST:PORT of it; absent: none */
+    bool detached;                        /* a cancellation of the parent does not reach it */
+    struct span key_owner, key;           /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
     /* out */

@@ -218,13 +218,13 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
     "$6, "                                                                                                      \
     "flags = flags | $7"
 #define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
-    enum err err = DB_EXECUTE(tx->db,
-                              follow_believed || from == STATUS_WAITING ? END
-                                  ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = 0" ENDS_FROM
-                                                                        : END ENDS_FROM,
-                              v_int(turn->id), v_int(turn->lease), v_int(finish->status),
-                              v_int(finish->finished_at), row_result(finish), row_error(finish),
-                              v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
+    enum err err = DB_EXECUTE(
+        tx->db,
+        follow_believed || from == STATUS_WAITING ? END
+            ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = follow & " SQL_FOLLOW_STAYS ENDS_FROM
+                                                  : END ENDS_FROM,
+        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
+        row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
@@ -235,7 +235,7 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                   \
     "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
-    " | " SQL_FOLLOW_RESUMED ")"                                                                  \
+    " | " SQL_FOLLOW_RESUMED " | " SQL_FOLLOW_STAYS ")"                                           \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
     "progress_note = NULL "
 
@@ -380,7 +380,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & " SQL_FOLLOW_WAITED " WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_STAYS
+        ") WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -457,13 +458,13 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
 /* Not started, so no turn ends with it. */
 static enum err final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-        "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
-        "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
-        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_time(move->cancel_requested_at), v_time(move->expired_by));
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+                      "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, "
+                      "follow = follow & " SQL_FOLLOW_STAYS " "
+                      "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                      v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
 static enum err final_lost(struct tx *tx, const struct move_final *move)
@@ -472,7 +473,8 @@ static enum err final_lost(struct tx *tx, const struct move_final *move)
                       "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
                       "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
                       "NULL, rank = NULL, "
-                      "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
+                      "follow = follow & " SQL_FOLLOW_STAYS ", started_at = CASE WHEN status = " SQL_QUEUED
+                      " THEN $9 ELSE started_at END "
                       "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
                       v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
                       v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),

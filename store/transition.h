@@ -24,23 +24,31 @@
 #define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW_NUMBER_WAITED 4
 #define FOLLOW_NUMBER_RESUMED 8
+#define FOLLOW_NUMBER_CALLBACK 128
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
+#define SQL_FOLLOW_CALLBACK SQL_NUMBER(FOLLOW_NUMBER_CALLBACK)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
     FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
     FOLLOW_RESUMED =
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
+    FOLLOW_CALLBACK = FOLLOW_NUMBER_CALLBACK, /* somebody is to be told of its end */
 };
+
+/* Of those, the ones that are the invocation's and no turn's: they stay over turns and ends. */
+#define SQL_FOLLOW_STAYS SQL_FOLLOW_CALLBACK
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
+#define FLAG_NUMBER_CALLBACK 8192
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 #define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
+#define SQL_FLAG_CALLBACK SQL_NUMBER(FLAG_NUMBER_CALLBACK)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
@@ -50,6 +58,7 @@ enum {
     FLAG_STEPS = 32,                        /* it has had steps */
     FLAG_MESSAGES = 64,                     /* it has messages */
     FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
+    FLAG_CALLBACK = FLAG_NUMBER_CALLBACK,   /* and one in callbacks */
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */

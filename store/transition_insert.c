@@ -113,7 +113,7 @@ static void make_texts(void)
 
 bool transition_insert_is_plain(const struct submission *s)
 {
-    return !s->key.p && !s->parent && !s->labels.p && !args_are_outside(s);
+    return !s->key.p && !s->parent && !s->labels.p && !s->callback.p && !args_are_outside(s);
 }
 
 int transition_insert_together(int count)

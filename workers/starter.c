@@ -105,6 +105,8 @@ static void *starter_main(void *arg)
         struct run *run = has_work_locked(runner) ? run_take_in_flight_locked(runner) : NULL;
         if (run)
             start_locked(runner, run);
+        else if (runner->unmade)
+            deliver_work_locked(runner, &starter->thread);
         else if (!starter->asked)
             sleep_locked(runner, next_us);
     }
