@@ -165,7 +165,7 @@ static enum err take_of_lines(struct tx *tx, struct op_due *op, const struct lin
 static enum err apply_due(struct tx *tx, struct op *base)
 {
     struct op_due *op = (struct op_due *)base;
-    int limit = 2 * (op->room + op->busy_count), count;
+    int limit = 2 * (op->room + op->busy_count), count = 0;
     struct line *lines = xcalloc((size_t)limit + 1, sizeof *lines);
     op->now = tx->now;
     op->count = 0;

@@ -26,6 +26,13 @@ static bool is_plain(const char *text)
     return true;
 }
 
+/* Curl takes one slash or three for two. */
+static bool has_scheme(const char *text)
+{
+    size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    return n > 0 && strncmp(text + n, "://", 3) == 0 && text[n + 3] != '/';
+}
+
 static const char *fault_of(CURLU *url)
 {
     if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
@@ -33,12 +40,12 @@ static const char *fault_of(CURLU *url)
     return has_part(url, CURLUPART_FRAGMENT) ? "must not have a fragment (#...)" : NULL;
 }
 
-/* Curl adds no scheme to one that has none, and takes "user@" in front of a host for what it is. */
 static const char *read_parts(CURLU *url, const char *text, struct destination *out)
 {
     if (strlen(text) > DESTINATION_MAX)
         return "is too long: a URL has at most 2000 bytes";
-    if (!is_plain(text) || curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
+    if (!is_plain(text) || !has_scheme(text) ||
+        curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK)
         return "is no URL like https://example.org/hook";
     char *scheme = part_of(url, CURLUPART_SCHEME, 0), *host = part_of(url, CURLUPART_HOST, 0);
     char *port = part_of(url, CURLUPART_PORT, CURLU_DEFAULT_PORT);
