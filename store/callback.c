@@ -96,8 +96,7 @@ enum err callback_is_pending(struct tx *tx, int64_t owner, bool *pending)
 /* The line of its place is looked at when it is due (op_due). */
 enum err callback_remove(struct tx *tx, int64_t owner)
 {
-    enum err err = DB_EXECUTE(tx->db, "DELETE FROM deliveries WHERE owner = $1", v_int(owner));
-    return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM callbacks WHERE id = $1", v_int(owner)) : err;
+    return DB_EXECUTE(tx->db, "DELETE FROM callbacks WHERE id = $1", v_int(owner));
 }
 
 /* --- repeating --------------------------------------------------------------------------- */

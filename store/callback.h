@@ -41,6 +41,6 @@ MUST_USE enum err callback_due_invocation(struct tx *tx, int64_t id, enum status
 /* Is one still to be delivered? Then its owner is not pruned. */
 MUST_USE enum err callback_is_pending(struct tx *tx, int64_t owner, bool *pending);
 
-/* The owner is gone, and so are its callback and its deliveries: at most
- * DELIVERIES_MAX rows. */
+/* The owner is gone. Its deliveries, at most DELIVERIES_MAX, are an invocation's to remove with
+ * what else it has left (follow_up.c). */
 MUST_USE enum err callback_remove(struct tx *tx, int64_t owner);

@@ -261,7 +261,7 @@ static void refuse(struct sending *sending, const struct reason *why)
     report(sending, &judgement, 0);
 }
 
-/* The owner is gone: its deliveries are, too. */
+/* ERR_NOT_FOUND: the owner is gone, and its deliveries are going. */
 static void make(struct sending *sending, struct thread *thread)
 {
     struct runner *runner = sending->runner;
@@ -282,15 +282,16 @@ static void make(struct sending *sending, struct thread *thread)
         drop(sending, clock_now_ms() + FAILED_AGAIN_MS);
 }
 
-void deliver_work_locked(struct runner *runner, struct thread *thread)
+bool deliver_work_locked(struct runner *runner, struct thread *thread)
 {
     struct sending *sending = runner->unmade;
     if (!sending)
-        return;
+        return false;
     LL_DELETE2(runner->unmade, sending, next_unmade);
     pthread_mutex_unlock(&runner->lock);
     make(sending, thread);
     pthread_mutex_lock(&runner->lock);
+    return true;
 }
 
 /* --- what is due -------------------------------------------------------------------------- */

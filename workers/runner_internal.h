@@ -295,8 +295,9 @@ void starter_tasks_locked(struct runner *runner);
 /* TIMER_CALLBACKS: asks the disk what is due, if there is room for it. */
 void deliver_due(struct runner *runner);
 
-/* The starter's: makes one body and sends it; the lock is given up and taken again. */
-void deliver_work_locked(struct runner *runner, struct thread *thread);
+/* The starter's: makes one body and sends it; the lock is given up and taken again. False: there
+ * is none to be made. */
+bool deliver_work_locked(struct runner *runner, struct thread *thread);
 
 /* Gives up what is under way, which stays due. When nothing is begun any more. */
 void deliver_end(struct runner *runner);

@@ -357,6 +357,9 @@ void check_counters(struct fixture *f)
                           "AND id NOT IN (SELECT id FROM follow_ups)",
                           followed[i]),
                      0, "orphans in %s", followed[i]);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM deliveries WHERE owner NOT IN (SELECT id FROM invocations) "
+                        "AND owner NOT IN (SELECT id FROM follow_ups)"),
+                 0, "orphans in deliveries");
     cr_assert_eq(
         ask(f, "SELECT COUNT(*) FROM errors WHERE id NOT IN (SELECT id FROM invocations WHERE status = 6)"), 0,
         "errors of what did not fail");

@@ -428,6 +428,7 @@ static const struct {
     {"FROM deliveries WHERE owner = ?1 AND n = ?2", "deliveries_1 (owner=? AND n=?)"},
     {"FROM deliveries WHERE owner = ?1 ORDER BY n", "deliveries_1 (owner=?)"},
     {"DELETE FROM deliveries WHERE owner = ?1 AND n <=", "deliveries_1 (owner=? AND n<?)"},
+    {"SELECT n, LENGTH(url) FROM deliveries", "deliveries_1 (owner=?)"},
     {"SELECT 1 FROM deliveries", "deliveries_1 (owner=?)"},
     {"UPDATE deliveries", "deliveries_1 (owner=? AND n=?)"},
     {"UPDATE callback_places", "callback_places_1 (place=?)"},

@@ -682,6 +682,7 @@ class Options(TypedDict, total=False):
     retention: Duration
     labels: Dict[str, str]
     key: str
+    callback: str  # a URL that is told of its end
     step: str  # of a child
     detached: bool  # of a child
 
