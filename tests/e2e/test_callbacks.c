@@ -407,3 +407,39 @@ Test(callbacks, one_is_repeated_under_its_id)
     EXPECT_PROBLEM(post(s, "/invocations/0000000000000/callbacks/1/repeat", NULL), 404, "not-found");
     EXPECT_PROBLEM(post(s, format("/invocations/%s/callbacks/1/repeat", id), "{'x':1}"), 422, "invalid-request");
 }
+
+static int distinct_ids(const struct service *service)
+{
+    int count = 0, total = seen_count(service);
+    char **ids = calloc((size_t)total + 1, sizeof *ids);
+    for (int i = 0; i < total; i++) {
+        ids[i] = strdup(header_of(request(service, i), "webhook-id"));
+        int k = 0;
+        while (strcmp(ids[k], ids[i]) != 0)
+            k++;
+        count += k == i;
+    }
+    return count;
+}
+
+/* At whatever moment it dies: nothing that ended is told of to nobody. */
+Test(callbacks, every_end_is_told_whatever_is_killed)
+{
+    enum { ROUNDS = 6, EACH = 40 };
+    struct service *service = service_for(CALLBACKS(", timeout: 2s, delays: [100ms, 100ms, 100ms]"));
+    struct server *s = service->server;
+    char *ids[ROUNDS * EACH];
+    for (int i = 0; i < ROUNDS * EACH; i++) {
+        ids[i] =
+            submit(s, "{'task': 'echo', 'args': %d, 'callback': '%s/?delay=0.00%d'}", i, service->url, i % 10);
+        if (i % EACH == EACH - 1) {
+            int64_t until = now_ms() + 7 * (i / EACH);
+            while (now_ms() < until)
+                ;
+            restart(s);
+        }
+    }
+    for (int i = 0; i < ROUNDS * EACH; i++)
+        EXPECT_TEXT(await_delivery(s, ids[i], 0, "delivered"), "items.0.event", "succeeded");
+    REQUIRE(distinct_ids(service) == ROUNDS * EACH);
+}
