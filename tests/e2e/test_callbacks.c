@@ -443,3 +443,26 @@ Test(callbacks, every_end_is_told_whatever_is_killed)
         EXPECT_TEXT(await_delivery(s, ids[i], 0, "delivered"), "items.0.event", "succeeded");
     REQUIRE(distinct_ids(service) == ROUNDS * EACH);
 }
+
+/* The word of it is kept, and it is under way as long. */
+Test(callbacks, a_disk_that_fails_meanwhile_makes_nobody_hear_it_twice)
+{
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct service *service = prepare_with_service();
+    struct server *s = service->server;
+    char *bad = file_in(s, "bad");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+    start_service(service, NULL, NULL);
+    serve_tasks(service, CALLBACKS(", delays: [10ms, 10ms]"));
+    char *id = submit(s, "{'task': 'echo', 'callback': '%s/?until=now'}", service->url);
+    WAIT_UNTIL(seen_count(service) == 1);
+    touch(bad);
+    EXPECT_PROBLEM(post(s, "/tasks", "{'task': 'echo'}"), 503, "unavailable");
+    touch(format("%s/now", service->folder));
+    WAIT_UNTIL(EXPECT(get(s, "/readyz"), 503));
+    EXPECT_TEXT(get(s, "/invocations/%s/callbacks", id), "items.0.status", "pending");
+    unlink(bad);
+    EXPECT_NUMBER(await_delivery(s, id, 0, "delivered"), "items.0.attempts", 1);
+    REQUIRE(seen_count(service) == 1, "%s", seen(service));
+}
