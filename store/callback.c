@@ -24,15 +24,25 @@ enum err callback_note_invocation(struct tx *tx, const struct submission *s)
 
 /* --- due ----------------------------------------------------------------------------- */
 
-/* A place's line begins when the first in it is due. */
-static enum err line_up(struct tx *tx, int64_t owner, int64_t n, int64_t next_at)
+/* A place's line begins when the first in it is due, now, unless it rests. */
+static enum err line_up(struct tx *tx, int64_t owner, int64_t n)
 {
     return DB_EXECUTE(tx->db,
-                      "INSERT INTO callback_places (place, next_at) "
-                      "SELECT place, $3 FROM deliveries WHERE owner = $1 AND n = $2 "
+                      "INSERT INTO callback_places (place, next_at, silences, rest_until) "
+                      "SELECT place, $3, 0, 0 FROM deliveries WHERE owner = $1 AND n = $2 "
                       "ON CONFLICT (place) DO UPDATE SET next_at = excluded.next_at "
-                      "WHERE callback_places.next_at > excluded.next_at",
-                      v_int(owner), v_int(n), v_int(next_at));
+                      "WHERE callback_places.next_at > excluded.next_at "
+                      "AND callback_places.rest_until <= excluded.next_at",
+                      v_int(owner), v_int(n), v_int(tx->now));
+}
+
+/* Whoever asks for it wants it now. */
+static enum err rest_no_more(struct tx *tx, int64_t owner, int64_t n)
+{
+    return DB_EXECUTE(tx->db,
+                      "UPDATE callback_places SET rest_until = 0 "
+                      "WHERE place = (SELECT place FROM deliveries WHERE owner = $1 AND n = $2)",
+                      v_int(owner), v_int(n));
 }
 
 static enum err make_due(struct tx *tx, const struct callback_end *end, int64_t n)
@@ -47,7 +57,7 @@ static enum err make_due(struct tx *tx, const struct callback_end *end, int64_t 
         err = DB_EXECUTE(tx->db, "DELETE FROM deliveries WHERE owner = $1 AND n <= $2", v_int(end->owner),
                          v_int(n - DELIVERIES_MAX));
     if (err == OK)
-        err = line_up(tx, end->owner, n, tx->now);
+        err = line_up(tx, end->owner, n);
     if (err == OK)
         tx_change(tx, end->owner, 0, 0, 0)->callback = true;
     return err;
@@ -111,7 +121,9 @@ static enum err apply_repeat(struct tx *tx, struct op *base)
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_NOT_FOUND;
     if (err == OK)
-        err = line_up(tx, op->owner, op->n, tx->now);
+        err = rest_no_more(tx, op->owner, op->n);
+    if (err == OK)
+        err = line_up(tx, op->owner, op->n);
     if (err == OK)
         tx_change(tx, op->owner, 0, 0, 0)->callback = true;
     return err;

@@ -33,19 +33,67 @@ static struct delivery row_of(struct db_stmt *stmt)
 
 /* --- lines ------------------------------------------------------------------------------ */
 
-/* It stands where its first is due, or not at all. */
-static enum err settle_line(struct tx *tx, struct span place)
+struct line {
+    struct span place;
+    int64_t next_at, rest_until;
+    int silences;
+};
+#define LINE_COLUMNS "place, next_at, silences, rest_until"
+
+static struct line line_of(struct tx *tx, struct db_stmt *stmt)
+{
+    return (struct line){tx_copy(tx, db_span(stmt, 0)), db_int(stmt, 1), db_int(stmt, 3), (int)db_int(stmt, 2)};
+}
+
+static enum err first_of(struct tx *tx, struct span place, int64_t *first)
+{
+    return DB_NUMBER(tx->db, first, 0,
+                     "SELECT next_at FROM deliveries WHERE place = $1 AND status = " SQL_DELIVERY_PENDING
+                     " ORDER BY next_at LIMIT 1",
+                     v_text(place));
+}
+
+/* It stands where its first is due, or its rest is over; or not at all. */
+static enum err settle_line(struct tx *tx, const struct line *line)
 {
     int64_t first;
-    enum err err = DB_NUMBER(tx->db, &first, 0,
-                             "SELECT next_at FROM deliveries WHERE place = $1 AND status = " SQL_DELIVERY_PENDING
-                             " ORDER BY next_at LIMIT 1",
-                             v_text(place));
+    enum err err = first_of(tx, line->place, &first);
     if (err != OK)
         return err;
-    return first ? DB_EXECUTE(tx->db, "UPDATE callback_places SET next_at = $2 WHERE place = $1", v_text(place),
-                              v_int(first))
-                 : DB_EXECUTE(tx->db, "DELETE FROM callback_places WHERE place = $1", v_text(place));
+    if (!first)
+        return DB_EXECUTE(tx->db, "DELETE FROM callback_places WHERE place = $1", v_text(line->place));
+    return DB_EXECUTE(tx->db,
+                      "UPDATE callback_places SET next_at = $2, silences = $3, rest_until = $4 WHERE place = $1",
+                      v_text(line->place), v_int(first > line->rest_until ? first : line->rest_until),
+                      v_int(line->silences), v_int(line->rest_until));
+}
+
+static enum err find_line(struct tx *tx, struct span place, struct line *out)
+{
+    struct db_stmt *stmt =
+        DB_QUERY(tx->db, "SELECT " LINE_COLUMNS " FROM callback_places WHERE place = $1", v_text(place));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    if (err == OK)
+        *out = line_of(tx, stmt);
+    db_reset(stmt);
+    return err;
+}
+
+enum { REST_MS = 1000, SILENCES_MAX = 30 };
+
+static void hear(struct tx *tx, const struct op_delivered *op, struct line *line)
+{
+    if (op->answered)
+        line->silences = 0;
+    if (op->answered)
+        line->rest_until = 0;
+    if (!op->silent)
+        return;
+    line->silences += line->silences < SILENCES_MAX;
+    int64_t rest_ms = (int64_t)REST_MS << (line->silences - 1);
+    line->rest_until = tx->now + (rest_ms < op->rest_max_ms ? rest_ms : op->rest_max_ms);
 }
 
 /* --- due -------------------------------------------------------------------------------- */
@@ -95,15 +143,15 @@ static void take(struct op_due *op, const struct delivery *delivery)
     item->last_error = (struct span){NULL, 0};
 }
 
-/* Of a place: what is due and there is room for. Those under way stand first, as a rule; *first says
+/* Of a line: what is due and there is room for. Those under way stand first, as a rule; *first says
  * when the first is due, them included; 0: none is pending. */
-static enum err take_of_place(struct tx *tx, struct op_due *op, struct span place, int64_t *first)
+static enum err take_of_line(struct tx *tx, struct op_due *op, const struct line *line, int64_t *first)
 {
-    int room = op->room_per_place - busy_at(op, place);
+    int room = (line->silences ? 1 : op->room_per_place) - busy_at(op, line->place);
     struct db_stmt *stmt = DB_QUERY(tx->db,
                                     "SELECT " COLUMNS " FROM deliveries WHERE place = $1 "
                                     "AND status = " SQL_DELIVERY_PENDING " ORDER BY next_at LIMIT $2",
-                                    v_text(place), v_int(op->room_per_place + 1));
+                                    v_text(line->place), v_int(op->room_per_place + 1));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -127,17 +175,12 @@ static enum err take_of_place(struct tx *tx, struct op_due *op, struct span plac
     return err;
 }
 
-struct line {
-    struct span place;
-    int64_t next_at;
-};
-
 /* Lines that have begun, the first first. Only those of which something is under way can have nothing to
  * take, so twice as many as may be under way are enough. */
 static enum err collect_lines(struct tx *tx, const struct op_due *op, struct line *lines, int limit, int *count)
 {
     struct db_stmt *stmt = DB_QUERY(
-        tx->db, "SELECT place, next_at FROM callback_places WHERE next_at <= $1 ORDER BY next_at LIMIT $2",
+        tx->db, "SELECT " LINE_COLUMNS " FROM callback_places WHERE next_at <= $1 ORDER BY next_at LIMIT $2",
         v_int(op->now), v_int(limit));
     if (!stmt)
         return ERR_DB;
@@ -145,7 +188,7 @@ static enum err collect_lines(struct tx *tx, const struct op_due *op, struct lin
     enum err err;
     *count = 0;
     while ((err = db_step(stmt, &row)) == OK && row)
-        lines[(*count)++] = (struct line){tx_copy(tx, db_span(stmt, 0)), db_int(stmt, 1)};
+        lines[(*count)++] = line_of(tx, stmt);
     db_reset(stmt);
     return err;
 }
@@ -155,9 +198,9 @@ static enum err take_of_lines(struct tx *tx, struct op_due *op, const struct lin
     enum err err = OK;
     for (int i = 0; i < count && op->count < op->room && err == OK; i++) {
         int64_t first;
-        err = take_of_place(tx, op, lines[i].place, &first);
-        if (err == OK && first != lines[i].next_at)
-            err = settle_line(tx, lines[i].place);
+        err = take_of_line(tx, op, &lines[i], &first);
+        if (err == OK && (!first || first > lines[i].next_at))
+            err = settle_line(tx, &lines[i]);
     }
     return err;
 }
@@ -221,8 +264,15 @@ static enum err apply_delivered(struct tx *tx, struct op *base)
                    v_time(op->status == DELIVERY_DELIVERED ? tx->now : 0));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
+    struct line line;
     if (err == OK)
-        err = settle_line(tx, op->place);
+        err = find_line(tx, op->place, &line);
+    if (err == OK) {
+        hear(tx, op, &line);
+        err = settle_line(tx, &line);
+    } else if (err == ERR_NOT_FOUND) {
+        err = OK;
+    }
     if (err == OK)
         tx_change(tx, op->owner, 0, 0, 0)->callback = true;
     return err;

@@ -38,7 +38,7 @@ struct delivery {
 };
 
 /* What is due and not under way, in the order in which it became so, with as many as there
- * is room for to each place. Writes nothing, but for lines that were left empty. */
+ * is room for to each place, and one where the last try was not answered. Writes nothing, but for lines that were left empty. */
 struct op_due {
     struct op op;
     /* in */
@@ -61,8 +61,10 @@ struct op_delivered {
     struct op op;
     int64_t owner;
     int n;
-    int attempts; /* believed: before this one */
-    bool counts;  /* this was one */
+    int attempts;          /* believed: before this one */
+    bool counts;           /* this was one, */
+    bool answered, silent; /* and there was an answer, or none: then the place rests, longer each */
+    int64_t rest_max_ms;   /* time, up to this */
     enum delivery_status status;
     int64_t next_at; /* of a pending one */
     int last_status;

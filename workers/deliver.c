@@ -160,6 +160,9 @@ static void report(struct sending *sending, const struct judgement *judgement, i
     op_delivered_init(op, &sending->delivery);
     op->status = judgement->status;
     op->counts = judgement->counts;
+    op->silent = judgement->silent;
+    op->answered = status;
+    op->rest_max_ms = policy_of(sending)->rest_ms;
     op->next_at = clock_now_ms() + judgement->delay_ms;
     op->last_status = status;
     op->last_error = sending->error.len ? buf_span(&sending->error) : (struct span){NULL, 0};

@@ -31,9 +31,12 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_due ON deliveries (place, next_at) WHERE status = 1;
 
 -- Where something is pending, and when its first is due: so a place that takes nothing
--- stands in the way of no other, however much is pending there.
+-- stands in the way of no other, however much is pending there. silences: how often in
+-- a row there was no answer; then it rests until rest_until, and is asked for one at a time.
 CREATE TABLE callback_places (
-    place   TEXT PRIMARY KEY,
-    next_at INTEGER NOT NULL
+    place      TEXT PRIMARY KEY,
+    next_at    INTEGER NOT NULL,
+    silences   INTEGER NOT NULL,
+    rest_until INTEGER NOT NULL
 );
 CREATE INDEX callback_places_due ON callback_places (next_at);

@@ -209,7 +209,7 @@ Test(callbacks, what_a_receiver_does_and_what_becomes_of_it)
         {"raw=hello", "failed", "connection", 0, 3},
         {"endless=HTTP/1.1%20100%20Go%0d%0a%0d%0a", "failed", "connection", 0, 3},
     };
-    struct service *service = service_for(CALLBACKS(", timeout: 300ms, delays: [20ms, 20ms]"));
+    struct service *service = service_for(CALLBACKS(", timeout: 300ms, rest: 0s, delays: [20ms, 20ms]"));
     struct server *s = service->server;
     int lines = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -235,7 +235,7 @@ Test(callbacks, what_a_receiver_does_and_what_becomes_of_it)
 
 Test(callbacks, nobody_there_is_tried_again_until_it_is_given_up)
 {
-    struct server *s = serve(CALLBACKS(", delays: [20ms, 20ms, 20ms]"));
+    struct server *s = serve(CALLBACKS(", rest: 10ms, delays: [20ms, 20ms, 20ms]"));
     char *id = submit(s, "{'task': 'echo', 'callback': 'http://127.0.0.1:9/'}");
     struct reply *told = await_delivery(s, id, 0, "failed");
     EXPECT_NUMBER(told, "items.0.attempts", 4);
@@ -465,4 +465,22 @@ Test(callbacks, a_disk_that_fails_meanwhile_makes_nobody_hear_it_twice)
     unlink(bad);
     EXPECT_NUMBER(await_delivery(s, id, 0, "delivered"), "items.0.attempts", 1);
     REQUIRE(seen_count(service) == 1, "%s", seen(service));
+}
+
+/* As many as have all the room together: they had it again and again, until all that was due before was tried. */
+Test(callbacks, dead_receivers_together_hold_up_no_other)
+{
+    struct service *service =
+        service_for("callbacks: {hosts: ['127.0.0.1:*', '0.0.0.0:*', 'localhost:*'], secret: " SECRET
+                    ", in_flight: 4, per_host: 2, timeout: 300ms}\n" TASKS);
+    struct server *s = service->server;
+    char *last = NULL, *other = replaced(service->url, "127.0.0.1", "0.0.0.0");
+    for (int i = 0; i < 200; i++)
+        last = submit(s, "{'task': 'echo', 'callback': '%s/?until=never'}", i % 2 ? service->url : other);
+    final(s, last);
+    WAIT_UNTIL(seen_count(service) >= 4);
+    char *well =
+        submit(s, "{'task': 'echo', 'callback': '%s/'}", replaced(service->url, "127.0.0.1", "localhost"));
+    await_delivery(s, well, 0, "delivered");
+    REQUIRE(seen_count(service) < 50, "%d were tried first", seen_count(service));
 }

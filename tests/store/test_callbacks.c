@@ -219,6 +219,61 @@ STORE_TEST(what_is_tried_later_is_due_then)
     op_due_release(&op);
 }
 
+static enum err report_silence(struct fixture *f, const struct delivery *delivery)
+{
+    struct op_delivered op;
+    op_delivered_init(&op, delivery);
+    op.status = DELIVERY_PENDING;
+    op.next_at = clock_now_ms();
+    op.silent = true;
+    op.rest_max_ms = 3000;
+    return store_do(f->store, &op.op);
+}
+
+/* Else a few dead ones with much before them have all the room. */
+STORE_TEST(a_place_that_does_not_answer_rests_and_is_asked_for_one_at_a_time)
+{
+    static const int64_t rests_ms[] = {1000, 2000, 3000, 3000};
+    int64_t id = 0;
+    for (int i = 0; i < 5; i++)
+        succeed(f, id = submit_with(f, "dead:80"));
+    for (int i = 0; i < 4; i++) {
+        struct op_due op = due(f, NULL, 0, 10, 4);
+        cr_assert_eq(op.count, i ? 1 : 4, "%d", i);
+        int64_t now = clock_now_ms();
+        IS_OK(report_silence(f, &op.items[0]));
+        int64_t rest = ask(f, "SELECT next_at FROM callback_places") - now;
+        cr_expect(rest >= rests_ms[i] && rest < rests_ms[i] + 500, "%d: %lld", i, (long long)rest);
+        succeed(f, submit_with(f, "dead:80"));
+        succeed(f, submit_with(f, "well:80"));
+        struct op_due other = due(f, NULL, 0, 10, 4);
+        cr_assert_eq(other.count, 1, "a new one does not end the rest");
+        IS_SPAN(other.items[0].place, "well:80");
+        cr_expect_gt(other.next_at, clock_now_ms());
+        IS_OK(report(f, &other.items[0], DELIVERY_DELIVERED, 0));
+        op_due_release(&other);
+        op_due_release(&op);
+        exec_sql(f, "UPDATE callback_places SET next_at = 1, rest_until = 1");
+    }
+    struct op_due op = due(f, NULL, 0, 10, 4);
+    struct op_delivered heard;
+    op_delivered_init(&heard, &op.items[0]);
+    heard.status = DELIVERY_DELIVERED;
+    heard.answered = true;
+    IS_OK(store_do(f->store, &heard.op));
+    op_due_release(&op);
+    op = due(f, NULL, 0, 10, 4);
+    cr_expect_eq(op.count, 4, "it answers again");
+    IS_OK(report_silence(f, &op.items[0]));
+    struct op_repeat repeat;
+    op_repeat_init(&repeat, id, 1);
+    IS_OK(store_do(f->store, &repeat.op));
+    op_due_release(&op);
+    op = due(f, NULL, 0, 10, 4);
+    cr_expect_eq(op.count, 1, "who repeats one does not wait");
+    op_due_release(&op);
+}
+
 /* Two servers, or one whose first word was lost. */
 STORE_TEST(of_two_who_believe_the_same_one_counts)
 {

@@ -422,7 +422,7 @@ static const struct {
     {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
     {"UPDATE callbacks SET made", "INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM callbacks c JOIN", "INTEGER PRIMARY KEY (rowid=?)"},
-    {"SELECT place, next_at FROM callback_places", "callback_places_due (next_at<?)"},
+    {"FROM callback_places WHERE next_at <= ?1", "callback_places_due (next_at<?)"},
     {"SELECT next_at FROM callback_places", "callback_places_due (next_at>?)"},
     {"FROM deliveries WHERE place", "deliveries_due (place=?)"},
     {"FROM deliveries WHERE owner = ?1 AND n = ?2", "deliveries_1 (owner=? AND n=?)"},
@@ -432,6 +432,7 @@ static const struct {
     {"SELECT 1 FROM deliveries", "deliveries_1 (owner=?)"},
     {"UPDATE deliveries", "deliveries_1 (owner=? AND n=?)"},
     {"UPDATE callback_places", "callback_places_1 (place=?)"},
+    {"FROM callback_places WHERE place", "callback_places_1 (place=?)"},
 };
 enum { HOT = sizeof hot / sizeof *hot };
 

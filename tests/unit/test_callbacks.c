@@ -253,6 +253,7 @@ Test(callbacks, what_becomes_of_a_try)
         struct judgement judgement = judge_answer(&policy, rows[i].attempts, &rows[i].answer, 0.5, &error);
         cr_expect_eq(judgement.status, rows[i].status, "%zu", i);
         cr_expect_eq(judgement.counts, rows[i].counts, "%zu", i);
+        cr_expect_eq(judgement.silent, rows[i].counts && rows[i].answer.end != POST_ANSWERED, "%zu", i);
         cr_expect_eq(judgement.delay_ms, rows[i].delay_ms, "%zu: %lld", i, (long long)judgement.delay_ms);
         cr_expect(strstr(buf_cstr(&error), rows[i].error), "%zu: %s", i, buf_cstr(&error));
         cr_expect_eq(error.len == 0, *rows[i].error == 0, "%zu", i);

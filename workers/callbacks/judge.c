@@ -72,5 +72,7 @@ struct judgement judge_answer(const struct policy *policy, int attempts, const s
     if (answer->end == POST_BROKEN &&
         error_is_shortage(answer->error)) /* what is short here is no fault of there */
         return (struct judgement){.status = DELIVERY_PENDING, .delay_ms = SHORTAGE_MS};
-    return later(policy, attempts, answer->retry_after_ms, random);
+    struct judgement judgement = later(policy, attempts, answer->retry_after_ms, random);
+    judgement.silent = answer->end != POST_ANSWERED;
+    return judgement;
 }

@@ -9,7 +9,8 @@
 
 struct judgement {
     enum delivery_status status;
-    bool counts;      /* it was a try */
+    bool counts;      /* it was a try, */
+    bool silent;      /* and there was no answer */
     int64_t delay_ms; /* of a pending one: until the next */
 };
 

@@ -13,6 +13,7 @@ struct policy {
     int64_t timeout_ms;   /* of a try */
     int in_flight;        /* tries at once, */
     int per_host;         /* and of them, to one host and port */
+    int64_t rest_ms;      /* at most, of a host that does not answer */
     char **delay_texts;   /* between tries; */
     int64_t *delays_ms;   /* as many as those: */
     int delay_count;      /* one try more than that is made */
