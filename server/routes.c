@@ -5,6 +5,7 @@
 #include "server/resources/group_results.h"
 #include "server/resources/groups.h"
 #include "server/resources/groups_post.h"
+#include "server/resources/callbacks.h"
 #include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
@@ -47,6 +48,8 @@ const struct route server_routes[] = {
     {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
     {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
+    {METHOD_GET, "/invocations/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_of_invocation},
+    {METHOD_POST, "/invocations/{id}/callbacks/{n}/repeat", SCOPE_SUBMIT, BODY_NONE, .handler = callbacks_repeat},
     {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},

@@ -1,5 +1,6 @@
 #include "store/followers.h"
 
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/holds.h"
 #include "store/suspensions.h"
@@ -59,6 +60,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
         err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
+    if (err == OK && t->flags & FLAG_CALLBACK)
+        err = callback_remove(tx, t->id);
     return err;
 }
 
@@ -85,6 +88,11 @@ static enum err tell_dependents(struct tx *tx, struct transition *t)
         t->follow & FOLLOW_DEPENDENT ? dependents_tell(tx, t->id, t->to == STATUS_SUCCEEDED, &left) : OK;
     t->note.follow_up |= left;
     return err;
+}
+
+static enum err tell(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_CALLBACK ? callback_due_invocation(tx, t->id, t->to) : OK;
 }
 
 /* A client's retry takes an end back. */
@@ -155,6 +163,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell_dependents},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},

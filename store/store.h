@@ -18,6 +18,7 @@
  *     message.h   what a body sends, and what it is sent
  *     group.h     invocations that were submitted together
  *     hold.h      what is held: promises, and what comes after others
+ *     deliveries.h  requests that tell of an end: due, tried, repeated
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     tasks.h     tasks by number, their counts and pauses
@@ -31,6 +32,7 @@
 #include "store/change.h"
 #include "store/group.h"
 #include "store/hold.h"
+#include "store/deliveries.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"

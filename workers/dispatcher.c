@@ -25,6 +25,11 @@ static void wake(struct runner *runner)
         log_error("write", LOG_STR("error", strerror(errno))); /* EAGAIN: it is readable already */
 }
 
+void dispatcher_wake_locked(struct runner *runner)
+{
+    wake(runner);
+}
+
 void dispatcher_set_locked(struct runner *runner, int timer, int64_t at)
 {
     if (timers_set(&runner->timers, timer, at))
@@ -104,6 +109,7 @@ static void rewrite(struct runner *runner)
 static void act(struct runner *runner, int timer)
 {
     switch (timer) {
+    case TIMER_CALLBACKS: deliver_due(runner); return; /* the same */
     case TIMER_FLUSH: flush(runner); break;
     case TIMER_REFILL: refill_all(runner); break;
     case TIMER_REWRITE: rewrite(runner); break;

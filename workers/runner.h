@@ -17,11 +17,22 @@
 
 struct runner;
 
+/* What callbacks say, which is for whoever knows how things are shown. */
+struct runner_callbacks {
+    void *context;
+
+    /* Appends the body of a delivery, in which a result has at most so many bytes. ERR_NOT_FOUND:
+     * its owner is gone. On a thread of the runner's, with its reader. NULL: there are no callbacks. */
+    enum err (*add_body)(void *context, struct reader *reader, const struct delivery *delivery,
+                         int64_t result_bytes, struct buf *out);
+};
+
 struct runner_options {
     struct store *store;       /* opened, not started; outlives the runner */
     struct registry *registry; /* referenced */
     int slots;
     struct attempt_limits limits;
+    struct runner_callbacks callbacks;
     const char *store_path;   /* a file, to ask whether its disk is full */
     const char *journal_path; /* NULL: none is kept (`:memory:`) */
 };
@@ -44,6 +55,9 @@ void runner_pause(struct runner *runner, struct op_pause *op);
 /* The address of this server, by which lease URLs are made, without a slash at
  * its end; NULL: it has none. It is copied. Before runner_start(), and at a reload. */
 void runner_set_url(struct runner *runner, const char *url);
+
+/* Appends it, nothing if there is none. */
+void runner_add_url(struct runner *runner, struct buf *out);
 
 /* Prunes now: fewer may be kept than before (store_set_retain_max). */
 void runner_prune(struct runner *runner);

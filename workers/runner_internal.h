@@ -15,6 +15,7 @@
  *     lending.c     what is run elsewhere, given out
  *     leases.c      the leases that are out
  *     roster.c      who asks for it
+ *     deliver.c     callbacks on their way
  *     dispatcher.c  what time asks */
 #pragma once
 
@@ -123,9 +124,10 @@ struct starter {
     const struct registry *served; /* of this configuration */
 };
 
-/* What the dispatcher minds, after the upkeeps. */
+/* What the dispatcher minds, after the upkeeps: the first on the wall clock, too. */
 enum {
-    TIMER_FLUSH = UPKEEPS,
+    TIMER_CALLBACKS = UPKEEPS,
+    TIMER_FLUSH,
     TIMER_REFILL,
     TIMER_REWRITE,
     TIMER_SHORTAGE,
@@ -186,6 +188,12 @@ struct runner {
     } thread_stop;
 
     struct starter starter;
+
+    struct runner_callbacks callbacks;
+    struct sending *sendings; /* deliveries that are under way, */
+    int sending_count;
+    struct sending *unmade;     /* of these, those whose body is still to be made */
+    struct receiver *receivers; /* and where they go */
 
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
@@ -281,6 +289,18 @@ void starter_ring_locked(struct runner *runner); /* asked.c has something for it
 
 /* The registry is another one. */
 void starter_tasks_locked(struct runner *runner);
+
+/* --- deliver.c ------------------------------------------------------------------------- */
+
+/* TIMER_CALLBACKS: asks the disk what is due, if there is room for it. */
+void deliver_due(struct runner *runner);
+
+/* The starter's: makes one body and sends it; the lock is given up and taken again. False: there
+ * is none to be made. */
+bool deliver_work_locked(struct runner *runner, struct thread *thread);
+
+/* Gives up what is under way, which stays due. When nothing is begun any more. */
+void deliver_end(struct runner *runner);
 
 /* --- asked.c --------------------------------------------------------------------------- */
 
@@ -458,3 +478,4 @@ void leases_release(struct runner *runner);
 MUST_USE enum err dispatcher_start(struct runner *runner, struct reason *why);
 void dispatcher_end(struct runner *runner); /* runner->ended is set */
 void dispatcher_set_locked(struct runner *runner, int timer, int64_t at);
+void dispatcher_wake_locked(struct runner *runner); /* a timer is under way no more */

@@ -7,7 +7,7 @@
 #include "base/keys.h"
 #include "server/config/config.h"
 
-/* Fills a struct config, all but `tasks`, `pools` and `defaults`, which
+/* Fills a struct config, all but `tasks`, `pools`, `callbacks` and `defaults`, which
  * registry_parse() reads. */
 extern const struct key config_keys[];
 

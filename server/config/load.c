@@ -47,6 +47,7 @@ static void read_tasks(struct loading *l)
                                              .tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks"),
                                              .pools = cJSON_GetObjectItemCaseSensitive(root, "pools"),
                                              .defaults = cJSON_GetObjectItemCaseSensitive(root, "defaults"),
+                                             .callbacks = cJSON_GetObjectItemCaseSensitive(root, "callbacks"),
                                              .folder = l->config->folder,
                                          },
                                          l->faults);

@@ -39,6 +39,8 @@ Test(auth, every_route_asks_for_its_scope)
         {"GET", format("/invocations/%s/result", id), NULL, "reader", 200},
         {"GET", format("/invocations/%s/attempts", id), NULL, "reader", 200},
         {"GET", format("/invocations/%s/log", id), NULL, "reader", 200},
+        {"GET", format("/invocations/%s/callbacks", id), NULL, "reader", 200},
+        {"POST", format("/invocations/%s/callbacks/1/repeat", id), NULL, "shop", 404},
         {"GET", "/stats", NULL, "reader", 200},
         {"GET", "/version", NULL, "reader", 200},
         {"GET", "/readyz", NULL, "reader", 200},

@@ -107,6 +107,7 @@ export interface Options {
   retention?: Duration;
   labels?: Record<string, string>;
   key?: string;
+  callback?: string;
   [newer: string]: unknown;
 }
 
