@@ -48,7 +48,7 @@ const struct route server_routes[] = {
     {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
     {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
-    {METHOD_GET, "/invocations/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_of_invocation},
+    {METHOD_GET, "/invocations/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_list},
     {METHOD_POST, "/invocations/{id}/callbacks/{n}/repeat", SCOPE_SUBMIT, BODY_NONE, .handler = callbacks_repeat},
     {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
@@ -58,6 +58,8 @@ const struct route server_routes[] = {
 
     {METHOD_POST, "/groups", SCOPE_SUBMIT, BODY_JSON, .handler = groups_post, .no_query = true,
      .whole_bulk = true},
+    {METHOD_GET, "/groups/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_list},
+    {METHOD_POST, "/groups/{id}/callbacks/{n}/repeat", SCOPE_SUBMIT, BODY_NONE, .handler = callbacks_repeat},
     {METHOD_GET, "/groups/{id}", SCOPE_READ, BODY_NONE, .handler = groups_get},
     {METHOD_GET, "/groups/{id}/results", SCOPE_READ, BODY_NONE, .handler = group_results_get},
     {METHOD_POST, "/groups/{id}/release", SCOPE_SUBMIT, BODY_NONE, .handler = groups_release},

@@ -13,7 +13,7 @@
 struct reader;
 
 /* Whose they are. On disk; they never change. */
-enum callback_kind { CALLBACK_INVOCATION = 1 };
+enum callback_kind { CALLBACK_INVOCATION = 1, CALLBACK_GROUP = 2 };
 
 #define DELIVERY_NUMBER_PENDING 1
 #define SQL_DELIVERY_PENDING SQL_NUMBER(DELIVERY_NUMBER_PENDING)

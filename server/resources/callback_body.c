@@ -2,6 +2,7 @@
 
 #include "base/id.h"
 #include "server/resources/context.h"
+#include "server/resources/group_view.h"
 #include "server/resources/view.h"
 
 struct told {
@@ -88,7 +89,18 @@ static enum err add_invocation(const struct told *told, struct buf *out)
     return err;
 }
 
-static const char *invocation_event(int event)
+static enum err add_group(const struct told *told, struct buf *out)
+{
+    struct group_row row;
+    enum err err = reader_group(told->reader, told->delivery->owner, &row);
+    if (err != OK)
+        return err;
+    group_view_begin(out, &row);
+    buf_addc(out, '}');
+    return OK;
+}
+
+static const char *status_event(int event)
 {
     return status_name((enum status)event);
 }
@@ -100,7 +112,8 @@ static const struct {
     const char *(*event)(int event); /* what became of it */
     enum err (*add)(const struct told *told, struct buf *out);
 } owners[] = {
-    [CALLBACK_INVOCATION] = {"invocation", invocation_event, add_invocation},
+    [CALLBACK_INVOCATION] = {"invocation", status_event, add_invocation},
+    [CALLBACK_GROUP] = {"group", status_event, add_group},
 };
 enum { OWNERS = sizeof owners / sizeof *owners };
 

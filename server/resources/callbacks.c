@@ -68,7 +68,7 @@ static void read_all(struct request *rq)
     const int64_t *id = rq->state;
     struct invocation row;
     struct buf body = {0};
-    enum err err = reader_get(rq->reader, *id, VIEW_BASIC, &row);
+    enum err err = reader_get_awaited(rq->reader, *id, VIEW_BASIC, &row);
     buf_addl(&body, "{\"callback\":");
     if (err == OK)
         err = add_url(rq->reader, *id, &body);
@@ -84,7 +84,7 @@ static void read_all(struct request *rq)
     answer_json(rq, 200, &body);
 }
 
-enum next callbacks_of_invocation(struct request *rq)
+enum next callbacks_list(struct request *rq)
 {
     int64_t *id = xcalloc(1, sizeof *id);
     rq->state = id;

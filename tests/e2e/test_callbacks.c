@@ -86,6 +86,36 @@ Test(callbacks, an_end_is_told_once_and_signed)
     REQUIRE(seen_count(service) == 1);
 }
 
+/* Of a group, however its members end; a retry that reopens it makes one more. */
+Test(callbacks, a_groups_end_is_told_and_its_members_are_not)
+{
+    struct service *service = service_for(CALLBACKS(""));
+    struct server *s = service->server;
+    struct reply *made =
+        EXPECT(ask(s, "POST", "/groups", "Content-Type: application/json\r\n",
+                   quoted(format("{'invocations': [{'task': 'echo'}, {'task': 'fail'}], 'callback': '%s/group'}",
+                                 service->url))),
+               201);
+    char *id = strdup(text_of(made, "id")), *failing = strdup(text_of(made, "invocations.1")), *path;
+    for (int n = 0; n < 2; n++) {
+        struct reply *told;
+        path = format("items.%d.status", n);
+        WAIT_UNTIL(strcmp(text_of(told = get(s, "/groups/%s/callbacks", id), path), "delivered") == 0);
+        EXPECT_TEXT(told, format("items.%d.event", n), "failed");
+        const char *body = body_of(request(service, n));
+        REQUIRE(strcmp(said(body, "type"), "group.failed") == 0, "%s", body);
+        REQUIRE(strcmp(said(body, "data.id"), id) == 0, "%s", body);
+        if (n == 0)
+            EXPECT(ask(s, "POST", format("/invocations/%s/retry", failing), NULL, NULL), 200);
+    }
+    EXPECT_PROBLEM(get(s, "/groups/%s/callbacks", "0000000000000"), 404, "not-found");
+    EXPECT(ask(s, "POST", format("/groups/%s/callbacks/1/repeat", id), NULL, NULL), 202);
+    WAIT_UNTIL(seen_count(service) == 3);
+    EXPECT_PROBLEM(ask(s, "POST", "/groups", "Content-Type: application/json\r\n",
+                       quoted("{'invocations': [{'task': 'echo', 'callback': 'http://127.0.0.1:1/'}]}")),
+                   422, "invalid-request");
+}
+
 Test(callbacks, who_wants_none_gets_none)
 {
     struct service *service = service_for(CALLBACKS(""));
