@@ -240,6 +240,8 @@ export class Turn {
   log(text: unknown): void;
   progress(value: number, note?: string | null): void;
 
+  group(task: TaskName, items: Iterable<Args>, options?: GroupOptions & ChildOptions): Promise<Child<null>>;
+  group(invocations: Iterable<Member>, options?: GroupOptions & ChildOptions): Promise<Child<null>>;
   submit<Task extends TaskName>(task: Task, args?: Args, options?: ChildOptions): Promise<Child<ResultOf<Task>>>;
   map<Task extends TaskName>(task: Task, items: Iterable<Args>, options?: ChildOptions & MapOptions & { returnErrors?: false }):
     Promise<ResultOf<Task>[]>;

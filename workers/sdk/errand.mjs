@@ -884,6 +884,15 @@ export class Turn {
     return new Child(this, answer.value().id, said.task, said.step ?? null);
   }
 
+  /** Many children at once, all of them or none, as Client's group() has them: it is waited for as one is, its end is the
+   * group's, and its result is null. With { step: 'name' } it is made once. */
+  async group(given, items, options = {}) {
+    const isGraph = typeof given === 'object';
+    const said = isGraph ? grouped(undefined, given, items ?? {}) : grouped(given, items, options);
+    const answer = await this._say('POST', 'groups', jsonBody(said, 'the group'), { timeout: 120_000 });
+    return new Child(this, answer.value().id, said.task ?? '', said.step ?? null);
+  }
+
   /** A child for each item (an array is several arguments), submitted together; their results in order. With
    * { step: 'name' } they are the steps name/0, name/1, ... */
   async map(given, items, { returnErrors, timeoutOfAll, step, ...options } = {}) {
@@ -1681,6 +1690,7 @@ class PipeTurn {
     const said = () => JSON.parse(text);
     switch (verb) {
       case 'children': return says(201, { id: (await this.#ask('submit', { submission: text })).id });
+      case 'groups': return says(201, { id: (await this.#ask('group', { group: text })).id });
       case 'steps': return says(201, await this.#ask('step', {
         name: toJson(decodeURIComponent(rest)), value: text.slice('{"value":'.length, -1) }));
       case 'messages': return says(201, { seq: (await this.#ask('message', { body: text })).seq_out });

@@ -400,6 +400,10 @@ function verbs(name, isPooled) {
       await assert.rejects(client.group('add', [1], { mode: 'circle' }), Problem);
     });
 
+    it('submits a group in a turn', async () => {
+      assert.deepEqual(await run('gathers', [1, 2, 3]), [true, null]);
+    });
+
     it('holds and releases', async () => {
       const promise = await client.submit('add', [1, 2], { hold: true, releaseBy: '1m' });
       const after = await client.submit('add', [{ $result: true }, 10], { after: promise });
