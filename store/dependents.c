@@ -153,11 +153,12 @@ static enum err tell_one(struct tx *tx, int64_t id, int64_t dependent, bool bad)
     enum err err =
         DB_EXECUTE(tx->db, "UPDATE dependencies SET state = 1 WHERE predecessor = $1 AND id = $2 AND state = 0",
                    v_int(id), v_int(dependent));
-    if (err == OK && db_changes(tx->db) == 0)
+    int64_t edges = err == OK ? db_changes(tx->db) : 0; /* more than one if it was named twice */
+    if (err == OK && !edges)
         return OK;
     if (err == OK)
-        err = DB_EXECUTE(tx->db, "UPDATE holds SET unmet = unmet - 1, bad = bad + $2 WHERE id = $1",
-                         v_int(dependent), v_int(bad));
+        err = DB_EXECUTE(tx->db, "UPDATE holds SET unmet = unmet - $3, bad = bad + $2 WHERE id = $1",
+                         v_int(dependent), v_int(bad), v_int(edges));
     return err == OK ? dependent_judge(tx, dependent, id) : err;
 }
 

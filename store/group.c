@@ -112,7 +112,7 @@ static void prepare(const struct op_group *op, int i)
     s->preset_id = g->ids[s->index];
     s->member_ids = g->ids;
     s->held_by_group = g->hold || !alone;
-    s->is_link = g->mode == GROUP_CHAIN && s->index > 0;
+    s->is_link = g->mode == GROUP_CHAIN && s->index > 0 && !s->after_member_count;
     s->may_have_dependents = g->mode != GROUP_PARALLEL;
 }
 

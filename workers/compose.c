@@ -102,7 +102,7 @@ int compose_find(struct span args, const char *pointer, compose_each *each, void
     buf_adds(&w.pointer, pointer);
     walk_value(&w, json_trim(args));
     if (w.count && args.len > COMPOSE_BYTES_MAX)
-        faults_add(faults, 0, pointer, "are longer than 16 MiB, with a result to come");
+        faults_add(faults, 0, pointer, "are longer than %d MiB, with a result to come", COMPOSE_MIB_MAX);
     buf_release(&w.pointer);
     buf_release(&w.key);
     buf_release(&w.name);
@@ -322,29 +322,34 @@ static enum err merge(struct span common, struct span args, struct buf *out, str
 
 /* --- do they fit? ------------------------------------------------------------------------------- */
 
-static enum err bind(const struct params *params, struct span common, struct span args, bool references,
-                     struct buf *out, struct faults *faults)
+static enum err bind(const struct params *params, struct span common, struct span args, bool sketched,
+                     bool references, struct buf *out, struct faults *faults)
 {
     struct params_given given = {
         .args = args,
         .common = common,
         .pointer = args_pointer,
         .common_pointer = common_pointer,
+        .sketched = sketched,
         .references = references,
     };
     return params ? params_bind_given(params, &given, out, faults) : merge(common, args, out, faults);
 }
 
-enum err compose_check(const struct task *task, struct span common, struct span args, struct buf *scratch,
-                       struct faults *faults)
+enum err compose_check(const struct task *task, struct span common, struct span args, bool refers,
+                       struct buf *scratch, struct faults *faults)
 {
     struct span made = args = trimmed(args);
     enum err err = OK;
     common = trimmed(common);
-    bool whole = args.p && reference_is(args);
+    bool whole = refers && args.p && reference_is(args);
     scratch->len = 0;
+    if (common.p && args.len > COMPOSE_BYTES_MAX - COMPOSE_COMMON_BYTES_MAX) {
+        faults_add(faults, 0, args_pointer, "are longer than %d MiB, with what is shared", COMPOSE_MIB_MAX);
+        return ERR_INVALID;
+    }
     if (task->params || (common.p && !whole)) {
-        err = bind(task->params, common, args, true, scratch, faults);
+        err = bind(task->params, common, args, true, refers, scratch, faults);
         made = buf_span(scratch);
     }
     if (err != OK || whole)
@@ -397,6 +402,20 @@ static bool say_no_part(struct substitution *s, const struct reference *referenc
     return refuse(s, reference, ERR_INVALID, why.text);
 }
 
+static bool refuse_size(struct substitution *s, const struct reference *reference)
+{
+    struct reason why;
+    reason_set(&why, "makes the arguments longer than %d MiB", COMPOSE_MIB_MAX);
+    return refuse(s, reference, ERR_LIMIT, why.text);
+}
+
+static bool refuse_depth(struct substitution *s, const struct reference *reference)
+{
+    struct reason why;
+    reason_set(&why, "makes the arguments nested more than %d deep", COMPOSE_DEPTH_MAX);
+    return refuse(s, reference, ERR_INVALID, why.text);
+}
+
 static bool replace(void *context, const struct reference *reference)
 {
     struct substitution *s = context;
@@ -413,9 +432,9 @@ static bool replace(void *context, const struct reference *reference)
     value = json_trim(value);
     size_t made = s->out->len - s->start + value.len + (size_t)(s->end - s->at);
     if (made > COMPOSE_BYTES_MAX)
-        return refuse(s, reference, ERR_LIMIT, "makes the arguments longer than 16 MiB");
-    if (reference->depth + depth_of(value) > JSON_DEPTH_MAX)
-        return refuse(s, reference, ERR_INVALID, "makes the arguments nested more than 64 deep");
+        return refuse_size(s, reference);
+    if (reference->depth + depth_of(value) > COMPOSE_DEPTH_MAX)
+        return refuse_depth(s, reference);
     buf_add(s->out, s->at, (size_t)(reference->text.p - s->at));
     buf_add_span(s->out, value);
     s->at = reference->text.p + reference->text.len;
@@ -451,8 +470,8 @@ enum err compose_bind(const struct params *params, struct span common, struct sp
     common = trimmed(common);
     args = trimmed(args);
     if (common.p && common.len + args.len > COMPOSE_BYTES_MAX) {
-        faults_add(faults, 0, args_pointer, "are longer than 16 MiB, with what is shared");
+        faults_add(faults, 0, args_pointer, "are longer than %d MiB, with what is shared", COMPOSE_MIB_MAX);
         return ERR_LIMIT;
     }
-    return bind(params, common, args, false, out, faults);
+    return bind(params, common, args, false, false, out, faults);
 }

@@ -26,7 +26,11 @@ enum {
     COMPOSE_COMMON_NAMES_MAX = 256,
     COMPOSE_COMMON_REFERENCES_MAX = 16,
     COMPOSE_COMMON_BYTES_MAX = 1 << 20,
-    COMPOSE_BYTES_MAX = 16 << 20, /* of the arguments that are made */
+    /* Of the arguments that are made: a result of the largest size, and what stands around it. With all
+     * else that a turn starts with, a line to a pool's child holds them. */
+    COMPOSE_MIB_MAX = 10,
+    COMPOSE_BYTES_MAX = COMPOSE_MIB_MAX << 20,
+    COMPOSE_DEPTH_MAX = JSON_DEPTH_MAX - 1,
 };
 
 /* Calls for each reference in `args` (absent: none), in their order, until it returns false. What it
@@ -55,14 +59,14 @@ void compose_add_sketch(struct buf *out, struct span common);
 /* --- do they fit? ------------------------------------------------------------------------------- */
 
 /* `args` over `common` (each absent if there are none): would the task take them? As params_bind() and
- * kind_check_args() do, but that a reference fits everywhere, and that of arguments which are one
- * reference as a whole nothing is known. ERR_INVALID with every fault added, under "/args" and
- * "/common_args". `scratch` is used and left with what it likes.
+ * kind_check_args() do, but that a reference in `common`, or with `refers` one in `args`, fits everywhere,
+ * and that of arguments which are one reference as a whole nothing is known. ERR_INVALID with every fault
+ * added, under "/args" and "/common_args". `scratch` is used and left with what it likes.
  *
- * Common arguments alone, once a task: with COMPOSE_ANY for `args`. */
+ * Common arguments alone, once a task: with COMPOSE_ANY for `args`, and `refers`. */
 #define COMPOSE_ANY SPAN("{\"$result\":true}")
-MUST_USE enum err compose_check(const struct task *task, struct span common, struct span args, struct buf *scratch,
-                                struct faults *faults);
+MUST_USE enum err compose_check(const struct task *task, struct span common, struct span args, bool refers,
+                                struct buf *scratch, struct faults *faults);
 
 /* --- making them ---------------------------------------------------------------------------------- */
 

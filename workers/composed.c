@@ -12,7 +12,7 @@
 
 /* Results that were read stay, as one is often looked into more than once; all go when there are more
  * bytes of them than this. */
-enum { RESULTS_BYTES = 32 << 20 };
+enum { RESULTS_BYTES = 12 << 20 };
 
 struct result {
     bool read, succeeded;

@@ -52,7 +52,7 @@ void group_shared_check_task(struct group_reading *reading, const struct task *t
     if (!shared->fitting)
         shared->fitting = xcalloc((size_t)registry_count(reading->context.registry), sizeof *shared->fitting);
     shared->fitting[shared->fitting_count++] = task;
-    if (compose_check(task, reading->read->group.common_args, COMPOSE_ANY, &reading->scratch,
+    if (compose_check(task, reading->read->group.common_args, COMPOSE_ANY, true, &reading->scratch,
                       &reading->read->faults) != OK)
         return; /* that was said */
 }

@@ -298,7 +298,8 @@ enum err submission_read_args(const struct submission_context *context, const st
         return ERR_INVALID;
     out->composed = references || context->common_args.p;
     if (out->composed)
-        return compose_check(task, context->common_args, args, context->scratch, faults);
+        return compose_check(task, context->common_args, args, context->refers || out->after_count,
+                             context->scratch, faults);
     context->scratch->len = 0;
     if (task->params) {
         if (params_bind(task->params, args, "/args", context->scratch, faults) != OK)

@@ -120,11 +120,11 @@ Test(composed, large_results_come_to_every_kind)
     EXPECT(post(s, format("/leases/%s/complete", text_of(r, "leases.0.token")), "{}"), 204);
     EXPECT_TEXT(final(s, far.members[1]), "status", "succeeded");
 
-    far = made(s, "{'mode': 'chain', 'invocations': [{'task': 'long_result', 'args': 6000000}, {'task': 'size', "
+    far = made(s, "{'mode': 'chain', 'invocations': [{'task': 'long_result', 'args': 4000000}, {'task': 'size', "
                   "'args': [{'$result': true}, {'$result': true}, {'$result': true}]}]}");
     r = EXPECT_TEXT(final(s, far.members[1]), "status", "failed");
     EXPECT_TEXT(EXPECT_TEXT(r, "error.type", "invalid_args"), "error.message",
-                "/args/2: makes the arguments longer than 16 MiB");
+                "/args/2: makes the arguments longer than 10 MiB");
 }
 
 /* --- what does not fit ----------------------------------------------------------------------- */
@@ -188,6 +188,7 @@ Test(composed, a_reference_to_what_it_does_not_come_after_is_refused)
         "{'common_args': [1], 'task': 'echo', 'args': [1]}",
         "{'common_args': {'x': 'a'}, 'task': 'typed', 'args': [{}]}",
         "{'common_args': {'x': 1}, 'task': 'echo', 'args': [[1]]}",
+        "{'common_args': {'y': 1}, 'task': 'typed', 'args': [[{'$result': true}]]}",
         "{'common_args': {'x': 'a'}, 'invocations': [{'task': 'echo'}, {'task': 'typed', 'args': {}}]}",
         "{'common_args': {'z': 1}, 'invocations': [{'task': 'echo'}, {'task': 'typed', 'args': {'x': 1}}]}",
         "{'mode': 'chain', 'common_args': {'x': {'$result': 7}}, 'task': 'echo', 'args': [{'x': 1}, {}]}",

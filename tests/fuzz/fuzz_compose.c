@@ -105,7 +105,7 @@ static void check(struct span common, struct span args, struct span made)
     struct buf bound = {0}, sketch = {0};
     struct faults faults = {0}, none = {0};
     struct params_given given = {.args = args, .common = common, .pointer = "", .common_pointer = ""};
-    given.references = true;
+    given.references = given.sketched = true;
     enum err before = params_bind_given(params(), &given, &bound, &faults);
     enum err after = compose_bind(params(), common, made, &bound, &none);
     assert(after != OK || before == OK);

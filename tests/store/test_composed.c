@@ -133,9 +133,9 @@ STORE_TEST(large_results_are_read_and_have_a_limit_together)
     int64_t three[3];
     char ids[3][ID_TEXT_LEN + 1] = {""};
     buf_adds(&result, "{\"s\":\"");
-    buf_reserve(&result, 6 << 20);
-    memset(result.data + result.len, 'x', 6 << 20);
-    result.len += 6 << 20;
+    buf_reserve(&result, 9 << 19);
+    memset(result.data + result.len, 'x', 9 << 19);
+    result.len += 9 << 19;
     buf_adds(&result, "\",\"n\":1}");
     for (int i = 0; i < 3; i++) {
         three[i] = finished(f, submit(f), STATUS_SUCCEEDED, buf_span(&result));
@@ -148,7 +148,7 @@ STORE_TEST(large_results_are_read_and_have_a_limit_together)
     args.len--;
     buf_addf(&args, ",{\"$result\":\"%s\"}]", ids[2]);
     expect_args(f, composed_after(f, buf_cstr(&args), three, 3), NULL,
-                "/args/2: makes the arguments longer than 16 MiB");
+                "/args/2: makes the arguments longer than 10 MiB");
     /* by turns, so that not all stay in memory */
     args.len = 0;
     buf_addc(&args, '[');

@@ -194,7 +194,7 @@ Test(compose, what_is_made_has_a_size)
     struct buf result = {0}, made = {0};
     struct faults faults = {0};
     buf_addc(&result, '"');
-    for (int i = 0; i < (6 << 20); i += 8)
+    for (int i = 0; i < (4 << 20); i += 8)
         buf_adds(&result, "xxxxxxxx");
     buf_addc(&result, '"');
     cr_expect_eq(compose_substitute(SPAN("[{\"$result\":true},{\"$result\":true}]"), "/args", large_result,
@@ -206,7 +206,7 @@ Test(compose, what_is_made_has_a_size)
                                     large_result, &result, &made, &faults),
                  ERR_LIMIT);
     cr_expect_eq(made.len, 0);
-    expect_faults(&faults, "/args/2: makes the arguments longer than 16 MiB\n", "three of them");
+    expect_faults(&faults, "/args/2: makes the arguments longer than 10 MiB\n", "three of them");
     buf_release(&result);
     buf_release(&made);
 }
@@ -216,7 +216,8 @@ Test(compose, what_is_made_is_nested_no_deeper_than_what_is_sent)
     static const struct {
         int around, inside;
         bool good;
-    } rows[] = {{0, 64, true}, {1, 63, true}, {1, 64, false}, {32, 32, true}, {32, 33, false}, {64, 0, true}};
+    } rows[] = {{0, 63, true},  {0, 64, false},  {1, 62, true}, {1, 63, false},
+                {31, 32, true}, {32, 32, false}, {63, 0, true}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct buf args = {0}, result = {0}, made = {0};
         struct faults faults = {0};
@@ -395,7 +396,7 @@ Test(compose, a_reference_fits_everywhere_until_its_value_is_known)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct faults faults = {0};
         const struct task *task = registry_find(registry, span_of(rows[i].task));
-        enum err err = compose_check(task, json(rows[i].common), json(rows[i].args), &scratch, &faults);
+        enum err err = compose_check(task, json(rows[i].common), json(rows[i].args), true, &scratch, &faults);
         cr_expect_eq(err, *rows[i].faults ? ERR_INVALID : OK, "row %zu", i);
         expect_faults(&faults, rows[i].faults, rows[i].args ? rows[i].args : "none");
     }
@@ -411,8 +412,13 @@ Test(compose, a_sketch_stands_for_what_was_seen)
     struct faults faults = {0};
     compose_add_sketch(&sketch, json(" {\"x\": [1, 2], \"\\u0079\" : 7} "));
     cr_expect_str_eq(buf_cstr(&sketch), "{\"x\":{\"$result\":true},\"\\u0079\":{\"$result\":true}}");
-    cr_expect_eq(compose_check(add, buf_span(&sketch), json(NULL), &scratch, &faults), OK);
-    cr_expect_eq(compose_check(add, buf_span(&sketch), json("[\"a\"]"), &scratch, &faults), ERR_INVALID);
+    cr_expect_eq(compose_check(add, buf_span(&sketch), json(NULL), false, &scratch, &faults), OK);
+    cr_expect_eq(compose_check(add, buf_span(&sketch), json("[{\"$result\": true}]"), true, &scratch, &faults),
+                 OK);
+    cr_expect_eq(compose_check(add, buf_span(&sketch), json("[{\"$result\": true}]"), false, &scratch, &faults),
+                 ERR_INVALID);
+    expect_faults(&faults, "/args/0: `x` must be an integer, not an object\n", "data");
+    cr_expect_eq(compose_check(add, buf_span(&sketch), json("[\"a\"]"), false, &scratch, &faults), ERR_INVALID);
     expect_faults(&faults, "/args/0: `x` must be an integer, not a string\n", "a member");
     buf_release(&sketch);
     buf_release(&scratch);

@@ -324,13 +324,13 @@ struct binding {
     struct faults *faults;
 };
 
-static bool value_fits(const struct binding *b, const struct param *param, struct span value)
+static bool value_fits(const struct param *param, struct span value, bool references)
 {
     struct reason why;
     bool of_type = type_fits(param->type, value);
     if (of_type && choice_fits(param, value) && bounds_fit(param->bounds, value, &why))
         return true;
-    return b->given->references && (reference_is(value) || (of_type && reference_within(value)));
+    return references && (reference_is(value) || (of_type && reference_within(value)));
 }
 
 static void refuse_value(const struct param *param, struct span value, const char *parent, struct span key,
@@ -379,7 +379,7 @@ static void bind_names(struct binding *b, struct span args, const char *pointer,
         }
         b->values[i] = value;
         next = i + 1;
-        if (sent && !value_fits(b, &b->params->items[i], value))
+        if (sent && !value_fits(&b->params->items[i], value, b->given->references))
             refuse_value(&b->params->items[i], value, pointer, key, b->faults);
     }
     buf_release(&unescaped);
@@ -405,7 +405,7 @@ static void bind_positions(struct binding *b, struct span args)
         if (i >= params->count)
             continue; /* only counted */
         b->values[i] = value;
-        if (!value_fits(b, &params->items[i], value))
+        if (!value_fits(&params->items[i], value, b->given->references))
             refuse_value(&params->items[i], value, pointer, index_text(text, i), b->faults);
     }
     if (i > params->count)
@@ -435,7 +435,7 @@ static void check_common(const struct binding *b)
         const struct param *param = &b->params->items[i];
         struct span value = b->values[i], name = {param->name, param->name_len};
         bool shared = value.p >= common.p && value.p < common.p + common.len;
-        if (value.p && shared && !value_fits(b, param, value))
+        if (value.p && shared && !value_fits(param, value, b->given->sketched))
             refuse_value(param, value, b->given->common_pointer, name, b->faults);
     }
 }

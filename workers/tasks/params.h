@@ -44,8 +44,9 @@ struct params_given {
     struct span args;   /* absent: none */
     struct span common; /* an object; absent: none */
     const char *pointer, *common_pointer;
-    bool references; /* one (reference.h) fits everywhere; of `args` that are one as a whole nothing is
-                      * known, and nothing is appended */
+    bool sketched;   /* `common` may have references (reference.h), which fit everywhere */
+    bool references; /* and so may `args`; of those that are one as a whole nothing is known, and nothing is
+                      * appended */
 };
 MUST_USE enum err params_bind_given(const struct params *params, const struct params_given *given,
                                     struct buf *bound, struct faults *faults);
