@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the Mandelbrot set with Errand: every tile is an invocation.
+"""Draws the Mandelbrot set with Errand: every tile is a member of a group.
 
     make run                        # in one terminal
     examples/mandelbrot.py out.png  # in another
@@ -17,8 +17,6 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-
-FINAL = ("succeeded", "failed", "cancelled")
 
 # Colours between which the palette runs, around a circle.
 STOPS = [
@@ -93,33 +91,29 @@ def place(pixels, width, tile):
         pixels[at : at + tile["width"]] = data[row * tile["width"] : (row + 1) * tile["width"]]
 
 
-def request(options, path, body=None):
-    headers = {"Content-Type": "application/x-ndjson"} if body else {}
+def request(options, path, body=None, accept="application/json"):
+    headers = {"Accept": accept}
+    if body:
+        headers["Content-Type"] = "application/json"
     if options.token:
         headers["Authorization"] = f"Bearer {options.token}"
     return urllib.request.urlopen(urllib.request.Request(options.url + path, body, headers), timeout=60)
 
 
 def submit(options):
-    """All tiles in one request; returns their ids."""
-    lines = [json.dumps({"task": "mandelbrot", "args": args}) for args in tiles(options)]
-    with request(options, "/tasks", ("\n".join(lines) + "\n").encode()) as response:
-        answers = [json.loads(line) for line in response]
-    for answer in answers:
-        if "id" not in answer:
-            sys.exit(f"tile {answer['index']} was refused: {json.dumps(answer['problem'])}")
-    if len(answers) != len(lines):
-        sys.exit(f"{len(lines)} tiles were submitted, {len(answers)} answered")
-    return [answer["id"] for answer in answers]
+    """All tiles, or none; returns the group."""
+    body = {"task": "mandelbrot", "args": list(tiles(options)), "fail_fast": True}
+    with request(options, "/groups", json.dumps(body).encode()) as response:
+        return json.load(response)
 
 
-def wait(options, identity):
-    """The invocation once it is final: a poll answers then, or after ten seconds."""
-    while True:
-        with request(options, f"/invocations/{identity}?wait=10") as response:
-            invocation = json.load(response)
-        if invocation["status"] in FINAL:
-            return invocation
+def ends(options, group):
+    """The tiles as they end; an empty line comes while none does."""
+    path = f"/groups/{group['id']}/results?order=completion"
+    with request(options, path, accept="application/x-ndjson") as response:
+        for line in response:
+            if line.strip():
+                yield json.loads(line)
 
 
 def show(done, total, started):
@@ -134,14 +128,14 @@ def show(done, total, started):
 def draw(options):
     pixels = bytearray(options.width * options.height)
     started = time.monotonic()
-    identities = submit(options)
-    for done, identity in enumerate(identities):
-        show(done, len(identities), started)
-        invocation = wait(options, identity)
-        if invocation["status"] != "succeeded":
-            sys.exit(f"\ntile {identity} {invocation['status']}: {json.dumps(invocation.get('error'))}")
-        place(pixels, options.width, invocation["result"])
-    show(len(identities), len(identities), started)
+    group = submit(options)
+    total = group["total"]
+    show(0, total, started)
+    for done, tile in enumerate(ends(options, group), 1):
+        if tile["status"] != "succeeded":
+            sys.exit(f"\ntile {tile['index']} {tile['status']}: {json.dumps(tile['error'])}")
+        place(pixels, options.width, tile["result"])
+        show(done, total, started)
     return pixels
 
 

@@ -18,6 +18,7 @@ static void call_free(struct asked_call *call)
 {
     suspension_release(&call->suspension);
     submission_release(&call->submission);
+    group_read_free(call->group);
     buf_release(&call->arena);
     buf_release(&call->text);
     free(call->ids);
@@ -239,9 +240,9 @@ void asked_read_id(const struct keys_json *in, const struct keys_place *at, stru
 void asked_ask(struct question *question)
 {
     static void (*const asks[])(struct asked_call * call) = {
-        [ASKED_SUBMIT] = asked_submit, [ASKED_WAIT] = asked_wait,       [ASKED_LOOK] = asked_look,
-        [ASKED_STEP] = asked_step,     [ASKED_STEPS] = asked_steps,     [ASKED_MESSAGE] = asked_message,
-        [ASKED_INBOX] = asked_inbox,   [ASKED_SUSPEND] = asked_suspend,
+        [ASKED_SUBMIT] = asked_submit,   [ASKED_GROUP] = asked_group, [ASKED_WAIT] = asked_wait,
+        [ASKED_LOOK] = asked_look,       [ASKED_STEP] = asked_step,   [ASKED_STEPS] = asked_steps,
+        [ASKED_MESSAGE] = asked_message, [ASKED_INBOX] = asked_inbox, [ASKED_SUSPEND] = asked_suspend,
     };
     struct asked_call *call = xcalloc(1, sizeof *call);
     call->question = question;

@@ -3,6 +3,7 @@
  *
  *     asked.c           the way of a request: said, put off, said again, answered
  *     asked_record.c    what is put on record, and children
+ *     asked_group.c     groups of children
  *     asked_waits.c     waiting for others, and for messages
  *
  * Threads: a request is read on the thread that asks, and is from then on whoever's has it: the
@@ -13,6 +14,7 @@
 #include "store/message.h"
 #include "store/read.h"
 #include "store/step.h"
+#include "workers/group_submission.h"
 #include "workers/runner_internal.h"
 #include "workers/submission.h"
 #include "workers/suspension.h"
@@ -33,9 +35,11 @@ struct asked_call {
         struct op_message_out message;
         struct op_suspend suspend;
         struct op_submit submit;
+        struct op_group making;
     };
     struct span name, value; /* of a step; the value is a message's, too */
     struct submission submission;
+    struct group_read *group; /* that is submitted; NULL: none is */
     struct suspension_read suspension;
     struct wait_ask wait;
     enum { MODE_ALL, MODE_ANY } mode;
@@ -97,6 +101,10 @@ void asked_message(struct asked_call *call);
 void asked_submit(struct asked_call *call);
 void asked_look(struct asked_call *call);
 void asked_suspend(struct asked_call *call);
+
+/* --- asked_group.c -------------------------------------------------------------------- */
+
+void asked_group(struct asked_call *call);
 
 /* --- asked_waits.c -------------------------------------------------------------------- */
 

@@ -310,10 +310,10 @@ static void digest(struct group_reading *reading)
 }
 
 /* What counts from a release was read for all; some are not held. */
-static void settle_times(const struct group_reading *reading, struct submission *item)
+static void settle_times(const struct group_reading *reading, struct submission *item, int index)
 {
     const struct group_submission *group = &reading->read->group;
-    bool is_held = group->hold || item->after_count || item->after_member_count;
+    bool is_held = group->hold || item->after_count || item->after_member_count || (is_link(reading) && index > 0);
     if (is_held)
         return;
     if (item->delay_ms)
@@ -323,28 +323,13 @@ static void settle_times(const struct group_reading *reading, struct submission 
     item->delay_ms = item->expires_ms = 0;
 }
 
-/* Each after the one before it. */
-static void link_members(struct group_reading *reading)
-{
-    struct group_read *read = reading->read;
-    free(reading->member_pool);
-    reading->member_pool = xcalloc((size_t)read->group.total + 1, sizeof *reading->member_pool);
-    for (int i = 1; i < read->group.total; i++) {
-        reading->member_pool[i] = i - 1;
-        read->items[i].after_members = &reading->member_pool[i];
-        read->items[i].after_member_count = 1;
-    }
-}
-
 static void settle(struct group_reading *reading)
 {
     struct group_submission *group = &reading->read->group;
     int64_t longest = 0;
-    if (is_link(reading))
-        link_members(reading);
     for (int i = 0; i < group->total; i++) {
         struct submission *item = &reading->read->items[i];
-        settle_times(reading, item);
+        settle_times(reading, item, i);
         if (item->retention_ms > longest)
             longest = item->retention_ms;
     }

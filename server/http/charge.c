@@ -3,13 +3,19 @@
 #include "server/http/answer.h"
 #include "server/http/internal.h"
 
-enum { BODIES_AT_ONCE = 4 };
+enum { BODIES_AT_ONCE = 4, WHOLE_BYTES_MAX = 256 << 20 };
+
+int64_t http_whole_bulk_max(const struct config *config)
+{
+    int64_t most = config->limits.bulk_body_bytes;
+    return most < WHOLE_BYTES_MAX ? most : WHOLE_BYTES_MAX;
+}
 
 static bool charge(struct exchange *exchange, size_t more)
 {
     struct http *http = exchange->http;
     struct request *rq = &exchange->rq;
-    size_t most = (size_t)rq->config->limits.bulk_body_bytes * BODIES_AT_ONCE;
+    size_t most = (size_t)http_whole_bulk_max(rq->config) * BODIES_AT_ONCE;
     bool alone = http->bulk_bytes == exchange->bulk_charged;
     if (!alone && http->bulk_bytes + more > most) {
         answer_header(rq, "Retry-After", "1");

@@ -121,7 +121,10 @@ void http_free_exchange(struct exchange *exchange);
 /* park.c: after a handler's call, whether it read more than a short page on the HTTP thread. */
 void http_check_rows(struct exchange *exchange);
 
-/* charge.c: its body is so long by now. False: there is no room for it, and 503 is answered. */
+/* charge.c: how long a body may be that is held whole, and as long as many submissions. */
+int64_t http_whole_bulk_max(const struct config *config);
+
+/* Its body is so long by now. False: there is no room for it, and 503 is answered. */
 bool http_charge_body(struct exchange *exchange, int64_t bytes);
 
 /* send.c */

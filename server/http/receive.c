@@ -262,7 +262,7 @@ static bool admit_body(struct exchange *exchange)
     if (rq->route->holds_result && exchange->body_max < rq->config->limits.result_bytes + RESULT_ROOM)
         exchange->body_max = rq->config->limits.result_bytes + RESULT_ROOM;
     if (rq->route->whole_bulk)
-        exchange->body_max = rq->config->limits.bulk_body_bytes;
+        exchange->body_max = http_whole_bulk_max(rq->config);
     if ((rq->route->no_query && !parameters_are_none(rq)) || !admit_media(exchange, length))
         return false;
     if (length > exchange->body_max) {

@@ -261,6 +261,38 @@ def children(report, quick):
                 "a tree of %d; the ceiling: as many no-ops in bulk" % count)
 
 
+def groups(report, quick):
+    rows = 20000 if quick else 100000
+    body = '{"task":"noop","args":[0%s]}' % (",0" * (rows - 1))
+
+    def through():
+        began = time.perf_counter()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+        connection.request("POST", "/groups", body, {"Content-Type": "application/json", "Prefer": "return=minimal"})
+        answer = connection.getresponse().read()
+        made = re.search(rb'"id":"(\w+)"', answer)
+        if not made:
+            raise Broken("no group was made: %s" % answer[:500])
+        connection.request("GET", "/groups/%s/results?order=completion" % made.group(1).decode(),
+                           headers={"Accept": "application/x-ndjson"})
+        results = connection.getresponse().read()
+        connection.close()
+        if results.count(b'"status":"succeeded"') != rows:
+            raise Broken("not all results came: %s" % results[:500])
+        return rows / (time.perf_counter() - began)
+
+    def same_number():
+        began = time.perf_counter()
+        server.ask("POST", "/tasks", '{"task":"noop"}\n' * rows, "application/x-ndjson")
+        server.drain()
+        return rows / (time.perf_counter() - began)
+
+    with Errand(slots=8) as server:
+        figures, ceilings = in_turn(3, through, same_number)
+    report.line("a group of %d no-ops, from request to last result" % rows, median(figures), "1/s", median(ceilings),
+                None, "the ceiling: as many in bulk, without results")
+
+
 STEPS = 500  # of one invocation; ceiling_steps.c knows the number, too
 
 
@@ -521,4 +553,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, pools, http_tasks, leases, children, steps, suspend, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, pools, http_tasks, leases, children, groups, steps, suspend, on_disk, memory, backlog, dashboards, binary]

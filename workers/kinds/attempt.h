@@ -70,6 +70,7 @@ struct child_view {
 /* What a body asks by a kind that has no thread to wait for the answer. */
 enum asked {
     ASKED_SUBMIT,
+    ASKED_GROUP,
     ASKED_WAIT,
     ASKED_LOOK,
     ASKED_STEP,

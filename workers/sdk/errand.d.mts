@@ -108,7 +108,30 @@ export interface Options {
   labels?: Record<string, string>;
   key?: string;
   callback?: string;
+  /** A promise: it runs when it is released, and is cancelled if that has not been done by `releaseBy`. */
+  hold?: boolean;
+  releaseBy?: Duration;
+  /** Those that it comes after; it runs when all have succeeded, or as `afterPolicy` says. */
+  after?: Waited<any> | Iterable<Waited<any>>;
+  afterPolicy?: 'success' | 'any' | 'failure';
+  /** An open group, of which it is one more member. */
+  group?: string | Group;
   [newer: string]: unknown;
+}
+
+export interface GroupOptions extends Options {
+  mode?: 'parallel' | 'chain' | 'graph';
+  commonArgs?: Record<string, Json>;
+  open?: boolean;
+  failFast?: boolean;
+  stick?: boolean;
+}
+
+/** A member of a group, with options of its own; `after` has names of other members, too. */
+export interface Member extends Omit<Options, 'after'> {
+  task: TaskName;
+  name?: string;
+  after?: Waited<any> | Iterable<Waited<any>>;
 }
 
 export interface ChildOptions extends Options {
@@ -218,6 +241,8 @@ export class Turn {
   log(text: unknown): void;
   progress(value: number, note?: string | null): void;
 
+  group(task: TaskName, items: Iterable<Args>, options?: GroupOptions & ChildOptions): Promise<Child<null>>;
+  group(invocations: Iterable<Member>, options?: GroupOptions & ChildOptions): Promise<Child<null>>;
   submit<Task extends TaskName>(task: Task, args?: Args, options?: ChildOptions): Promise<Child<ResultOf<Task>>>;
   map<Task extends TaskName>(task: Task, items: Iterable<Args>, options?: ChildOptions & MapOptions & { returnErrors?: false }):
     Promise<ResultOf<Task>[]>;
@@ -279,6 +304,11 @@ export class Handle<Result = any> extends Waitable<Result> {
   status(): Promise<Status>;
   cancel(): Promise<Invocation>;
   retry(options?: { fresh?: boolean }): Promise<Invocation>;
+  /** A promise (hold: true): from now on it may run. */
+  release(): Promise<Invocation>;
+  /** Of one that a group's results() gave. */
+  index?: number;
+  name?: string;
   /** Inline: as if the time had come until which it sleeps. */
   wake(): Promise<Invocation>;
   send(body: Json, options?: { key?: string }): Promise<number>;
@@ -286,6 +316,33 @@ export class Handle<Result = any> extends Waitable<Result> {
   follow(options?: { after?: number; kind?: 'in' | 'out' | 'all'; descendants?: boolean }):
     AsyncGenerator<Message, void, undefined>;
   log(): Promise<string>;
+}
+
+/** A group as the server shows it. */
+export interface GroupRow {
+  id: string;
+  mode: 'parallel' | 'chain' | 'graph';
+  status: 'held' | 'running' | 'succeeded' | 'failed' | 'cancelled';
+  total: number;
+  counts: Record<string, number>;
+  [more: string]: any;
+}
+
+export class Group<Result = any> {
+  private constructor();
+  readonly id: string;
+  readonly mode: GroupRow['mode'];
+  readonly ids: string[];
+  readonly handles: Handle<Result>[];
+  get(): Promise<GroupRow>;
+  status(): Promise<GroupRow['status']>;
+  wait(options?: WaitOptions & { returnErrors?: false }): Promise<Result[]>;
+  wait(options: WaitOptions): Promise<(Result | TaskFailed)[]>;
+  results(): AsyncGenerator<Handle<Result>, void, undefined>;
+  asCompleted(): AsyncGenerator<Handle<Result>, void, undefined>;
+  release(): Promise<GroupRow>;
+  close(): Promise<GroupRow>;
+  cancel(): Promise<GroupRow>;
 }
 
 export class Client {
@@ -296,6 +353,8 @@ export class Client {
     Promise<ResultOf<Task>[]>;
   map<Task extends TaskName>(task: Task, items: Iterable<Args>, options: Options & MapOptions):
     Promise<(ResultOf<Task> | TaskFailed)[]>;
+  group<Task extends TaskName>(task: Task, items: Iterable<Args>, options?: GroupOptions): Promise<Group<ResultOf<Task>>>;
+  group(invocations: Iterable<Member>, options?: GroupOptions): Promise<Group>;
   wait<Result>(given: Waitable<Result>, options?: WaitOptions & { returnErrors?: false }): Promise<Result>;
   wait(given: string, options?: WaitOptions): Promise<any>;
   wait<Result>(given: Iterable<Waited<Result>>, options?: WaitOptions & { returnErrors?: false }): Promise<Result[]>;

@@ -47,6 +47,8 @@ const LONGEST_WAIT = 30_000; // ms of one request that waits; the server allows 
 const IDS_AT_ONCE = 1000; // of a wait
 const WAITS_AT_ONCE = 32; // of a turn, that are asked for together
 const LINES_AT_ONCE = 1000;
+const MEMBERS_AT_ONCE = 100_000; // of a group
+const GROUP_BYTES = 32 << 20;
 const BYTES_AT_ONCE = 8 << 20;
 const ASKED_AT_ONCE = 500; // requests of a run in a pool, of which 1000 may be under way
 const ASKS_FIRST = 256 << 10; // bytes of a body that are sent when the server has said that it takes them
@@ -400,6 +402,31 @@ class Http {
     return new Answer(response.statusCode, response.headers, Buffer.concat(pieces));
   }
 
+  /** The values of a stream of lines, until it ends; Unreachable, if it breaks. */
+  async *lines(path) {
+    const options = { headers: { accept: 'application/x-ndjson' }, timeout: 60_000, patient: true };
+    const { request, response, goesOn } = await this.#exchange('GET', path, null, options);
+    try {
+      if (response.statusCode !== 200) {
+        const pieces = [];
+        for await (const piece of response) pieces.push(piece);
+        throw new Problem(response.statusCode, new Answer(0, response.headers, Buffer.concat(pieces)).value());
+      }
+      let rest = '';
+      response.setEncoding('utf8');
+      for await (const piece of response) {
+        goesOn();
+        const lines = (rest + piece).split('\n');
+        rest = lines.pop();
+        for (const line of lines) if (line.trim()) yield JSON.parse(line);
+      }
+    } catch (error) {
+      this.#translate(error);
+    } finally {
+      request.destroy();
+    }
+  }
+
   /** {event, id, data} of an event stream, until it ends; Unreachable, if it breaks. */
   async *events(path) {
     const options = { headers: { accept: 'text/event-stream' }, timeout: 60_000, patient: true };
@@ -492,7 +519,49 @@ const known = () => [...tasks.keys()].join(', ') || 'none at all: a function is 
 
 const SAID_AS = {
   run_at: when, deadline: when, delay: duration, expires_in: duration, timeout: duration, retention: duration,
+  release_by: duration, after: (given) => (isOne(given) ? [given] : [...given]).map(idOf), group: idOf,
 };
+
+function idOf(given) {
+  return typeof given === 'string' ? given : given.id;
+}
+
+const argsOf = (item) => (typeof item === 'object' && item !== null ? item : [item]);
+
+/** A group as the server is told of it, of a task and its items or of invocations. */
+function grouped(given, items, options) {
+  const said = {};
+  for (const [option, value] of Object.entries(options)) {
+    const name = option.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    if (value !== undefined && value !== null) said[name] = SAID_AS[name]?.(value) ?? value;
+  }
+  if (given !== undefined) Object.assign(said, { task: taskName(given), args: [...items].map(argsOf) });
+  else said.invocations = [...items].map((one) => member(one));
+  if (said.key === undefined && said.step === undefined)
+    said.key = randomBytes(16).toString('hex'); // so that it may be sent again, and is there once
+  return said;
+}
+
+function member({ task: given, args, name, ...options }) {
+  const { key, ...said } = submission(given, args, { ...options, key: 'none' });
+  return name === undefined ? said : { ...said, name };
+}
+
+/** So many items as one group may have. */
+function* parts(items) {
+  let part = [];
+  let size = 0;
+  for (const item of items) {
+    const { length } = toJson(argsOf(item), 'the arguments');
+    if (part.length && (part.length === MEMBERS_AT_ONCE || size + length > GROUP_BYTES)) {
+      yield part;
+      [part, size] = [[], 0];
+    }
+    part.push(item);
+    size += length + 1;
+  }
+  if (part.length) yield part;
+}
 
 /** submit('f', [1, 2]) calls f(1, 2), submit('f', { x: 1 }) calls f({ x: 1 }), submit('f', 1) calls f(1). Options are said
  * as the server says them, or in camel case: what a newer server knows beyond these may be given, too. */
@@ -813,6 +882,15 @@ export class Turn {
     const said = submission(given, args, options);
     const answer = await this._say('POST', 'children', jsonBody(said, 'the submission'));
     return new Child(this, answer.value().id, said.task, said.step ?? null);
+  }
+
+  /** Many children at once, all of them or none, as Client's group() has them: it is waited for as one is, its end is the
+   * group's, and its result is null. With { step: 'name' } it is made once. */
+  async group(given, items, options = {}) {
+    const isGraph = typeof given === 'object';
+    const said = isGraph ? grouped(undefined, given, items ?? {}) : grouped(given, items, options);
+    const answer = await this._say('POST', 'groups', jsonBody(said, 'the group'), { timeout: 120_000 });
+    return new Child(this, answer.value().id, said.task ?? '', said.step ?? null);
   }
 
   /** A child for each item (an array is several arguments), submitted together; their results in order. With
@@ -1612,6 +1690,7 @@ class PipeTurn {
     const said = () => JSON.parse(text);
     switch (verb) {
       case 'children': return says(201, { id: (await this.#ask('submit', { submission: text })).id });
+      case 'groups': return says(201, { id: (await this.#ask('group', { group: text })).id });
       case 'steps': return says(201, await this.#ask('step', {
         name: toJson(decodeURIComponent(rest)), value: text.slice('{"value":'.length, -1) }));
       case 'messages': return says(201, { seq: (await this.#ask('message', { body: text })).seq_out });
@@ -1796,6 +1875,11 @@ export class Handle extends Waitable {
     return this.#change('retry', fresh ? { fresh } : undefined);
   }
 
+  /** A promise (hold: true): from now on it may run. */
+  release() {
+    return this.#change('release');
+  }
+
   /** Inline: as if the time had come until which it sleeps. */
   wake() {
     return this.#change('wake');
@@ -1835,6 +1919,65 @@ export class Handle extends Waitable {
   }
 }
 
+/** Invocations that a Client has submitted together. */
+export class Group {
+  constructor(owner, row, given = '') {
+    Object.defineProperty(this, '_owner', { value: owner });
+    Object.assign(this, { id: row.id, mode: row.mode, task: given, ids: row.invocations ?? [] });
+  }
+
+  /** Of the members that it was made with, in order. */
+  get handles() {
+    return this.ids.map((id) => this._owner.handle(id));
+  }
+
+  /** The group as it is now: how many of its members have which status. */
+  async get() {
+    return (await this._owner._ask('GET', `/groups/${this.id}`)).value();
+  }
+
+  async status() {
+    return (await this.get()).status;
+  }
+
+  /** The results of all its members, in order; the first failure as TaskFailed, or (returnErrors) in its place. */
+  async wait({ timeout, returnErrors = false } = {}) {
+    await this._owner._waitGroup(this, timeout === undefined ? Infinity : now() + milliseconds(timeout));
+    const ended = [];
+    for await (const handle of this.results()) ended.push(handle);
+    return ended.map((handle) => handle._outcome(returnErrors));
+  }
+
+  /** Its members in order, each when it and all before it have ended; their wait() answers at once. They have an `index`,
+   * and in a graph a `name`. */
+  results() {
+    return this._owner._results(this, 'submission');
+  }
+
+  /** The same, as they end. */
+  asCompleted() {
+    return this._owner._results(this, 'completion');
+  }
+
+  /** Its promises (hold: true) may run. */
+  release() {
+    return this.#change('release');
+  }
+
+  /** Nothing more is added (open: true). */
+  close() {
+    return this.#change('close');
+  }
+
+  cancel() {
+    return this.#change('cancel');
+  }
+
+  async #change(what) {
+    return (await this._owner._ask('POST', `/groups/${this.id}/${what}`)).value();
+  }
+}
+
 /** Submits and follows, from outside: new Client('http://127.0.0.1:8080'), or as ERRAND_URL and ERRAND_TOKEN say.
  * new Client('inline:') runs what is submitted at once, in this process, for people's own tests. */
 export class Client {
@@ -1866,8 +2009,33 @@ export class Client {
     return handles;
   }
 
-  /** Their results, in order. */
+  /** Many at once, all of them or none: group('add', [[1, 2], { x: 3 }, 4], { mode: 'chain', failFast: true }), or
+   * group([{ task: 'add', args: [1, 2], name: 'a' }, { task: 'add', after: ['a'] }]). Options are those of a submission,
+   * for every member, and the group's: mode, commonArgs, hold, releaseBy, open, failFast, stick. */
+  async group(given, items, options = {}) {
+    if (!this.#http.waits) throw new ErrandError('there are no groups inline');
+    const isGraph = typeof given === 'object';
+    const said = isGraph ? grouped(undefined, given, items ?? {}) : grouped(given, items, options);
+    const row = (await this._ask('POST', '/groups', jsonBody(said, 'the group'), { timeout: 120_000 })).value();
+    return new Group(this, row, said.task);
+  }
+
+  /** Their results, in order: a group of one for each item (an array is several arguments). */
   async map(given, items, { returnErrors, timeoutOfAll, ...options } = {}) {
+    if (this.#http.waits) {
+      const until = timeoutOfAll === undefined ? Infinity : now() + milliseconds(timeoutOfAll);
+      const groups = [];
+      for (const part of parts(items)) {
+        const key = groups.length && options.key ? `${options.key}/${groups.length}` : options.key;
+        groups.push(await this.group(given, part, { ...options, key }));
+      }
+      const ended = [];
+      for (const group of groups) {
+        await this._waitGroup(group, until);
+        for await (const handle of group.results()) ended.push(handle);
+      }
+      return ended.map((handle) => handle._outcome(returnErrors));
+    }
     return this.wait(await this.submitAll(given, items, options), { timeout: timeoutOfAll, returnErrors });
   }
 
@@ -1922,6 +2090,36 @@ export class Client {
         if (!(error instanceof Unreachable) || now() > until) throw error;
       }
       await this.#http.pause(backoff.next(atLeast));
+    }
+  }
+
+  async _waitGroup(group, until) {
+    for (;;) {
+      const wait = Math.trunc(Math.max(Math.min(until - now(), LONGEST_WAIT), 0));
+      const options = { timeout: wait + PATIENCE, patient: true };
+      const row = (await this._ask('GET', `/groups/${group.id}?wait=${wait}ms`, undefined, options)).value();
+      if (FINAL.includes(row.status)) return;
+      if (now() >= until) throw new TimeoutError(`the group ${row.id} is ${row.status}`);
+    }
+  }
+
+  /** Handles of those that have ended, as they do, until the group is final. */
+  async *_results(group, order) {
+    let [backoff, until, cursor] = [new Backoff(), now() + this.#patience, ''];
+    for (;;) {
+      try {
+        for await (const line of this.#http.lines(`/groups/${group.id}/results?order=${order}&cursor=${cursor}`)) {
+          [backoff, until, cursor] = [new Backoff(), now() + this.#patience, encodeURIComponent(line.cursor)];
+          const handle = new Handle(this, line.id, group.task);
+          handle._end = line;
+          yield Object.assign(handle, { index: line.index, name: line.name });
+        }
+        if (FINAL.includes(await group.status())) return;
+      } catch (error) {
+        const passes = error instanceof Unreachable || (error instanceof Problem && isPassing(error.status, error));
+        if (!passes || now() > until) throw error;
+      }
+      await this.#http.pause(backoff.next());
     }
   }
 

@@ -1160,6 +1160,13 @@ class _Turn:
                 handles.append(self._handle(self, id, _task_name(task), "%s/%d" % (step, len(handles)) if step else None))
         return handles
 
+    async def _group(self, task: Any, items: Any, invocations: Any, options: Dict[str, Any]) -> Any:
+        if not self._transport.waits:
+            raise ErrandError("there are no groups inline")
+        said = _group(task, items, invocations, options)
+        answer = await self._say("POST", "groups", _Body(_json(said, "the group")), timeout=120.0)
+        return self._handle(self, answer.value()["id"], said.get("task", ""), said.get("step"))
+
     async def _post_children(self, body: _Body) -> Any:
         return (await self._say("POST", "children", body, timeout=120.0)).value()
 
@@ -1273,6 +1280,12 @@ class Turn(_Turn):
         children = _drive(self._submit_all(task, items, dict(options)))
         return self.wait(children, timeout=timeout_of_all, return_exceptions=return_exceptions)
 
+    def group(self, task: Union[str, Callable[..., Any], None] = None, items: Optional[Iterable[Any]] = None, *,
+              invocations: Optional[Iterable[Dict[str, Any]]] = None, **options: Any) -> Child:
+        """Many children at once, all of them or none, as Client.group() has them: it is waited for as one is, its end is
+        the group's, and its result is None. With step="name" it is made once."""
+        return _drive(self._group(task, items, invocations, dict(options)))
+
     def wait(self, handles: Handles, mode: str = "all", timeout: Optional[Duration] = None, *,
              return_exceptions: bool = False) -> Any:
         """In place, without a slot. The result of one; the results of many, in order, or the first failure as TaskFailed
@@ -1320,6 +1333,10 @@ class AsyncTurn(_Turn):
                   timeout_of_all: Optional[Duration] = None, **options: Unpack[Options]) -> List[Any]:
         children = await self._submit_all(task, items, dict(options))
         return await self.wait(children, timeout=timeout_of_all, return_exceptions=return_exceptions)
+
+    async def group(self, task: Union[str, Callable[..., Any], None] = None, items: Optional[Iterable[Any]] = None, *,
+                    invocations: Optional[Iterable[Dict[str, Any]]] = None, **options: Any) -> AsyncChild:
+        return await self._group(task, items, invocations, dict(options))
 
     async def wait(self, handles: Handles, mode: str = "all", timeout: Optional[Duration] = None, *,
                    return_exceptions: bool = False) -> Any:
@@ -2080,6 +2097,8 @@ class _PipeTurn:
         try:
             if word == "children":
                 return _says(201, {"id": (await self._ask("submit", submission=said))["id"]})
+            if word == "groups":
+                return _says(201, {"id": (await self._ask("group", group=said))["id"]})
             if word == "steps":
                 name = urllib.parse.unquote(rest)
                 return _says(201, {"value": (await self._ask("step", name=name, value=said["value"]))["value"]})

@@ -63,6 +63,14 @@ task('squares', async (count) => {
   return [many, named, again, found.map((one) => (one instanceof TaskFailed ? one.type : one))];
 });
 
+task('gathers', async (...counts) => {
+  const me = current();
+  const items = counts.flat().map((n) => [n, n]);
+  const group = await me.group('add', items, { step: 'all', failFast: true });
+  const found = await me.group('add', items, { step: 'all' });
+  return [group.id === found.id, await me.wait(group, { timeout: '30s' })];
+});
+
 task('racing', async (name) => {
   const me = current();
   const [slow, quick] = [await me.submit('waits', name), await me.submit('add', 1)];

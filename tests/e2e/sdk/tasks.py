@@ -90,6 +90,15 @@ def squares(count):
 
 
 @task
+def gathers(counts):
+    me = current()
+    group = me.group("add", [(n, n) for n in counts], step="all", fail_fast=True)
+    found = me.group("add", [(n, n) for n in counts], step="all")
+    me.wait([group], timeout="30s")
+    return [group.id == found.id, me.wait(found)]
+
+
+@task
 def racing(name):
     me = current()
     slow, quick = me.submit("waits", name), me.submit("add", 1)

@@ -378,6 +378,45 @@ function verbs(name, isPooled) {
       assert.equal(await client.wait(first.id), 2);
     });
 
+    it('submits groups', async () => {
+      const group = await client.group('add', [[1, 2], [3], 4], { labels: { of: 'group' } });
+      assert.deepEqual(await group.wait({ timeout: PATIENCE }), [3, 4, 5]);
+      assert.deepEqual((await all(group.results())).map((one) => one.index), [0, 1, 2]);
+      assert.deepEqual((await all(group.asCompleted())).map((one) => one.index).sort(), [0, 1, 2]);
+      assert.equal(group.handles.length, 3);
+      const failing = await client.group([{ task: 'add', args: [1, 1] }, { task: 'fails', args: 'torn' }]);
+      await assert.rejects(failing.wait({ timeout: PATIENCE }), TaskFailed);
+      const [good, bad] = await failing.wait({ returnErrors: true });
+      assert.ok(good === 2 && bad instanceof TaskFailed);
+      const chain = await client.group(add, [[1, 2], [{ $result: true }, 10]], { mode: 'chain' });
+      assert.deepEqual(await chain.wait({ timeout: PATIENCE }), [3, 13]);
+      const graph = await client.group([{ task: 'add', name: 'a', args: [1, 2] },
+        { task: 'add', name: 'b', args: [{ $result: 'a' }], after: ['a'] }]);
+      assert.deepEqual((await all(graph.results())).map((one) => one.name), ['a', 'b']);
+      const open = await client.group('add', [], { open: true });
+      await client.submit('add', [5, 6], { group: open });
+      await open.close();
+      assert.deepEqual(await open.wait({ timeout: PATIENCE }), [11]);
+      await assert.rejects(client.group('add', [1], { mode: 'circle' }), Problem);
+    });
+
+    it('submits a group in a turn', async () => {
+      assert.deepEqual(await run('gathers', [1, 2, 3]), [true, null]);
+    });
+
+    it('holds and releases', async () => {
+      const promise = await client.submit('add', [1, 2], { hold: true, releaseBy: '1m' });
+      const after = await client.submit('add', [{ $result: true }, 10], { after: promise });
+      assert.deepEqual([await promise.status(), await after.status()], ['held', 'held']);
+      await promise.release();
+      assert.deepEqual(await client.wait([promise, after], { timeout: PATIENCE }), [3, 13]);
+      const group = await client.group('add', [1], { hold: true });
+      assert.equal(await group.status(), 'held');
+      await group.release();
+      assert.deepEqual(await group.wait({ timeout: PATIENCE }), [2]);
+      assert.equal((await (await client.group('add', [1], { hold: true })).cancel()).counts.cancelled, 1);
+    });
+
     it('follows, and lets go in the middle', async () => {
       const handle = await client.submit('talks');
       for await (const { body } of handle.follow()) if (body === 'begin') break;

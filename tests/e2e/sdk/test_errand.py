@@ -337,6 +337,11 @@ class Verbs(unittest.TestCase):
         with self.assertRaises(TypeError):
             self.client.group("add")
 
+    def test_a_group_of_a_turn(self):
+        handle = self.client.submit("gathers", [1, 2, 3])
+        self.assertEqual(handle.wait(PATIENCE), [True, None])
+        self.assertEqual(len(list(self.client.list(task="add", parent=handle.id))), 0)
+
     def test_what_is_held(self):
         promise = self.client.submit("add", 1, 2, hold=True, release_by="1m")
         after = self.client.submit("add", {"$result": True}, 10, after=[promise])

@@ -291,7 +291,8 @@ static void refuse_all(struct question *question)
 /* What a wait or a look says has been read by then, and it may take long. */
 static bool is_needed(enum asked asked)
 {
-    return asked == ASKED_STEP || asked == ASKED_MESSAGE || asked == ASKED_SUBMIT || asked == ASKED_SUSPEND;
+    return asked == ASKED_STEP || asked == ASKED_MESSAGE || asked == ASKED_SUBMIT || asked == ASKED_GROUP ||
+           asked == ASKED_SUSPEND;
 }
 
 static void let_line_go(struct asking *asking)

@@ -133,19 +133,13 @@ static const struct known {
     enum asked asked;
     const struct key *fields; /* NULL: what it asks is looked at later */
 } known[] = {
-    {"ready", MESSAGE_READY, 0, ready_fields},
-    {"done", MESSAGE_DONE, 0, done_fields},
-    {"failed", MESSAGE_FAILED, 0, failed_fields},
-    {"progress", MESSAGE_PROGRESS, 0, progress_fields},
-    {"log", MESSAGE_LOG, 0, log_fields},
-    {"submit", MESSAGE_REQUEST, ASKED_SUBMIT, NULL},
-    {"wait", MESSAGE_REQUEST, ASKED_WAIT, NULL},
-    {"look", MESSAGE_REQUEST, ASKED_LOOK, NULL},
-    {"step", MESSAGE_REQUEST, ASKED_STEP, NULL},
-    {"steps", MESSAGE_REQUEST, ASKED_STEPS, NULL},
-    {"message", MESSAGE_REQUEST, ASKED_MESSAGE, NULL},
-    {"inbox", MESSAGE_REQUEST, ASKED_INBOX, NULL},
-    {"suspend", MESSAGE_REQUEST, ASKED_SUSPEND, NULL},
+    {"ready", MESSAGE_READY, 0, ready_fields},     {"done", MESSAGE_DONE, 0, done_fields},
+    {"failed", MESSAGE_FAILED, 0, failed_fields},  {"progress", MESSAGE_PROGRESS, 0, progress_fields},
+    {"log", MESSAGE_LOG, 0, log_fields},           {"submit", MESSAGE_REQUEST, ASKED_SUBMIT, NULL},
+    {"group", MESSAGE_REQUEST, ASKED_GROUP, NULL}, {"wait", MESSAGE_REQUEST, ASKED_WAIT, NULL},
+    {"look", MESSAGE_REQUEST, ASKED_LOOK, NULL},   {"step", MESSAGE_REQUEST, ASKED_STEP, NULL},
+    {"steps", MESSAGE_REQUEST, ASKED_STEPS, NULL}, {"message", MESSAGE_REQUEST, ASKED_MESSAGE, NULL},
+    {"inbox", MESSAGE_REQUEST, ASKED_INBOX, NULL}, {"suspend", MESSAGE_REQUEST, ASKED_SUSPEND, NULL},
 };
 
 static const struct known *find(struct span type)
