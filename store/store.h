@@ -18,6 +18,7 @@
  *     message.h   what a body sends, and what it is sent
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
+ *     schedule.h  schedules: when each is due, and what it made
  *     tasks.h     tasks by number, their counts and pauses
  *     recover.h   what was running when the last process died
  *     read.h      reading one invocation
@@ -34,6 +35,7 @@
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/schedule.h"
 #include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"

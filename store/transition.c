@@ -235,7 +235,7 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                   \
     "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
-    " | " SQL_FOLLOW_RESUMED ")"                                                                  \
+    " | " SQL_FOLLOW_RESUMED " | " SQL_FOLLOW_SCHEDULE ")"                                        \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
     "progress_note = NULL "
 
@@ -380,7 +380,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & " SQL_FOLLOW_WAITED " WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_SCHEDULE ") "
+        "WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;

@@ -167,6 +167,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_PRUNE: return prune(tx, op);
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
+    case UPKEEP_SCHEDULE: return OK;
     }
     return ERR_INVALID;
 }

@@ -11,8 +11,9 @@ enum upkeep {
     UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
     UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
+    UPKEEP_SCHEDULE,  /* a timer alone: what schedules are due is read and handed over (schedule.h) */
 };
-enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };
+enum { UPKEEPS = UPKEEP_SCHEDULE + 1 };
 struct op_upkeep {
     struct op op;
     enum upkeep what;

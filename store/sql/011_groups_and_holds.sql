@@ -1,0 +1,1 @@
+-- Groups, dependencies and holds come here.
