@@ -179,7 +179,7 @@ static enum err apply_fire(struct tx *tx, struct op *base)
     enum err err = move_times(tx, op);
     if (err == OK && op->count)
         err = make_due(tx, op);
-    if (err == OK && op->left_out)
+    if (err == OK && (op->left_out || op->problem.p))
         err = note_skipped(tx, op->id, op->left_out, op->problem);
     return err;
 }

@@ -111,6 +111,7 @@ static void act(struct runner *runner, int timer)
     case TIMER_SPARE: threads_try_spare(runner); break;
     case TIMER_LEASES: leases_expire(runner); break;
     case TIMER_WAITS: waits_expire(runner); break;
+    case UPKEEP_SCHEDULE: schedules_act(runner); return;
     default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
     }
     pthread_mutex_lock(&runner->lock);
@@ -128,6 +129,12 @@ static int timeout_ms(int64_t next_us, int64_t now_us)
     return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
+static void clock_was_set(struct runner *runner)
+{
+    log_info("the clock was set");
+    schedules_clock_was_set(runner);
+}
+
 static void set_alarm(struct runner *runner, int64_t wall_ms)
 {
     struct itimerspec at = {0};
@@ -137,8 +144,8 @@ static void set_alarm(struct runner *runner, int64_t wall_ms)
         at.it_value = (struct timespec){0, 1}; /* zeros would disarm it */
     if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == 0)
         return;
-    if (errno == ECANCELED) /* it was set since the last look; the timer is armed all the same */
-        log_info("the clock was set");
+    if (errno == ECANCELED) /* since the last look; the timer is armed all the same */
+        clock_was_set(runner);
     else
         log_error("the timer of due times", LOG_STR("error", strerror(errno)));
 }
@@ -153,7 +160,7 @@ static void sleep_until(struct runner *runner, int64_t wall_ms, int64_t mono_us)
     if (read(runner->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
         log_error("read", LOG_STR("error", strerror(errno)));
     if (read(runner->clock_fd, &count, sizeof count) < 0 && errno == ECANCELED)
-        log_info("the clock was set");
+        clock_was_set(runner);
 }
 
 static void *dispatcher_main(void *arg)

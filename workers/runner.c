@@ -394,6 +394,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     pthread_cond_init(&runner->quiet, &runner->monotonic);
     init_slots(runner);
     queue_init(&runner->queue);
+    runner->scheduling = scheduling_new();
     timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
     runner_gate_locked(runner);
 
@@ -534,6 +535,7 @@ void runner_free(struct runner *runner)
     free(runner->free_slots);
     run_free_spares(runner);
     free(runner->url);
+    scheduling_free(runner->scheduling);
     waits_release(runner);
     leases_release(runner);
     queue_release(&runner->queue);
