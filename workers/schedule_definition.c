@@ -9,8 +9,8 @@
 
 static const char *const catch_up_words[] = {"one", "none", "all", NULL};
 static const char *const overlap_words[] = {"skip", "allow", "queue", "cancel", NULL};
-static const char *const gap_words[] = {"shift", "skip", NULL};
-static const char *const fold_words[] = {"first", "last", "both", NULL};
+const char *const schedule_gap_words[] = {"shift", "skip", NULL};
+const char *const schedule_fold_words[] = {"first", "last", "both", NULL};
 
 /* What it says, before it is looked at. */
 struct fields {
@@ -24,13 +24,13 @@ static const struct key dst_keys[] = {
     {.name = "gap",
      .type = KEY_WORD,
      .default_text = "shift",
-     .words = gap_words,
+     .words = schedule_gap_words,
      .offset = offsetof(struct fields, gap),
      .help = "a time that the clock skips: the first moment after it, or skip"},
     {.name = "fold",
      .type = KEY_WORD,
      .default_text = "first",
-     .words = fold_words,
+     .words = schedule_fold_words,
      .offset = offsetof(struct fields, fold),
      .help = "a time that comes twice: first, last or both"},
     {0},
@@ -125,18 +125,20 @@ bool schedule_name_is_good(struct span name)
 
 /* --- times ------------------------------------------------------------------------- */
 
-static void read_cron(struct span text, struct schedule_definition *out, struct faults *faults)
+static void read_cron(struct span text, const char *pointer, struct schedule_definition *out,
+                      struct faults *faults)
 {
     struct reason why;
     if (text.p && cron_parse(text, &out->cron, &why) != OK)
-        faults_add(faults, 0, "/cron", "%s", why.text);
+        faults_add(faults, 0, pointer, "%s", why.text);
 }
 
-static void read_zone(struct span name, struct schedule_definition *out, struct faults *faults)
+static void read_zone(struct span name, const char *pointer, struct schedule_definition *out,
+                      struct faults *faults)
 {
     struct reason why;
     if (zone_open(name, &out->zone, &why) != OK)
-        faults_add(faults, 0, "/timezone", "%s", why.text);
+        faults_add(faults, 0, pointer, "%s", why.text);
 }
 
 /* A time that each summer skips, and that is to be skipped then. */
@@ -148,28 +150,13 @@ static void check_comes(const struct schedule_definition *definition, struct fau
         faults_add(faults, 0, "/cron", "never comes in that time zone");
 }
 
-static int word_of(struct span text, const char *const *words, const char *pointer, struct faults *faults)
-{
-    for (int i = 0; words[i]; i++)
-        if (!text.p || span_is(text, words[i]))
-            return i; /* the first is the default */
-    struct buf all = {0};
-    for (int i = 0; words[i]; i++)
-        buf_addf(&all, "%s%s", i ? ", " : "", words[i]);
-    faults_add(faults, 0, pointer, "must be one of %s", buf_cstr(&all));
-    buf_release(&all);
-    return 0;
-}
-
-enum err schedule_read_times(const struct schedule_times *times, struct schedule_definition *out,
-                             struct faults *faults)
+enum err schedule_read_times(struct span cron, struct span timezone, struct cron_dst dst,
+                             struct schedule_definition *out, struct faults *faults)
 {
     int before = faults->total;
-    *out = (struct schedule_definition){0};
-    read_cron(times->cron, out, faults);
-    read_zone(times->timezone.p ? times->timezone : SPAN("UTC"), out, faults);
-    out->dst.gap = (enum cron_gap)word_of(times->gap, gap_words, "/dst.gap", faults);
-    out->dst.fold = (enum cron_fold)word_of(times->fold, fold_words, "/dst.fold", faults);
+    *out = (struct schedule_definition){.dst = dst};
+    read_cron(cron, "cron", out, faults);
+    read_zone(timezone.p ? timezone : SPAN("UTC"), "timezone", out, faults);
     return faults->total == before ? OK : ERR_INVALID;
 }
 
@@ -233,8 +220,9 @@ static void check_submission(const struct registry *registry, const struct field
     add_submission(&body, fields);
     add_member(&body, "labels", fields->labels);
     buf_addc(&body, '}');
-    if (read_submission(registry, buf_span(&body), clock_now_ms(), &s, faults) == OK && s.labels.p)
-        check_labels(s.labels, faults);
+    (void)!read_submission(registry, buf_span(&body), clock_now_ms(), &s, faults); /* its faults are there */
+    if (fields->labels.p && json_type(fields->labels) == JSON_OBJECT)
+        check_labels(fields->labels, faults);
     buf_release(&body);
 }
 
@@ -271,8 +259,8 @@ static void add_text(struct buf *out, const struct fields *fields)
     buf_addf(out, ",\"catch_up\":\"%s\",\"overlap\":\"%s\",\"jitter\":\"", catch_up_words[fields->catch_up],
              overlap_words[fields->overlap]);
     duration_add(out, fields->jitter_ms);
-    buf_addf(out, "\",\"dst\":{\"gap\":\"%s\",\"fold\":\"%s\"}}", gap_words[fields->gap],
-             fold_words[fields->fold]);
+    buf_addf(out, "\",\"dst\":{\"gap\":\"%s\",\"fold\":\"%s\"}}", schedule_gap_words[fields->gap],
+             schedule_fold_words[fields->fold]);
 }
 
 static void keep_labels(struct schedule_definition *out, struct span labels)
@@ -320,8 +308,8 @@ enum err schedule_read(const struct registry *registry, struct span body, struct
     *out = (struct schedule_definition){0};
     keys_read_json(&(struct keys_json){faults, &arena}, NULL, body, schedule_keys, &fields);
     leave_out_nulls(&fields);
-    read_cron(fields.cron, out, faults);
-    read_zone(fields.timezone, out, faults);
+    read_cron(fields.cron, "/cron", out, faults);
+    read_zone(fields.timezone, "/timezone", out, faults);
     out->dst = (struct cron_dst){(enum cron_gap)fields.gap, (enum cron_fold)fields.fold};
     out->catch_up = (enum catch_up)fields.catch_up;
     out->overlap = (enum schedule_overlap)fields.overlap;

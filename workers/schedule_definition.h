@@ -40,12 +40,12 @@ bool schedule_name_is_good(struct span name);
 MUST_USE enum err schedule_read(const struct registry *registry, struct span body, struct schedule_definition *out,
                                 struct faults *faults);
 
-/* Cron line, zone and choices of daylight saving alone, each absent or a text. */
-struct schedule_times {
-    struct span cron, timezone, gap, fold;
-};
-MUST_USE enum err schedule_read_times(const struct schedule_times *times, struct schedule_definition *out,
-                                      struct faults *faults);
+/* Of a query: a cron line and a zone (absent: UTC) alone; faults name the parameters. Released as the other. */
+MUST_USE enum err schedule_read_times(struct span cron, struct span timezone, struct cron_dst dst,
+                                      struct schedule_definition *out, struct faults *faults);
+
+/* The words of enum cron_gap and enum cron_fold, NULL-terminated. */
+extern const char *const schedule_gap_words[], *const schedule_fold_words[];
 void schedule_release(struct schedule_definition *definition);
 
 static inline struct cron_clock schedule_clock(const struct schedule_definition *definition)
