@@ -220,7 +220,7 @@ static void check_submission(const struct registry *registry, const struct field
     add_submission(&body, fields);
     add_member(&body, "labels", fields->labels);
     buf_addc(&body, '}');
-    (void)!read_submission(registry, buf_span(&body), clock_now_ms(), &s, faults); /* its faults are there */
+    read_submission(registry, buf_span(&body), clock_now_ms(), &s, faults);
     if (fields->labels.p && json_type(fields->labels) == JSON_OBJECT)
         check_labels(fields->labels, faults);
     buf_release(&body);

@@ -184,3 +184,46 @@ def compare(ask, count, seed):
                 break
     print("%d expressions, seed %d: %d that croniter refuses" % (count, seed, skipped))
     return count - skipped - failed, failed
+
+
+# --- the server --------------------------------------------------------------------------
+
+class Preview:
+    """What a server says, on one connection."""
+
+    def __init__(self, port):
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def __call__(self, expr, zone, after, count, gap, fold):
+        query = urllib.parse.urlencode({"cron": expr, "timezone": zone, "after": after.isoformat(), "count": count,
+                                        "dst.gap": gap, "dst.fold": fold})
+        self.connection.request("GET", "/schedules/preview?" + query)
+        reply = self.connection.getresponse()
+        said = json.loads(reply.read())
+        if reply.status != 200:
+            return said["detail"]
+        assert said["words"], expr
+        return [datetime.fromisoformat(time.replace("Z", "+00:00")) for time in said["items"]]
+
+
+def main(count=10000, seed=1):
+    binary = os.path.abspath(os.environ.get("ERRAND_BIN") or "build/errand")
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "log"), "w") as log:
+            server = subprocess.Popen([binary, "serve", "--listen", "127.0.0.1:0", "--store", ":memory:"], cwd=folder,
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            port = int(server.stdout.readline().rpartition(":")[2])
+            passed, failed = compare(Preview(port), int(count), int(seed))
+        finally:
+            server.terminate()
+            status = server.wait(30)
+    if status != 0:
+        print("the server ended with", status)
+        failed += 1
+    print("%d passed, %d failed" % (passed, failed))
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
