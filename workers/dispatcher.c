@@ -13,10 +13,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <utlist.h>
+
+enum { CLOCK_STEP_MS = 1000 };
 
 static void wake(struct runner *runner)
 {
@@ -129,12 +132,6 @@ static int timeout_ms(int64_t next_us, int64_t now_us)
     return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-static void clock_was_set(struct runner *runner)
-{
-    log_info("the clock was set");
-    schedules_clock_was_set(runner);
-}
-
 static void set_alarm(struct runner *runner, int64_t wall_ms)
 {
     struct itimerspec at = {0};
@@ -144,8 +141,8 @@ static void set_alarm(struct runner *runner, int64_t wall_ms)
         at.it_value = (struct timespec){0, 1}; /* zeros would disarm it */
     if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == 0)
         return;
-    if (errno == ECANCELED) /* since the last look; the timer is armed all the same */
-        clock_was_set(runner);
+    if (errno == ECANCELED) /* it was set since the last look; the timer is armed all the same */
+        log_info("the clock was set");
     else
         log_error("the timer of due times", LOG_STR("error", strerror(errno)));
 }
@@ -160,14 +157,32 @@ static void sleep_until(struct runner *runner, int64_t wall_ms, int64_t mono_us)
     if (read(runner->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
         log_error("read", LOG_STR("error", strerror(errno)));
     if (read(runner->clock_fd, &count, sizeof count) < 0 && errno == ECANCELED)
-        clock_was_set(runner);
+        log_info("the clock was set");
+}
+
+/* By how much the wall clock is ahead of the monotonic one. */
+static int64_t clock_lead_ms(void)
+{
+    return clock_now_ms() - clock_mono_us() / 1000;
+}
+
+/* A clock that only drifts is not set. (The kernel says so too, but not when it is asleep.) */
+static void look_at_clock(struct runner *runner, int64_t *lead_ms)
+{
+    int64_t now_ms = clock_lead_ms();
+    if (llabs(now_ms - *lead_ms) < CLOCK_STEP_MS)
+        return;
+    *lead_ms = now_ms;
+    schedules_clock_was_set(runner);
 }
 
 static void *dispatcher_main(void *arg)
 {
     struct runner *runner = arg;
+    int64_t lead_ms = clock_lead_ms();
     for (;;) {
         int64_t wall_ms, mono_us;
+        look_at_clock(runner, &lead_ms);
         pthread_mutex_lock(&runner->lock);
         bool ended = runner->ended;
         int due = ended ? TIMER_NEVER : timers_take(&runner->timers, clock_now_ms(), clock_mono_us());

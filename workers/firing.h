@@ -12,6 +12,7 @@ struct firing {
     int64_t *due;
     struct buf labels; /* of all items, one after the other */
     struct buf problem;
+    int64_t none_before; /* further times were missed, too long ago to be counted; 0: none were */
     struct firing *next;
 };
 

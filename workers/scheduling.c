@@ -52,12 +52,24 @@ static void back(struct runner *runner, bool failed)
     pthread_mutex_unlock(&runner->lock);
 }
 
+static void say_cut_off(const struct firing *firing)
+{
+    struct buf first = {0};
+    time_add(&first, firing->none_before);
+    log_warn("times of a schedule were missed", LOG_STR("schedule", firing->name),
+             LOG_INT("made", firing->op.made), LOG_INT("left_out", firing->op.left_out),
+             LOG_STR("and_all_before", buf_cstr(&first)));
+    buf_release(&first);
+}
+
 static void say(const struct firing *firing)
 {
     const struct op_schedule_fire *op = &firing->op;
     if (op->problem.p)
         log_warn("a schedule cannot submit", LOG_STR("schedule", firing->name),
                  LOG_STR("problem", firing->problem.data));
+    else if (firing->none_before)
+        say_cut_off(firing);
     else if (op->left_out)
         log_warn("times of a schedule were missed", LOG_STR("schedule", firing->name), LOG_INT("made", op->made),
                  LOG_INT("left_out", op->left_out));
@@ -106,6 +118,7 @@ static bool plan_row(struct firing *firing, const struct registry *registry, con
     op->until = plan.until;
     op->next_at = plan.next_at;
     op->left_out = plan.left_out;
+    firing->none_before = plan.left_before;
     if (!plan.count)
         return plan.left_out || plan.next_at != row->next_at;
     switch (firing_fill(firing, registry, plan.times, plan.count, firing->definition.jitter_ms, now)) {

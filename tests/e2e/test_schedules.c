@@ -15,7 +15,7 @@ SUITE(schedules);
 static char *step_file;
 static int64_t step_ms; /* how far the server's clock is ahead */
 
-/* --- its clock ------------------------------------------------------------------------ */
+/* --- its clock (whose thread takes no signals: it is killed, and starts again) ------------------------------------------------------------------------ */
 
 static void write_step(int64_t ms)
 {
@@ -43,8 +43,10 @@ static struct server *prepare_clock(const char *config)
     struct server *s = prepare(config);
     step_file = file_in(s, "step");
     write_step(0);
-    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("stepped_clock")),
-                                    format("CLOCK_STEP=%s", step_file), NULL};
+    static const char *variables[3]; /* for later starts, too */
+    variables[0] = format("LD_PRELOAD=%s", native("stepped_clock"));
+    variables[1] = format("CLOCK_STEP=%s", step_file);
+    s->variables = variables;
     return s;
 }
 
@@ -163,7 +165,7 @@ Test(schedules, catch_up_says_what_becomes_of_missed_times)
         due = time_of(
             put(s, rows[i].name, format("{'cron': '0 * * * *', 'task': 'echo', 'catch_up': '%s'}", rows[i].name)),
             "next_run_at");
-    REQUIRE(terminate(s) == 0);
+    kill_hard(s);
     write_step(step_ms + 5 * HOUR_MS);
     start(s);
     for (size_t i = 0; i < 3; i++) {
@@ -177,7 +179,7 @@ Test(schedules, all_that_was_missed_is_a_thousand_at_most_and_the_log_says_so)
 {
     struct server *s = serve_at_half_past(TASKS);
     EXPECT(put(s, "each", "{'cron': '* * * * *', 'task': 'echo', 'catch_up': 'all'}"), 201);
-    REQUIRE(terminate(s) == 0);
+    kill_hard(s);
     write_step(step_ms + 1500 * 60000);
     start(s);
     WAIT_UNTIL(made(s, "each") == 1000);
@@ -490,7 +492,7 @@ Test(schedules, the_files_schedules_catch_up_after_a_downtime_but_a_changed_one_
                          "  other: {cron: '0 * * * *', task: echo, catch_up: all}\n" TASKS;
     struct server *s = serve_at_half_past(config);
     int64_t due = time_of(get(s, "/schedules/same"), "next_run_at");
-    REQUIRE(terminate(s) == 0);
+    kill_hard(s);
     configure(s, replaced(config, "other: {cron: '0", "other: {cron: '10"));
     write_step(step_ms + 3 * HOUR_MS);
     start(s);
@@ -503,11 +505,13 @@ Test(schedules, a_task_that_left_the_file_is_the_schedules_problem)
 {
     struct server *s = serve_at_half_past(TASKS);
     EXPECT(put(s, "x", "{'cron': '0 * * * *', 'task': 'count'}"), 201);
-    reload(s, "tasks:\n  echo: {kind: native, module: $NATIVE}\n");
+    configure(s, "tasks:\n  echo: {kind: native, module: $NATIVE}\n");
+    restart(s);
     WAIT_UNTIL(strstr(text_of(get(s, "/schedules/x"), "problem"), "/task"));
     EXPECT_PROBLEM(post(s, "/schedules/x/run", NULL), 409, "conflict");
     step_by(HOUR_MS);
-    reload(s, TASKS);
+    configure(s, TASKS);
+    restart(s);
     WAIT_UNTIL(made(s, "x") == 1); /* it was missed, and is caught up with */
     EXPECT_NULL(get(s, "/schedules/x"), "problem");
 }
