@@ -24,7 +24,9 @@ void schedule_plan(const struct schedule_definition *definition, int64_t until, 
     struct cron_clock clock = schedule_clock(definition);
     if (until > now + DAY_MS)
         until = now;
-    out->count = cron_last(&clock, until, now, out->times, SCHEDULE_TIMES_MAX, &out->left_more);
+    bool more;
+    out->count = cron_last(&clock, until, now, out->times, SCHEDULE_TIMES_MAX, &more);
+    out->left_before = more ? out->times[0] : 0;
     int keep = out->count ? wanted(definition->catch_up, out->times[out->count - 1], out->count, now, since) : 0;
     out->left_out = out->count - keep;
     memmove(out->times, out->times + out->left_out, (size_t)keep * sizeof *out->times);

@@ -9,7 +9,7 @@ struct schedule_plan {
     int64_t times[SCHEDULE_TIMES_MAX]; /* that are to be made, in order */
     int count;
     int64_t left_out;       /* that were due and are not, so far as they were counted */
-    bool left_more;         /* and there were others before those */
+    int64_t left_before;    /* and there were others before this one; 0: there were none */
     int64_t until, next_at; /* of the row, from now on; next_at 0: none comes */
 };
 
