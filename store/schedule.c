@@ -148,7 +148,7 @@ static enum err move_times(struct tx *tx, struct op_schedule_fire *op)
         return err == OK && !found ? ERR_NOT_FOUND : err;
     }
     enum err err = DB_EXECUTE(tx->db,
-                              "UPDATE schedules SET until = $4, next_at = $5 "
+                              "UPDATE schedules SET until = $4, next_at = $5, problem = NULL "
                               "WHERE id = $1 AND version = $2 AND next_at IS NOT DISTINCT FROM $3 AND paused = 0",
                               v_int(op->id), v_int(op->version), v_time(op->believed_next), v_int(op->until),
                               v_time(op->next_at));
@@ -184,9 +184,16 @@ static enum err apply_fire(struct tx *tx, struct op *base)
     return err;
 }
 
+void schedule_committed(struct store *store, struct op *op)
+{
+    (void)op;
+    atomic_fetch_add(&store->version, 2);
+}
+
 void op_schedule_fire_init(struct op_schedule_fire *op)
 {
-    static const struct op_class class = {.name = "schedule_fire", .apply = apply_fire, .several = op_is_several};
+    static const struct op_class class = {
+        .name = "schedule_fire", .apply = apply_fire, .committed = schedule_committed, .several = op_is_several};
     *op = (struct op_schedule_fire){0};
     op_init(&op->op, &class);
 }

@@ -2,6 +2,7 @@
 #include "store/internal.h"
 #include "store/reader.h"
 #include "store/schedule.h"
+#include "store/schedule_rows.h"
 
 /* --- making ----------------------------------------------------------------------- */
 
@@ -58,7 +59,8 @@ static enum err apply_put(struct tx *tx, struct op *base)
 
 void op_schedule_put_init(struct op_schedule_put *op)
 {
-    static const struct op_class class = {.name = "schedule_put", .apply = apply_put, .several = op_is_several};
+    static const struct op_class class = {
+        .name = "schedule_put", .apply = apply_put, .committed = schedule_committed, .several = op_is_several};
     *op = (struct op_schedule_put){0};
     op_init(&op->op, &class);
 }
@@ -91,8 +93,10 @@ static enum err apply_remove(struct tx *tx, struct op *base)
 
 void op_schedule_remove_init(struct op_schedule_remove *op, struct span name)
 {
-    static const struct op_class class = {
-        .name = "schedule_remove", .apply = apply_remove, .several = op_is_several};
+    static const struct op_class class = {.name = "schedule_remove",
+                                          .apply = apply_remove,
+                                          .committed = schedule_committed,
+                                          .several = op_is_several};
     *op = (struct op_schedule_remove){.name = name};
     op_init(&op->op, &class);
 }
@@ -148,7 +152,8 @@ static enum err apply_sync(struct tx *tx, struct op *base)
 
 void op_schedule_sync_init(struct op_schedule_sync *op)
 {
-    static const struct op_class class = {.name = "schedule_sync", .apply = apply_sync, .several = op_is_several};
+    static const struct op_class class = {
+        .name = "schedule_sync", .apply = apply_sync, .committed = schedule_committed, .several = op_is_several};
     *op = (struct op_schedule_sync){0};
     op_init(&op->op, &class);
 }
@@ -168,7 +173,8 @@ static enum err apply_pause(struct tx *tx, struct op *base)
 
 void op_schedule_pause_init(struct op_schedule_pause *op)
 {
-    static const struct op_class class = {.name = "schedule_pause", .apply = apply_pause};
+    static const struct op_class class = {
+        .name = "schedule_pause", .apply = apply_pause, .committed = schedule_committed};
     *op = (struct op_schedule_pause){0};
     op_init(&op->op, &class);
 }

@@ -34,6 +34,7 @@ static void keep_problem(struct firing *firing, struct faults *faults)
     buf_adds(&firing->problem, pointer);
     buf_adds(&firing->problem, *pointer ? ": " : "");
     buf_adds(&firing->problem, faults->count ? faults->items[0].detail : "it cannot be read");
+    buf_cstr(&firing->problem);
     faults_release(faults);
 }
 

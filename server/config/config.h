@@ -62,7 +62,7 @@ struct config {
         int64_t idle_timeout_ms;         /* a silent connection is closed; 60s */
     } limits;
 
-    struct registry *registry; /* the tasks; a reference is the config's */
+    struct registry *registry;       /* the tasks; a reference is the config's */
     struct schedule_list *schedules; /* the same of these */
 };
 

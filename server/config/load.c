@@ -59,8 +59,8 @@ static void read_schedules(struct loading *l)
 {
     const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
     if (l->config->registry)
-        l->config->schedules =
-            schedule_list_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "schedules"), l->config->registry, l->faults);
+        l->config->schedules = schedule_list_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "schedules"),
+                                                   l->config->registry, l->faults);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that

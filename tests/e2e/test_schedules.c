@@ -421,6 +421,25 @@ Test(schedules, a_list_has_pages)
     EXPECT_PROBLEM(get(s, "/schedules?cursor=x"), 400, "invalid-query");
 }
 
+/* No invocation changes with them: pages were shown as they had been rendered before. */
+Test(schedules, a_list_that_was_asked_before_is_not_shown_again_after_a_change)
+{
+    struct server *s = serve(TASKS);
+    struct reply *none = EXPECT(get(s, "/schedules"), 200);
+    char *match = format("If-None-Match: %s\r\n", header(none, "ETag"));
+    EXPECT(ask(s, "GET", "/schedules", match, NULL), 304);
+    EXPECT(put(s, "a", "{'cron': '@daily', 'task': 'echo'}"), 201);
+    REQUIRE(count(EXPECT(ask(s, "GET", "/schedules", match, NULL), 200)) == 1);
+    struct reply *one = EXPECT(get(s, "/schedules/a"), 200);
+    match = format("If-None-Match: %s\r\n", header(one, "ETag"));
+    EXPECT(ask(s, "GET", "/schedules/a", match, NULL), 304);
+    EXPECT(post(s, "/schedules/a/pause", NULL), 200);
+    EXPECT_HAS(EXPECT(ask(s, "GET", "/schedules/a", match, NULL), 200), "\"paused\":true");
+    EXPECT_HAS(get(s, "/schedules"), "\"paused\":true");
+    EXPECT(ask(s, "DELETE", "/schedules/a", NULL, NULL), 204);
+    REQUIRE(count(get(s, "/schedules")) == 0);
+}
+
 Test(schedules, a_preview_says_when_and_in_words)
 {
     struct server *s = serve(TASKS);
