@@ -558,21 +558,35 @@ Test(schedules, check_names_the_faults_of_schedules_with_their_lines)
         REQUIRE(strstr(text, parts[i]), "%s is not said:\n%s", parts[i], text);
 }
 
-/* --- a disk that is full ------------------------------------------------------------------------------------ */
+/* --- the bad moment --------------------------------------------------------------------------------------- */
 
-Test(schedules, a_commit_that_hangs_makes_a_time_once)
+/* The clock's library and the one that holds commits. */
+static void prepare_to_hold_them(struct server *s)
 {
-    struct server *s = prepare(TASKS);
     prepare_to_hold_commits(s);
+    const char **variables = calloc(7, sizeof *variables);
+    int count = 0;
+    for (; s->variables[count]; count++)
+        variables[count] = s->variables[count];
+    variables[0] = format("%s:%s", variables[0], native("stepped_clock"));
+    variables[count] = format("CLOCK_STEP=%s", step_file);
+    s->variables = variables;
+}
+
+Test(schedules, a_kill_while_what_is_due_is_on_its_way_to_disk_makes_it_once)
+{
+    struct server *s = prepare_clock(TASKS);
+    prepare_to_hold_them(s);
+    write_step((HOUR_MS + HOUR_MS / 2 - clock_now_ms() % HOUR_MS) % HOUR_MS + 5000);
     start(s);
-    EXPECT(put(s, "x", "{'cron': '@daily', 'task': 'echo'}"), 201);
+    int64_t due = time_of(put(s, "h", "{'cron': '0 * * * *', 'task': 'echo', 'catch_up': 'all'}"), "next_run_at");
     hold_commits(s);
-    struct client *one = client_open(s);
-    client_ask(one, "POST", "/schedules/x/run", NULL, NULL, 0);
+    step_by(HOUR_MS);
     await_held_commit(s);
+    REQUIRE(made(s, "h") == 0);
     kill_hard(s);
     release_commits(s);
     start(s);
-    REQUIRE(made(s, "x") <= 1); /* nobody was told */
-    EXPECT(post(s, "/schedules/x/run", NULL), 201);
+    WAIT_UNTIL(made(s, "h") >= 1);
+    expect_hours(s, "h", due, 1);
 }
