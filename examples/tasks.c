@@ -309,7 +309,7 @@ void fib(struct errand_call *call)
     char ids[2][ERRAND_ID_BYTES], text[96];
     const char *waited[2] = {ids[0], ids[1]}, *status, *value;
     if (errand_arg_int64(call, "n", &n) != 0 || n < 0 || n > 30) {
-        errand_fail_for_good(call, "bad_args", "n is a whole number from 0 to 30");
+        errand_fail_for_good(call, "invalid_args", "n is a whole number from 0 to 30");
         return;
     }
     for (int i = 0; i < 2 && n > 1; i++) {

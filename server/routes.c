@@ -2,12 +2,16 @@
 #include "server/resources/alter.h"
 #include "server/resources/alter_bulk.h"
 #include "server/resources/bulk.h"
+#include "server/resources/group_results.h"
+#include "server/resources/groups.h"
+#include "server/resources/groups_post.h"
 #include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
 #include "server/resources/leases.h"
 #include "server/resources/logs.h"
 #include "server/resources/messages.h"
+#include "server/resources/release.h"
 #include "server/resources/schedule_change.h"
 #include "server/resources/schedule_run.h"
 #include "server/resources/schedules.h"
@@ -50,6 +54,16 @@ const struct route server_routes[] = {
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
 
+    {METHOD_POST, "/invocations/{id}/release", SCOPE_SUBMIT, BODY_NONE, .handler = release_one},
+
+    {METHOD_POST, "/groups", SCOPE_SUBMIT, BODY_JSON, .handler = groups_post, .no_query = true,
+     .whole_bulk = true},
+    {METHOD_GET, "/groups/{id}", SCOPE_READ, BODY_NONE, .handler = groups_get},
+    {METHOD_GET, "/groups/{id}/results", SCOPE_READ, BODY_NONE, .handler = group_results_get},
+    {METHOD_POST, "/groups/{id}/release", SCOPE_SUBMIT, BODY_NONE, .handler = groups_release},
+    {METHOD_POST, "/groups/{id}/close", SCOPE_SUBMIT, BODY_NONE, .handler = groups_close},
+    {METHOD_POST, "/groups/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = groups_cancel},
+
     {METHOD_GET, "/messages", SCOPE_READ, BODY_NONE, .handler = messages_list},
 
     {METHOD_POST, "/leases", SCOPE_WORK, BODY_JSON, .handler = leases_post},
@@ -65,6 +79,8 @@ const struct route server_routes[] = {
     {METHOD_POST, "/leases/{token}/log", 0, BODY_TEXT, .handler = turn_log, TURN(turn_is_under_way)},
     {METHOD_POST, "/leases/{token}/children", 0, BODY_JSON, .handler = submit_child, TURN(turn_is_under_way),
      .lines = &bulk_children_sink, .no_query = true},
+    {METHOD_POST, "/leases/{token}/groups", 0, BODY_JSON, .handler = groups_post_child, TURN(turn_is_under_way),
+     .no_query = true, .whole_bulk = true},
     {METHOD_PUT, "/leases/{token}/steps/{name}", 0, BODY_JSON, .handler = turn_steps_put, TURN(turn_is_under_way),
      .no_query = true},
     {METHOD_GET, "/leases/{token}/steps", 0, BODY_NONE, .handler = turn_steps_list, TURN(turn_is_under_way)},

@@ -2,6 +2,7 @@
  * delete. Every write is conditional on the status that was read in the same
  * transaction. */
 #include "store/children.h"
+#include "store/holds.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -18,6 +19,7 @@ struct row {
     int64_t run_at, finished_at, retention_ms, rank;
     unsigned flags;
     bool has_turn; /* one is under way */
+    int64_t group; /* 0: none */
 };
 
 static enum err read_row(struct tx *tx, int64_t id, struct row *out)
@@ -25,7 +27,7 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
     struct db_stmt *stmt = DB_QUERY(
         tx->db,
         "SELECT task, status, priority, attempt, run_at, finished_at, retention_ms, COALESCE(rank, id), flags, "
-        "lease IS NOT NULL FROM invocations WHERE id = $1",
+        "lease IS NOT NULL, grp FROM invocations WHERE id = $1",
         v_int(id));
     if (!stmt)
         return ERR_DB;
@@ -39,14 +41,15 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
                             .finished_at = db_int(stmt, 5),
                             .retention_ms = db_int(stmt, 6),
                             .rank = db_int(stmt, 7),
-                            .flags = (unsigned)db_int(stmt, 8)};
+                            .flags = (unsigned)db_int(stmt, 8),
+                            .group = db_int(stmt, 10)};
     if (err == OK) /* one that waits without a lease has suspended */
         out->has_turn = out->status == STATUS_RUNNING || (out->status == STATUS_WAITING && db_int(stmt, 9));
     db_reset(stmt);
     return err;
 }
 
-static enum err cancel_unstarted(struct tx *tx, int64_t id, const struct row *row)
+static enum err cancel_unstarted(struct tx *tx, int64_t id, const struct row *row, struct span error)
 {
     return transition_move_final(tx, &(struct move_final){.id = id,
                                                           .task = row->task,
@@ -55,7 +58,8 @@ static enum err cancel_unstarted(struct tx *tx, int64_t id, const struct row *ro
                                                           .old_priority = row->priority,
                                                           .old_rank = row->rank,
                                                           .retention_ms = row->retention_ms,
-                                                          .cancel_requested_at = tx->now});
+                                                          .cancel_requested_at = tx->now,
+                                                          .error = error});
 }
 
 /* The turn's end sees by `follow` that it has to look. */
@@ -73,9 +77,9 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
 }
 
 /* Its children are reached in steps. */
-static enum err cancel_row(struct tx *tx, int64_t id, const struct row *row)
+static enum err cancel_row(struct tx *tx, int64_t id, const struct row *row, struct span error)
 {
-    enum err err = row->has_turn ? cancel_running(tx, id, row) : cancel_unstarted(tx, id, row);
+    enum err err = row->has_turn ? cancel_running(tx, id, row) : cancel_unstarted(tx, id, row, error);
     if (err != OK || !(row->flags & FLAG_PARENT))
         return err;
     tx->changes[tx->count - 1].follow_up = true;
@@ -85,14 +89,21 @@ static enum err cancel_row(struct tx *tx, int64_t id, const struct row *row)
 static enum err cancel_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
     (void)a;
-    return cancel_row(tx, id, row);
+    return cancel_row(tx, id, row, (struct span){NULL, 0});
 }
 
 enum err alter_cancel_one(struct tx *tx, int64_t id)
 {
     struct row row;
     enum err err = read_row(tx, id, &row);
-    return err == OK && !status_is_final(row.status) ? cancel_row(tx, id, &row) : err;
+    return err == OK && !status_is_final(row.status) ? cancel_row(tx, id, &row, (struct span){NULL, 0}) : err;
+}
+
+enum err alter_cancel_as(struct tx *tx, int64_t id, unsigned statuses, struct span error)
+{
+    struct row row;
+    enum err err = read_row(tx, id, &row);
+    return err == OK && statuses & STATUS_BIT(row.status) ? cancel_row(tx, id, &row, error) : err;
 }
 
 /* Nothing of what its turns have left is there for the next one. */
@@ -120,6 +131,12 @@ static enum err retry_fresh(struct tx *tx, int64_t id, const struct row *row)
 
 static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
+    enum hold_now now = HOLD_NOW_FREE;
+    enum err err = row->flags & FLAG_HOLDS ? hold_look(tx, id, &now) : OK;
+    if (err != OK || now == HOLD_NOW_REFUSED)
+        return err == OK ? ERR_CONFLICT : err;
+    if (now == HOLD_NOW_HELD)
+        return hold_again(tx, id, row->task, row->status);
     if (a->op->fresh)
         return retry_fresh(tx, id, row);
     return transition_move_back(tx, &(struct move_back){.id = id, .task = row->task, .from = row->status});
@@ -129,9 +146,17 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
 {
     const struct op_alter *op = a->op;
     int64_t run_at = op->set_run_at ? op->run_at : row->run_at;
+    bool held = row->status == STATUS_HELD;
+    if (held && op->set_run_at) { /* in place of a delay from its release */
+        enum err err = DB_EXECUTE(tx->db, "UPDATE holds SET delay_ms = NULL WHERE id = $1", v_int(id));
+        if (err != OK)
+            return err;
+    }
     return transition_move_due(tx, &(struct move_due){.id = id,
                                                       .from = row->status,
-                                                      .to = run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
+                                                      .to = held               ? STATUS_HELD
+                                                            : run_at > tx->now ? STATUS_SCHEDULED
+                                                                               : STATUS_QUEUED,
                                                       .set = true,
                                                       .old_priority = row->priority,
                                                       .old_rank = row->rank,
@@ -142,7 +167,7 @@ static enum err patch_one(struct tx *tx, struct alteration *a, int64_t id, const
 
 static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
-    bool held = false;
+    bool held = row->group != 0; /* members go with their group */
     enum err err = row->flags & FLAG_CHILD ? children_is_held(tx, id, &held) : OK;
     if (err == OK && !held)
         err = result_is_kept(tx, id, &held);
@@ -160,7 +185,7 @@ static const struct {
 } alterations[] = {
     [ALTER_CANCEL] = {STATUS_ANY & ~STATUS_FINALS, cancel_one},
     [ALTER_RETRY] = {1 << STATUS_FAILED | 1 << STATUS_CANCELLED, retry_one},
-    [ALTER_PATCH] = {1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED, patch_one},
+    [ALTER_PATCH] = {1 << STATUS_HELD | 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED, patch_one},
     [ALTER_DELETE] = {STATUS_FINALS, delete_one},
 };
 
@@ -192,7 +217,7 @@ static enum err apply_alter(struct tx *tx, struct op *base)
 {
     struct op_alter *op = (struct op_alter *)base;
     op->changed = 0;
-    struct alteration a = {op, {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES}};
+    struct alteration a = {op, {.rows = FOLLOW_UP_ROWS, .bytes = FOLLOW_UP_BYTES}};
     for (int i = 0; i < op->count; i++) {
         enum err err = alter_one(tx, &a, op->ids[i]);
         if (err_is_fault(err))

@@ -8,9 +8,9 @@
  * outcome of each stands in `errs` (may be NULL). */
 enum alter {
     ALTER_CANCEL, /* final ones stay as they are: OK */
-    ALTER_RETRY,  /* failed and cancelled ones, else ERR_CONFLICT */
-    ALTER_PATCH,  /* scheduled and queued ones, else ERR_CONFLICT */
-    ALTER_DELETE, /* final ones, else ERR_CONFLICT */
+    ALTER_RETRY, /* failed and cancelled ones, else ERR_CONFLICT, as for one that comes after what did not succeed */
+    ALTER_PATCH,  /* held, scheduled and queued ones, else ERR_CONFLICT */
+    ALTER_DELETE, /* final ones, else ERR_CONFLICT, as for members of a group */
 };
 
 /* What a client has seen of one that does not run: if it is not so any more,

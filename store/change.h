@@ -21,6 +21,7 @@ struct ready {
     int64_t retention_ms;
     int64_t expires_at;
     int64_t run_at; /* since when it is eligible; 0: since it was queued */
+    int64_t group;  /* it is a member of; 0: of none */
     struct span args;
     bool suspect; /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
     bool resumes; /* it has suspended: the turn starts with what that left */
@@ -29,6 +30,7 @@ struct ready {
 struct change {
     int64_t id;
     int task;
+    int64_t group;    /* it is a member of; its own id: not an invocation but a group, which changed; 0: of none */
     enum status from; /* 0: it is new */
     enum status to;   /* 0: it is gone */
     bool cancel;      /* its turn is under way, and its cancellation is now on disk */
@@ -38,12 +40,14 @@ struct change {
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */
+    int64_t release_by;             /* of a promise that is new, or a group of them */
     bool withdrawn;                 /* from queued, otherwise than by a start */
     int old_priority;               /* where it stood then, */
     int64_t old_rank;               /* and there */
     bool follow_up;                 /* something unbounded follows it: UPKEEP_FOLLOW_UP is due */
     const struct op_refill *refill; /* not a change: what a refill found at this point */
     struct ready ready;             /* to queued; spans live until the listener returns */
+    bool group_final;               /* of a group: it has ended */
     bool message;                   /* its status stays; it sent messages, or one was sent to it: */
     int64_t first_seq, last_seq;
 };

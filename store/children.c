@@ -1,5 +1,6 @@
 #include "store/children.h"
 
+#include "store/groups.h"
 #include "store/internal.h"
 #include "store/transition.h"
 
@@ -28,6 +29,7 @@ static enum err check_name(struct tx *tx, const struct submission *s)
 
 /* A step's child that is there. */
 struct found {
+    bool is_group;
     int64_t id, asked;
     int task;
     enum status status;
@@ -37,14 +39,15 @@ static enum err find_step(struct tx *tx, const struct submission *s, struct foun
 {
     struct db_stmt *stmt =
         DB_QUERY(tx->db,
-                 "SELECT c.id, c.asked, i.task, i.status FROM children c JOIN invocations i ON i.id = c.id "
+                 "SELECT c.id, c.asked, i.task, i.status FROM children c LEFT JOIN invocations i ON i.id = c.id "
                  "WHERE c.parent = $1 AND c.step = $2 AND c.step IS NOT NULL",
                  v_int(s->parent), v_text(s->step));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct found){.id = db_int(stmt, 0),
+        *out = (struct found){.is_group = db_is_null(stmt, 3),
+                              .id = db_int(stmt, 0),
                               .asked = db_int(stmt, 1),
                               .task = (int)db_int(stmt, 2),
                               .status = (enum status)db_int(stmt, 3)};
@@ -81,7 +84,9 @@ enum err children_find(struct tx *tx, struct submission *s)
     err = find_step(tx, s, &found);
     if (err == ERR_NOT_FOUND)
         return check_name(tx, s);
-    if (err == OK)
+    if (err == OK && found.is_group != s->is_group)
+        err = ERR_BUSY;
+    if (err == OK && !found.is_group)
         err = ask_again(tx, &found, failed);
     if (err != OK)
         return err;
@@ -119,7 +124,7 @@ static enum err cancel_each(struct tx *tx, const char *next, int64_t parent, str
         if (err == OK)
             err = alter_cancel_one(tx, child);
         if (err == ERR_NOT_FOUND)
-            err = OK;
+            err = group_cancel_one(tx, child);
     }
     return err;
 }

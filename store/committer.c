@@ -11,6 +11,7 @@
  * kept in front of the queue and tried again, with the next batch or after a
  * delay. While commits fail one is tried every second, kept ops or not: nobody
  * else would find out that the disk has room again. */
+#include "store/groups.h"
 #include "store/internal.h"
 #include "store/transition.h"
 
@@ -179,6 +180,8 @@ static enum err apply_all(struct tx *tx, struct op *list)
             err = apply(tx, last = op);
     }
     if (err == OK)
+        err = groups_count(tx);
+    if (err == OK)
         err = tx_write_counts(tx);
     if (err == OK) {
         int64_t began = clock_mono_us();
@@ -328,7 +331,9 @@ void store_abandon_recovery(struct store *store)
 
 enum err store_commit_recovery(struct store *store)
 {
-    enum err err = tx_write_counts(&store->tx);
+    enum err err = groups_count(&store->tx);
+    if (err == OK)
+        err = tx_write_counts(&store->tx);
     if (err == OK)
         err = db_commit(store->db);
     if (err == OK)

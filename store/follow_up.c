@@ -1,6 +1,8 @@
 #include "store/follow_up.h"
 
 #include "store/children.h"
+#include "store/groups.h"
+#include "store/holds.h"
 #include "store/message.h"
 #include "store/transition.h"
 
@@ -91,10 +93,10 @@ enum err follow_up_remove(struct tx *tx, int64_t id, unsigned flags, struct foll
 /* --- a step ------------------------------------------------------------------------ */
 
 /* Of a kind that this program knows: others wait for the one that does. */
-static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t *id)
+static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t *id, int64_t *cursor)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT seq, kind, id FROM follow_ups WHERE kind <= $1 ORDER BY seq LIMIT 1",
+        DB_QUERY(tx->db, "SELECT seq, kind, id, position FROM follow_ups WHERE kind <= $1 ORDER BY seq LIMIT 1",
                  v_int(FOLLOW_UP_LAST));
     if (!stmt)
         return ERR_DB;
@@ -103,6 +105,7 @@ static enum err first_noted(struct tx *tx, int64_t *seq, int64_t *kind, int64_t 
         *seq = db_int(stmt, 0);
         *kind = db_int(stmt, 1);
         *id = db_int(stmt, 2);
+        *cursor = db_int(stmt, 3);
     }
     db_reset(stmt);
     return err;
@@ -120,21 +123,30 @@ static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_roo
     [FOLLOW_UP_WAKE] = wait_wake_rest,
     [FOLLOW_UP_CHILDREN] = children_cancel,
     [FOLLOW_UP_DROPPED] = children_cancel_dropped,
+    [FOLLOW_UP_DEPENDENTS] = dependents_tell_rest,
+    [FOLLOW_UP_DEPENDENTS_AGAIN] = dependents_again_rest,
+    [FOLLOW_UP_GROUP_RELEASE] = group_release,
+    [FOLLOW_UP_GROUP_STOP] = group_stop,
+    [FOLLOW_UP_GROUP_REMOVE] = group_remove,
 };
 
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)
 {
-    struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
+    struct follow_up_room room = {.rows = FOLLOW_UP_ROWS, .bytes = FOLLOW_UP_BYTES};
     while (room.rows > 0 && room.bytes > 0) {
         int64_t seq, kind, id;
         bool left = false;
-        enum err err = first_noted(tx, &seq, &kind, &id);
+        enum err err = first_noted(tx, &seq, &kind, &id, &room.cursor);
+        int64_t cursor = room.cursor;
         if (err == ERR_NOT_FOUND)
             return OK;
         if (err == OK)
             err = steps[kind](tx, id, &room, &left);
         if (err == OK && !left)
             err = DB_EXECUTE(tx->db, "DELETE FROM follow_ups WHERE seq = $1", v_int(seq));
+        else if (err == OK && room.cursor != cursor)
+            err = DB_EXECUTE(tx->db, "UPDATE follow_ups SET position = $2 WHERE seq = $1", v_int(seq),
+                             v_int(room.cursor));
         if (err != OK)
             return err;
     }

@@ -16,17 +16,23 @@ enum { FOLLOW_UP_ROWS = 500, FOLLOW_UP_BYTES = 4 << 20 };
 
 /* On disk; they never change. */
 enum follow_up {
-    FOLLOW_UP_REMOVE = 1,   /* what an invocation that is gone has left */
-    FOLLOW_UP_WAKE = 2,     /* those who wait for one that is final */
-    FOLLOW_UP_CHILDREN = 3, /* the children of one that is cancelled */
-    FOLLOW_UP_DROPPED = 4,  /* the children of one that starts from nothing */
-    FOLLOW_UP_LAST = FOLLOW_UP_DROPPED,
+    FOLLOW_UP_REMOVE = 1,           /* what an invocation that is gone has left */
+    FOLLOW_UP_WAKE = 2,             /* those who wait for one that is final */
+    FOLLOW_UP_CHILDREN = 3,         /* the children of one that is cancelled */
+    FOLLOW_UP_DROPPED = 4,          /* the children of one that starts from nothing */
+    FOLLOW_UP_DEPENDENTS = 5,       /* those that come after one that is final */
+    FOLLOW_UP_DEPENDENTS_AGAIN = 6, /* and after one that is not any more */
+    FOLLOW_UP_GROUP_RELEASE = 7,    /* a group's promises */
+    FOLLOW_UP_GROUP_STOP = 8,       /* its members, which are cancelled */
+    FOLLOW_UP_GROUP_REMOVE = 9,     /* all that it was */
+    FOLLOW_UP_LAST = FOLLOW_UP_GROUP_REMOVE,
 };
 
 /* What one transaction may still touch of what is unbounded. */
 struct follow_up_room {
     int rows;
     int64_t bytes;
+    int64_t cursor; /* a step's own, 0 at first: it finds there what it left there */
 };
 
 /* Notes it; the caller's change says `follow_up` to the listeners. */

@@ -1,6 +1,7 @@
 #include "store/followers.h"
 
 #include "store/children.h"
+#include "store/holds.h"
 #include "store/schedule_rows.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -53,6 +54,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
+    if (err == OK && t->flags & FLAG_HOLDS)
+        err = hold_forget(tx, t->id);
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -64,7 +67,7 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
  * room: a thousand may be cancelled at once, and a thousand wait for each. */
 static enum err wake_waiters(struct tx *tx, struct transition *t)
 {
-    struct follow_up_room room = {FOLLOW_UP_ROWS - tx->wakes, FOLLOW_UP_BYTES};
+    struct follow_up_room room = {.rows = FOLLOW_UP_ROWS - tx->wakes, .bytes = FOLLOW_UP_BYTES};
     bool left = false;
     if (!(t->follow & FOLLOW_WAITED))
         return OK;
@@ -76,10 +79,23 @@ static enum err wake_waiters(struct tx *tx, struct transition *t)
     return err;
 }
 
+static enum err tell_dependents(struct tx *tx, struct transition *t)
+{
+    bool left = false;
+    enum err err =
+        t->follow & FOLLOW_DEPENDENT ? dependents_tell(tx, t->id, t->to == STATUS_SUCCEEDED, &left) : OK;
+    t->note.follow_up |= left;
+    return err;
+}
+
 /* A client's retry takes an end back. */
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
+    bool left = false;
     enum err err = wait_again(tx, t->id);
+    if (err == OK)
+        err = dependents_again(tx, t->id, &left);
+    t->note.follow_up |= left;
     if (err == OK)
         err = children_follow_again(tx, t->id);
     return err == OK ? children_leave(tx, t->id) : err;
@@ -118,6 +134,7 @@ static enum err note_change(struct tx *tx, struct transition *t)
     if (t->note.prune_at) /* this one counts, too */
         t->note.prune_at = tx_prune_at(tx, t->note.prune_at);
     t->note.id = change->id;
+    t->note.group = t->group;
     t->note.task = change->task;
     t->note.from = change->from;
     t->note.to = change->to;
@@ -127,7 +144,7 @@ static enum err note_change(struct tx *tx, struct transition *t)
 
 enum {
     NONE = 1 << 0, /* the row is new, or gone */
-    WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED,
+    WAITS_TO_START = 1 << STATUS_SCHEDULED | 1 << STATUS_QUEUED | 1 << STATUS_HELD,
     MAY_RUN_AGAIN = 1 << STATUS_RUNNING | 1 << STATUS_WAITING | 1 << STATUS_FAILED | 1 << STATUS_CANCELLED,
 };
 
@@ -144,11 +161,12 @@ static const struct follower {
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell_dependents},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, go_on_schedule},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
-    {STATUS_FINALS, NONE, NULL, remove_satellites},
+    {STATUS_ANY, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},
 };
 enum { FOLLOWERS = sizeof followers / sizeof *followers };

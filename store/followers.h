@@ -13,6 +13,7 @@
 struct transition {
     int64_t id;
     int task;
+    int64_t group;
     enum status from, to;
     unsigned follow;    /* to a final one: what stood in the row, as far as is known */
     struct change note; /* what the listeners hear of it, beyond that */

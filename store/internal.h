@@ -106,6 +106,10 @@ MUST_USE enum err turn_log_left(struct tx *tx, int64_t id, int attempt, struct s
 /* A cancellation, as a step of any operation. ERR_NOT_FOUND; OK for a final one. */
 MUST_USE enum err alter_cancel_one(struct tx *tx, int64_t id);
 
+/* The same of one that has one of these statuses, and with an error (absent: none) where no turn
+ * is under way. OK for any other. */
+MUST_USE enum err alter_cancel_as(struct tx *tx, int64_t id, unsigned statuses, struct span error);
+
 /* The turn with the lease $2 of the invocation $1 goes on. */
 #define SQL_UNDER_WAY "id = $1 AND lease = $2 AND status " SQL_IN_TURN
 
@@ -129,6 +133,9 @@ MUST_USE enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, 
 /* One invocation is made, as a part of any operation: s->id and s->status, or
  * s->replayed. Outcomes as in s->err. */
 MUST_USE enum err submission_insert(struct tx *tx, struct submission *s);
+
+/* The first of these, or as many of the first as one statement inserts: *n of them. */
+MUST_USE enum err submission_insert_some(struct tx *tx, struct submission *items, int count, int *n);
 
 /* Whose key it is: nobody's is the empty text, because NULLs are never equal. */
 static inline struct span key_owner(struct span owner)
@@ -155,6 +162,6 @@ MUST_USE enum err meta_set_int(struct db *db, struct span name, int64_t value);
 #define ROW_COLUMNS                                                                                          \
     "i.id, i.task, i.status, i.priority, i.attempt, i.max_retries, i.failures, i.recoveries, i.timeout_ms, " \
     "i.retention_ms, i.run_at, i.started_at, i.finished_at, i.expires_at, i.cancel_requested_at, "           \
-    "i.progress, i.progress_note, i.labels, i.key, i.worker, i.error, i.flags"
+    "i.progress, i.progress_note, i.labels, i.key, i.worker, i.error, i.flags, i.grp, i.member"
 #define ROW_COLUMNS_FULL ROW_COLUMNS ", i.args, i.result"
-enum { ROW_FLAGS = 21, ROW_ARGS, ROW_RESULT };
+enum { ROW_FLAGS = 21, ROW_GROUP, ROW_MEMBER, ROW_ARGS, ROW_RESULT };

@@ -1,5 +1,6 @@
 #include "store/kin.h"
 
+#include "store/group.h"
 #include "store/reader.h"
 
 enum { REMEMBERED_AT_ONCE = 64 };
@@ -8,20 +9,27 @@ enum err reader_status(struct reader *reader, int64_t id, enum status *status)
 {
     int64_t number;
     enum err err = DB_NUMBER(reader->db, &number, 0, "SELECT status FROM invocations WHERE id = $1", v_int(id));
-    *status = (enum status)number;
-    return err == OK && !number ? ERR_NOT_FOUND : err;
+    struct invocation group = {.status = (enum status)number};
+    if (err == OK && !number)
+        err = reader_get_awaited(reader, id, VIEW_BASIC, &group);
+    *status = group.status;
+    return err;
 }
 
 enum err reader_parent(struct reader *reader, int64_t id, int64_t *parent)
 {
-    return DB_NUMBER(reader->db, parent, 0, "SELECT parent FROM children WHERE id = $1", v_int(id));
+    return DB_NUMBER(reader->db, parent, 0,
+                     "SELECT parent FROM children WHERE id = $1 UNION ALL SELECT c.parent FROM invocations i "
+                     "CROSS JOIN children c WHERE i.id = $1 AND i.grp IS NOT NULL AND c.id = i.grp",
+                     v_int(id));
 }
 
 enum err reader_child_after(struct reader *reader, int64_t parent, int64_t after, int64_t *child)
 {
     return DB_NUMBER(reader->db, child, 0,
-                     "SELECT id FROM children WHERE parent = $1 AND id > $2 ORDER BY id LIMIT 1", v_int(parent),
-                     v_int(after));
+                     "SELECT id FROM children WHERE parent = $1 AND id > $2 UNION ALL "
+                     "SELECT id FROM members WHERE grp = $1 AND id > $2 ORDER BY id LIMIT 1",
+                     v_int(parent), v_int(after));
 }
 
 /* Ids of one millisecond differ in their last bits. */

@@ -6,13 +6,13 @@
 
 #include "store/read.h"
 
-/* Its status alone; ERR_NOT_FOUND. */
+/* Its status alone, of a group, too; ERR_NOT_FOUND. */
 MUST_USE enum err reader_status(struct reader *reader, int64_t id, enum status *status);
 
-/* *parent is 0 if it has none. */
+/* *parent is 0 if it has none. A group's member has the group's. */
 MUST_USE enum err reader_parent(struct reader *reader, int64_t id, int64_t *parent);
 
-/* The child after that one (0: the first), in the order in which they were made;
+/* The child, or member of the group, after that one (0: the first), in the order in which they were made;
  * 0 if there is none. */
 MUST_USE enum err reader_child_after(struct reader *reader, int64_t parent, int64_t after, int64_t *child);
 

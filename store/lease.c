@@ -129,7 +129,7 @@ void op_lose_init(struct op_lose *op, const struct turn *turn)
 
 #define TURN_COLUMNS                                                                                    \
     "SELECT id, lease, task, attempt, status, cancel_requested_at, lease_until, lease_ms, started_at, " \
-    "timeout_ms, retention_ms, failures, max_retries, worker FROM invocations "
+    "timeout_ms, retention_ms, failures, max_retries, worker, grp FROM invocations "
 
 static void turn_read(struct db_stmt *stmt, struct turn_row *out)
 {
@@ -137,7 +137,8 @@ static void turn_read(struct db_stmt *stmt, struct turn_row *out)
         .turn = {.id = db_int(stmt, 0),
                  .lease = db_int(stmt, 1),
                  .task = (int)db_int(stmt, 2),
-                 .attempt = (int)db_int(stmt, 3)},
+                 .attempt = (int)db_int(stmt, 3),
+                 .group = db_int(stmt, 14)},
         .status = (enum status)db_int(stmt, 4),
         .cancelled = !db_is_null(stmt, 5),
         .elsewhere = !db_is_null(stmt, 6),

@@ -32,8 +32,8 @@ struct scan {
 #define OF_STATUS(name) \
     "invocations i WHERE i.status = " SQL_##name " AND i.status <> " SQL_QUEUED " AND i.status <> " SQL_SUCCEEDED
 enum {
-    INDEXED_STATUSES = 1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_WAITING | 1u << STATUS_FAILED |
-                       1u << STATUS_CANCELLED,
+    INDEXED_STATUSES = 1u << STATUS_HELD | 1u << STATUS_SCHEDULED | 1u << STATUS_RUNNING | 1u << STATUS_WAITING |
+                       1u << STATUS_FAILED | 1u << STATUS_CANCELLED,
 };
 
 static const struct db_value nothing = {DB_NULL, {0}};
@@ -157,7 +157,7 @@ static enum err add_statuses(struct scan *scan, unsigned statuses)
     static const char *const from[STATUS_SLOTS] = {
         [STATUS_SCHEDULED] = OF_STATUS(SCHEDULED), [STATUS_RUNNING] = OF_STATUS(RUNNING),
         [STATUS_WAITING] = OF_STATUS(WAITING),     [STATUS_FAILED] = OF_STATUS(FAILED),
-        [STATUS_CANCELLED] = OF_STATUS(CANCELLED),
+        [STATUS_CANCELLED] = OF_STATUS(CANCELLED), [STATUS_HELD] = OF_STATUS(HELD),
     };
     enum err err = OK;
     for (int s = 0; s < STATUS_SLOTS && err == OK; s++)
@@ -199,6 +199,9 @@ static enum err choose(struct scan *scan)
     if (f->parent)
         return add_stream(scan, "c.id", "children c CROSS JOIN invocations i WHERE i.id = c.id AND c.parent = $3",
                           v_int(f->parent), nothing);
+    if (f->group)
+        return add_stream(scan, "m.id", "members m CROSS JOIN invocations i WHERE i.id = m.id AND m.grp = $3",
+                          v_int(f->group), nothing);
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
@@ -225,8 +228,8 @@ bool filter_is_indexed(const struct filter *f)
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     if (f->key.p || f->task < 0)
         return true;
-    int others =
-        (f->parent != 0) + (f->label_count > 0) + (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
+    int others = (f->parent != 0) + (f->group != 0) + (f->label_count > 0) + (f->error.p != NULL) +
+                 (f->task != 0) + (f->statuses != 0);
     if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
         return false;
     if (f->task && f->statuses == 1u << STATUS_QUEUED)
@@ -289,6 +292,8 @@ static enum err has_parent(struct reader *reader, int64_t id, int64_t wanted, bo
 static bool matches(const struct filter *f, struct db_stmt *stmt)
 {
     if (f->task && db_int(stmt, 1) != f->task)
+        return false;
+    if (f->group && db_int(stmt, ROW_GROUP) != f->group)
         return false;
     int64_t status = db_int(stmt, 2);
     if (f->statuses && !(f->statuses & 1u << status))

@@ -13,6 +13,7 @@ struct filter {
     int label_count;
     struct span key_owner, key;
     int64_t parent;                        /* whose children; 0: any */
+    int64_t group;                         /* whose members; 0: any */
     int64_t created_after, created_before; /* both exclusive; 0: any */
 };
 

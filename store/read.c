@@ -64,7 +64,7 @@ enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf 
     return err;
 }
 
-static enum err outside(struct reader *reader, int64_t id, int kind, struct buf *kept, struct span *out)
+enum err reader_outside(struct reader *reader, int64_t id, int kind, struct buf *kept, struct span *out)
 {
     kept->len = 0;
     if (kept->cap > 1 << 20) /* one large payload must not stay in memory */
@@ -74,8 +74,7 @@ static enum err outside(struct reader *reader, int64_t id, int kind, struct buf 
     return err == ERR_NOT_FOUND ? OK : err; /* pruned between the two reads */
 }
 
-/* Copies text of a statement that must not stay open. */
-static struct span copied(struct buf *kept, struct span text)
+struct span reader_copied(struct buf *kept, struct span text)
 {
     kept->len = 0;
     buf_add_span(kept, text);
@@ -94,7 +93,7 @@ static enum err details(struct reader *reader, struct invocation *out)
     if (err == OK && row && !db_is_null(stmt, 0)) {
         out->has_progress = true;
         out->progress = db_double(stmt, 0);
-        out->progress_note = copied(&reader->note, db_span(stmt, 1));
+        out->progress_note = reader_copied(&reader->note, db_span(stmt, 1));
     }
     db_reset(stmt);
     return err;
@@ -109,7 +108,7 @@ static enum err family(struct reader *reader, struct invocation *out)
     enum err err = db_step(stmt, &row);
     if (err == OK && row) {
         out->parent = db_int(stmt, 0);
-        out->step = copied(&reader->step, db_span(stmt, 1));
+        out->step = reader_copied(&reader->step, db_span(stmt, 1));
     }
     db_reset(stmt);
     return err;
@@ -168,7 +167,10 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         .worker = db_span(stmt, 19),
         .error = db_span(stmt, 20),
     };
+    out->group = db_int(stmt, ROW_GROUP);
+    out->index = (int)db_int(stmt, ROW_MEMBER);
     int64_t flags = db_int(stmt, ROW_FLAGS);
+    out->composed = flags & FLAG_COMPOSED;
     out->has_steps = flags & FLAG_STEPS;
     out->has_suspended = flags & FLAG_SUSPENDED;
     enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
@@ -178,6 +180,12 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         err = waiting_for(reader, out);
     if (err == OK && out->has_suspended && view == VIEW_FULL)
         err = suspension(reader, out);
+    if (err == OK && out->status == STATUS_HELD)
+        err = reader_holds(reader, out->id, &out->holds);
+    if (err == OK && flags & FLAG_HOLDS && view == VIEW_FULL) {
+        out->after = reader->after;
+        err = reader_after(reader, out->id, reader->after, &out->after_count);
+    }
     if (view == VIEW_BASIC || err != OK)
         return err;
     out->args = db_span(stmt, ROW_ARGS);
@@ -185,9 +193,9 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
     if (reader->brief && (flags & (FLAG_ARGS_OUTSIDE | FLAG_RESULT_OUTSIDE)))
         return ERR_LIMIT;
     if (flags & FLAG_ARGS_OUTSIDE)
-        err = outside(reader, out->id, PAYLOAD_ARGS, &reader->args, &out->args);
+        err = reader_outside(reader, out->id, PAYLOAD_ARGS, &reader->args, &out->args);
     if (err == OK && (flags & FLAG_RESULT_OUTSIDE) && out->status == STATUS_SUCCEEDED)
-        err = outside(reader, out->id, PAYLOAD_RESULT, &reader->result, &out->result);
+        err = reader_outside(reader, out->id, PAYLOAD_RESULT, &reader->result, &out->result);
     return err;
 }
 

@@ -43,6 +43,12 @@ struct invocation {
     int waiting_for_count;      /* lives as long as the spans do */
     int turns;                  /* VIEW_FULL: how many have suspended */
     int64_t wakes_at;           /* VIEW_FULL: the time that wakes it; 0: none */
+    int64_t group;              /* it is a member of; 0: of none */
+    int index;                  /* there, from 0 */
+    unsigned holds;             /* what holds it: bits of enum hold_reason; 0: it is not held */
+    const int64_t *after;       /* VIEW_FULL: what it comes after; lives as long as the spans do */
+    int after_count;
+    bool composed;                 /* its arguments are made of others' results, or its group's, when it starts */
     bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
 

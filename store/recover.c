@@ -1,6 +1,7 @@
 /* Recovery: what was running when the last process died is queued again. The
  * casualties of the turn journal say who pays for the death. Runs before the
  * committer's thread starts, in one transaction. */
+#include "store/groups.h"
 #include "store/internal.h"
 #include "store/transition.h"
 
@@ -243,6 +244,8 @@ enum err store_recover(struct store *store, const struct casualty *casualties, i
     }
     for (int i = 0; i < list.count && err == OK; i++)
         err = settle(store, &list.items[i], max_recoveries, context);
+    if (err == OK)
+        err = groups_recover(&store->tx);
     if (err == OK)
         err = store_commit_recovery(store);
     else

@@ -7,6 +7,8 @@ static const struct {
     const char *name;
     unsigned may_become;
 } table[] = {
+    {STATUS_HELD, "held",
+     TO(STATUS_HELD) | TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_FAILED) | TO(STATUS_CANCELLED)},
     {STATUS_SCHEDULED, "scheduled",
      TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_FAILED) | TO(STATUS_CANCELLED)},
     {STATUS_QUEUED, "queued",
@@ -19,8 +21,8 @@ static const struct {
      TO(STATUS_SCHEDULED) | TO(STATUS_QUEUED) | TO(STATUS_RUNNING) | TO(STATUS_SUCCEEDED) | TO(STATUS_FAILED) |
          TO(STATUS_CANCELLED)},
     {STATUS_SUCCEEDED, "succeeded", 0},
-    {STATUS_FAILED, "failed", TO(STATUS_QUEUED)},
-    {STATUS_CANCELLED, "cancelled", TO(STATUS_QUEUED)},
+    {STATUS_FAILED, "failed", TO(STATUS_QUEUED) | TO(STATUS_HELD)},
+    {STATUS_CANCELLED, "cancelled", TO(STATUS_QUEUED) | TO(STATUS_HELD)},
 };
 
 enum { COUNT = sizeof table / sizeof *table };

@@ -24,6 +24,7 @@
 #define SQL_SUCCEEDED SQL_NUMBER(STATUS_NUMBER_SUCCEEDED)
 #define SQL_FAILED SQL_NUMBER(STATUS_NUMBER_FAILED)
 #define SQL_CANCELLED SQL_NUMBER(STATUS_NUMBER_CANCELLED)
+#define SQL_HELD SQL_NUMBER(STATUS_NUMBER_HELD)
 #define SQL_FINALS SQL_SUCCEEDED ", " SQL_FAILED ", " SQL_CANCELLED
 
 enum status {
@@ -51,7 +52,7 @@ const char *status_name(enum status status);
 bool status_parse(struct span text, enum status *status);
 
 /* May an invocation go from one to the other? From final states only a retry
- * leads out, to queued. */
+ * leads out, to queued, or to held where it comes after others. */
 bool status_may_become(enum status from, enum status to);
 
 static inline bool status_is_final(enum status status)

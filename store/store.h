@@ -16,6 +16,8 @@
  *     wait.h      a turn that waits for others' ends
  *     step.h      values that a body has recorded
  *     message.h   what a body sends, and what it is sent
+ *     group.h     invocations that were submitted together
+ *     hold.h      what is held: promises, and what comes after others
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
  *     schedule.h  schedules: when each is due, and what it made
@@ -28,6 +30,8 @@
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/group.h"
+#include "store/hold.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"

@@ -4,6 +4,8 @@
 
 #include "base/json.h"
 #include "store/children.h"
+#include "store/groups.h"
+#include "store/holds.h"
 #include "store/internal.h"
 
 static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
@@ -60,8 +62,31 @@ static enum err check_room(struct tx *tx, struct submission *s)
 
 static void prepare(struct tx *tx, struct submission *s)
 {
-    s->id = id_next(&tx->store->ids, tx->id_now);
-    s->status = s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+    s->id = s->preset_id ? s->preset_id : id_next(&tx->store->ids, tx->id_now);
+    s->status = hold_is_wanted(s) ? STATUS_HELD : s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+}
+
+/* Is all that it comes after there, and the group that it joins? */
+static enum err find_place(struct tx *tx, struct submission *s)
+{
+    enum err err = s->after_count ? dependencies_check(tx, s) : OK;
+    bool joins = s->group && !s->preset_id;
+    if (err == OK && joins && s->key.p) { /* a replay is no second member */
+        err = replay(tx, s);
+        err = err == ERR_NOT_FOUND ? OK : err;
+    }
+    return err == OK && joins && !s->replayed ? group_admit(tx, s) : err;
+}
+
+/* What stands beside the row. */
+static enum err insert_rest(struct tx *tx, struct submission *s)
+{
+    enum err err = s->parent ? children_note(tx, s) : OK;
+    if (err == OK && s->labels.p)
+        err = insert_labels(tx, s->id, s->labels);
+    if (err == OK && s->group && !s->preset_id)
+        err = group_note_member(tx, s);
+    return err == OK && s->status == STATUS_HELD ? hold_note(tx, s) : err;
 }
 
 enum err submission_insert(struct tx *tx, struct submission *s)
@@ -75,15 +100,15 @@ enum err submission_insert(struct tx *tx, struct submission *s)
         enum err found = replay(tx, s);
         err = found == ERR_NOT_FOUND ? ERR_LIMIT : found;
     }
+    if (err == OK && !s->replayed)
+        err = find_place(tx, s);
     if (err != OK || s->replayed)
         return err;
     prepare(tx, s);
     err = transition_insert(tx, s, &taken);
     if (err == OK && taken)
         return replay(tx, s);
-    if (err == OK && s->parent)
-        err = children_note(tx, s);
-    return err == OK && s->labels.p ? insert_labels(tx, s->id, s->labels) : err;
+    return err == OK ? insert_rest(tx, s) : err;
 }
 
 /* Nothing is to be looked at before it is inserted. */
@@ -103,7 +128,7 @@ static enum err insert_rows(struct tx *tx, struct submission *const *rows, int c
 }
 
 /* Inserts the first of these, or as many of the first as one statement does: *n of them. */
-static enum err insert_first(struct tx *tx, struct submission *items, int count, int *n)
+enum err submission_insert_some(struct tx *tx, struct submission *items, int count, int *n)
 {
     struct submission *rows[TRANSITION_INSERT_MAX];
     int plain = 0;
@@ -120,7 +145,7 @@ static enum err apply_submit(struct tx *tx, struct op *base)
 {
     struct op_submit *op = (struct op_submit *)base;
     for (int n, i = 0; i < op->count; i += n) {
-        enum err err = insert_first(tx, &op->items[i], op->count - i, &n);
+        enum err err = submission_insert_some(tx, &op->items[i], op->count - i, &n);
         if (err_is_fault(err))
             return err;
     }
@@ -155,7 +180,8 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX));
+    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX || s->group ||
+                                                hold_is_wanted(s)));
 }
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)

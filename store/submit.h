@@ -29,18 +29,38 @@ struct submission {
     int64_t parent, parent_lease; /* whose turn submits it; 0: nobody's */
     struct span step;             /* its name there; absent: it has none */
     bool detached;                /* a cancellation of the parent does not reach it */
+    bool hold;                    /* a promise: hold.h */
+    int64_t release_by;           /* of a promise; 0: no such time */
+    const int64_t *after;         /* what it comes after: */
+    int after_count;              /* no one twice, at most AFTER_MAX */
+    int after_policy;             /* enum after_policy; 0: AFTER_SUCCESS */
+    bool composed;                /* its arguments are made when it starts, of others' results or of its group's */
+    int64_t delay_ms;             /* of what is held: from its release, in place of run_at; 0: none */
+    int64_t expires_ms;           /* the same in place of expires_at */
+    int64_t group;                /* it is one more member of this, which is open; 0: of none */
+    struct span name;             /* its name there; absent: none */
+    const int *after_members;     /* op_group: what it comes after in the group, by index, besides `after` */
+    int after_member_count;
+    const int64_t *member_ids;    /* op_group's: the ids of the members, */
+    int64_t preset_id;            /* and its own; 0: it gets the next one */
+    bool held_by_group, is_group; /* op_group's */
+    bool is_link;                 /* the same: it comes after the member before it */
+    bool may_have_dependents;     /* op_group's: members that come later may come after it */
     struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
     uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
     /* out */
     int64_t id;
+    int index; /* in its group, from 0 */
     enum status status;
     bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
     int64_t parent_failed; /* how often, so far */
     bool parent_cancelled; /* with ERR_CONFLICT: that is why */
+    bool group_closed;     /* the same */
+    int64_t missing;       /* with ERR_NOT_FOUND: what is not there, of `after` or `group` */
     enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
                             * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded
-                            * value) or a fault */
+                            * value, or a group), ERR_NOT_FOUND (missing) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */

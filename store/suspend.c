@@ -1,6 +1,7 @@
 #include "store/suspend.h"
 
 #include "base/id.h"
+#include "store/holds.h"
 #include "store/internal.h"
 #include "store/reader.h"
 #include "store/suspensions.h"
@@ -24,7 +25,7 @@ enum err result_is_kept(struct tx *tx, int64_t target, bool *kept)
                              "SELECT 1 FROM waits WHERE target = $1 LIMIT 1",
                              v_int(target));
     *kept = found != 0;
-    return err;
+    return err == OK && !*kept ? dependents_keep(tx, target, kept) : err;
 }
 
 /* --- suspending ---------------------------------------------------------------------- */

@@ -41,10 +41,11 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
         .suspect = db_int(stmt, 14) >= SUSPECT_AFTER_DEATHS,
+        .group = db_int(stmt, 15),
         .resumes = flags & FLAG_SUSPENDED,
-        .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
-                : args.p                  ? args
-                                          : SPAN(""),
+        .args = flags & (FLAG_ARGS_OUTSIDE | FLAG_COMPOSED) ? (struct span){NULL, 0}
+                : args.p                                    ? args
+                                                            : SPAN(""),
     };
 }
 
@@ -152,7 +153,8 @@ enum err transition_start(struct tx *tx, const struct op_claim *claim)
         err = suspension_given(tx, turn->id);
     if (err != OK)
         return err;
-    struct transition t = {.id = turn->id, .task = turn->task, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
+    struct transition t = {
+        .id = turn->id, .task = turn->task, .group = turn->group, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
     return followers_after(tx, &t);
 }
 
@@ -162,6 +164,9 @@ static bool result_is_outside(const struct op_finish *finish)
 {
     return finish->status == STATUS_SUCCEEDED && finish->result.len > INLINE_MAX;
 }
+
+/* A member goes with its group. */
+#define PRUNE_AT(finished_at) "CASE WHEN grp IS NULL THEN " finished_at " + retention_ms END"
 
 /* What of the end stands in the row. */
 static struct db_value row_result(const struct op_finish *finish)
@@ -179,8 +184,15 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
 {
     const struct turn *turn = &finish->turn.turn;
     struct transition t = {
-        .id = turn->id, .task = turn->task, .from = from, .to = finish->status, .follow = follow};
-    t.note.prune_at = finish->finished_at + finish->retention_ms;
+        .id = turn->id,
+        .task = turn->task,
+        .group = turn->group,
+        .from = from,
+        .to = finish->status,
+        .follow = follow,
+    };
+    if (!turn->group)
+        t.note.prune_at = finish->finished_at + finish->retention_ms;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
     return followers_after(tx, &t);
@@ -198,8 +210,9 @@ enum err transition_start_and_end(struct tx *tx, const struct op_claim *claim, c
     enum err err = DB_EXECUTE(
         tx->db,
         "UPDATE invocations SET status = $3, attempt = $4, started_at = $5, worker = $6, lease = $2, holder = $7, "
-        "finished_at = $8, prune_at = $8 + retention_ms, result = $9, error = NULL "
-        "WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
+        "finished_at = $8, prune_at = " PRUNE_AT("$8") ", result = $9, error = NULL "
+                                                       "WHERE id = $1 AND status = " SQL_QUEUED
+                                                       " AND attempt = $4 - 1 AND failures = $10 AND follow = 0",
         v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(turn->attempt), v_int(claim->started_at),
         v_text(claim->worker), v_int(tx->store->options.node), v_int(finish->finished_at), row_result(finish),
         v_int(claim->failures));
@@ -213,10 +226,10 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 {
     const struct turn *turn = &finish->turn.turn;
     bool outside = result_is_outside(finish);
-#define END                                                                                                     \
-    "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, result = $5, error = " \
-    "$6, "                                                                                                      \
-    "flags = flags | $7"
+#define END                                                                       \
+    "UPDATE invocations SET status = $3, finished_at = $4, prune_at = " PRUNE_AT( \
+        "$4") ", "                                                                \
+              "result = $5, error = $6, flags = flags | $7"
 #define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
     enum err err = DB_EXECUTE(tx->db,
                               follow_believed || from == STATUS_WAITING ? END
@@ -233,10 +246,10 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 }
 
 /* What only a turn had, and what it left to look at. */
-#define CLEARED                                                                                   \
-    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
-    " | " SQL_FOLLOW_RESUMED " | " SQL_FOLLOW_SCHEDULE ")"                                        \
-    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
+#define CLEARED                                                                                    \
+    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_LASTING \
+    " | " SQL_FOLLOW_RESUMED ")"                                                                   \
+    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                   \
     "progress_note = NULL "
 
 /* It is to run again. If it has started it cannot expire any more: expires_in
@@ -250,6 +263,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
     struct transition t = {
         .id = turn->id,
         .task = turn->task,
+        .group = turn->group,
         .from = from,
         .to = retry && finish->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED,
         .ended_as = retry || lost ? STATUS_FAILED : STATUS_CANCELLED,
@@ -365,7 +379,8 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
                    v_int(turn->id), v_int(turn->lease), v_int(move->from), v_int(move->to), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
-    struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = move->to};
+    struct transition t = {
+        .id = turn->id, .task = turn->task, .group = turn->group, .from = move->from, .to = move->to};
     return err == OK ? followers_after(tx, &t) : err;
 }
 
@@ -380,12 +395,12 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_SCHEDULE ") "
-        "WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & " SQL_FOLLOW_LASTING " WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
-    struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = STATUS_WAITING};
+    struct transition t = {
+        .id = turn->id, .task = turn->task, .group = turn->group, .from = move->from, .to = STATUS_WAITING};
     t.note.suspended = true;
     t.note.wakes_at = move->wakes_at;
     return err == OK ? followers_after(tx, &t) : err;
@@ -407,6 +422,7 @@ enum err transition_move_wake(struct tx *tx, int64_t id)
                  v_int(id), v_int(INT64_MIN)),
         &t.note.ready);
     t.task = t.note.ready.task;
+    t.group = t.note.ready.group;
     return err == OK ? followers_after(tx, &t) : err;
 }
 
@@ -447,6 +463,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
+    t.group = t.note.ready.group;
     t.note.expires_at = t.note.ready.expires_at;
     t.note.due_at = move->to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
     t.note.withdrawn = move->from == STATUS_QUEUED;
@@ -456,41 +473,80 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
 }
 
 /* Not started, so no turn ends with it. */
-static enum err final_unstarted(struct tx *tx, const struct move_final *move)
+static struct db_stmt *final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(
+    return DB_QUERY(
         tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-        "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
-        "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = " PRUNE_AT(
+            "$4") ", "
+                  "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
+                  "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7) RETURNING grp",
         v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
         v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
-static enum err final_lost(struct tx *tx, const struct move_final *move)
+static struct db_stmt *final_lost(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(tx->db,
-                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-                      "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
-                      "NULL, rank = NULL, "
-                      "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
-                      "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
-                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-                      v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
-                      v_time(move->lost.started_at));
+    return DB_QUERY(
+        tx->db,
+        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = " PRUNE_AT(
+            "$4") ", "
+                  "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
+                  "NULL, rank = NULL, "
+                  "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
+                  "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8 RETURNING grp",
+        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+        v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
+        v_time(move->lost.started_at));
+}
+
+enum err transition_move_release(struct tx *tx, const struct move_release *move)
+{
+    struct transition t = {.id = move->id, .from = STATUS_HELD};
+    enum err err = changed_ready(
+        tx,
+        DB_QUERY(tx->db,
+                 "UPDATE invocations SET run_at = COALESCE($2, run_at), expires_at = COALESCE($3, expires_at), "
+                 "status = CASE WHEN COALESCE($2, run_at, 0) > $4 THEN " SQL_SCHEDULED " ELSE " SQL_QUEUED " END "
+                 "WHERE id = $1 AND status = " SQL_HELD " RETURNING " READY_COLUMNS,
+                 v_int(move->id), v_time(move->run_at), v_time(move->expires_at), v_int(tx->now)),
+        &t.note.ready);
+    t.task = t.note.ready.task;
+    t.group = t.note.ready.group;
+    t.to = t.note.ready.run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+    t.note.expires_at = t.note.ready.expires_at;
+    t.note.due_at = t.to == STATUS_SCHEDULED ? t.note.ready.run_at : 0;
+    return err == OK ? followers_after(tx, &t) : err;
+}
+
+/* Steps a statement that returns the group of the row it changed. ERR_CONFLICT: it changed none. */
+static enum err changed_group(struct db_stmt *stmt, int64_t *group)
+{
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    *group = err == OK ? db_int(stmt, 0) : 0;
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND ? ERR_CONFLICT : err;
 }
 
 enum err transition_move_final(struct tx *tx, const struct move_final *move)
 {
-    enum err err = move->lost.attempt ? final_lost(tx, move) : final_unstarted(tx, move);
-    if (err == OK && db_changes(tx->db) == 0)
-        return ERR_CONFLICT;
+    int64_t group;
+    enum err err = changed_group(move->lost.attempt ? final_lost(tx, move) : final_unstarted(tx, move), &group);
     if (err != OK)
         return err;
     struct transition t = {
-        .id = move->id, .task = move->task, .from = move->from, .to = move->to, .error_type = move->error_type};
+        .id = move->id,
+        .task = move->task,
+        .group = group,
+        .from = move->from,
+        .to = move->to,
+        .error_type = move->error_type,
+    };
     t.follow = ~0u; /* nobody has looked */
-    t.note.prune_at = tx->now + move->retention_ms;
+    if (!group)
+        t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
@@ -501,11 +557,11 @@ static struct db_stmt *back_after_retry(struct tx *tx, const struct move_back *m
 {
     return DB_QUERY(
         tx->db,
-        "UPDATE invocations SET status = " SQL_QUEUED ", failures = 0, recoveries = 0, deaths = 0, "
+        "UPDATE invocations SET status = $3, failures = 0, recoveries = 0, deaths = 0, "
         "failed = COALESCE(failed, 0) + 1, "
         "run_at = NULL, rank = NULL, error = NULL, expires_at = NULL, finished_at = NULL, prune_at = NULL, "
         "cancel_requested_at = NULL, " CLEARED "WHERE id = $1 AND status = $2 RETURNING " READY_COLUMNS,
-        v_int(move->id), v_int(move->from));
+        v_int(move->id), v_int(move->from), v_int(move->to_held ? STATUS_HELD : STATUS_QUEUED));
 }
 
 static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *move)
@@ -521,7 +577,8 @@ static struct db_stmt *back_after_loss(struct tx *tx, const struct move_back *mo
 
 enum err transition_move_back(struct tx *tx, const struct move_back *move)
 {
-    struct transition t = {.id = move->id, .task = move->task, .from = move->from, .to = STATUS_QUEUED};
+    struct transition t = {
+        .id = move->id, .task = move->task, .from = move->from, .to = move->to_held ? STATUS_HELD : STATUS_QUEUED};
     if (move->lost.attempt) {
         t.attempt = move->lost.attempt;
         t.ended_as = STATUS_FAILED;
@@ -533,6 +590,7 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
     if (err == OK)
         err = changed_ready(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
                             &t.note.ready);
+    t.group = t.note.ready.group;
     return err == OK ? followers_after(tx, &t) : err;
 }
 

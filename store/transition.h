@@ -24,26 +24,33 @@
 #define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW_NUMBER_WAITED 4
 #define FOLLOW_NUMBER_RESUMED 8
+#define FOLLOW_NUMBER_DEPENDENT 16
 #define FOLLOW_NUMBER_SCHEDULE 64
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
+#define SQL_FOLLOW_DEPENDENT SQL_NUMBER(FOLLOW_NUMBER_DEPENDENT)
 #define SQL_FOLLOW_SCHEDULE SQL_NUMBER(FOLLOW_NUMBER_SCHEDULE)
+/* Those that stay while it is not final, whatever its turns do. */
+#define SQL_FOLLOW_LASTING "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT " | " SQL_FOLLOW_SCHEDULE ")"
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
     FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
     FOLLOW_RESUMED =
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
-    FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE, /* the schedule's next one waits for its end */
+    FOLLOW_DEPENDENT = FOLLOW_NUMBER_DEPENDENT, /* it comes after others, or others after it */
+    FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE,   /* the schedule's next one waits for its end */
 };
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
+#define FLAG_NUMBER_NAMED 131072
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 #define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
+#define SQL_FLAG_NAMED SQL_NUMBER(FLAG_NUMBER_NAMED)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
@@ -53,6 +60,9 @@ enum {
     FLAG_STEPS = 32,                        /* it has had steps */
     FLAG_MESSAGES = 64,                     /* it has messages */
     FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
+    FLAG_HOLDS = 256,                       /* and one in holds */
+    FLAG_COMPOSED = 512,                    /* its arguments are made of others' when it starts */
+    FLAG_NAMED = FLAG_NUMBER_NAMED,         /* it has a name in its group */
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */
@@ -131,6 +141,13 @@ struct lost_turn {
     struct span error;  /* of the attempt */
 };
 
+/* Held -> scheduled or queued: nothing holds it any more. ERR_CONFLICT: it is not held. */
+struct move_release {
+    int64_t id;
+    int64_t run_at, expires_at; /* 0: as they are */
+};
+MUST_USE enum err transition_move_release(struct tx *tx, const struct move_release *move);
+
 /* To a final status without a turn's report: cancelled before it started,
  * expired, or lost. */
 struct move_final {
@@ -147,14 +164,15 @@ struct move_final {
 };
 MUST_USE enum err transition_move_final(struct tx *tx, const struct move_final *move);
 
-/* Back to queued from a final status (a client's retry, which renews all
+/* Back to queued (or held) from a final status (a client's retry, which renews all
  * budgets) or from a lost turn. */
 struct move_back {
     int64_t id;
     int task;
     enum status from;
     struct lost_turn lost;
-    int deaths; /* after a lost one */
+    int deaths;   /* after a lost one */
+    bool to_held; /* a retry: it comes after others that are not final */
 };
 MUST_USE enum err transition_move_back(struct tx *tx, const struct move_back *move);
 
@@ -169,12 +187,12 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
 
 #define READY_COLUMNS                                                                                         \
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
-    "run_at, lease, COALESCE(rank, id), deaths"
+    "run_at, lease, COALESCE(rank, id), deaths, grp"
 void ready_read(struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row, or the state of a suspended
  * one; what stood there is replaced. */
-enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2, PAYLOAD_STATE = 3 };
+enum { PAYLOAD_ARGS = 1, PAYLOAD_RESULT = 2, PAYLOAD_STATE = 3, PAYLOAD_COMMON_ARGS = 4 /* a group's */ };
 MUST_USE enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data);
 
 /* Its row says from now on what stands beside it. */

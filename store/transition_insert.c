@@ -4,13 +4,14 @@
 #include "store/transition.h"
 
 #include "store/followers.h"
+#include "store/holds.h"
 #include "store/internal.h"
 
 #define INSERT_COLUMNS                                                                                 \
     "INSERT INTO invocations (id, task, status, priority, attempt, max_retries, retention_ms, flags, " \
-    "timeout_ms, run_at, expires_at, args, labels"
-#define INSERT_VALUES "$1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12"
-enum { INSERT_WIDTH = 12 };
+    "timeout_ms, run_at, expires_at, args, labels, follow, grp, member"
+#define INSERT_VALUES "$1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15"
+enum { INSERT_WIDTH = 15 };
 
 static bool args_are_outside(const struct submission *s)
 {
@@ -20,7 +21,9 @@ static bool args_are_outside(const struct submission *s)
 static void insert_values(const struct submission *s, struct db_value out[INSERT_WIDTH])
 {
     bool outside = args_are_outside(s);
-    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0);
+    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0) |
+                (s->composed ? FLAG_COMPOSED : 0) |
+                (s->status == STATUS_HELD && hold_has_row(s) ? FLAG_HOLDS : 0) | (s->name.p ? FLAG_NAMED : 0);
     const struct db_value values[INSERT_WIDTH] = {
         v_int(s->id),
         v_int(s->task),
@@ -34,6 +37,9 @@ static void insert_values(const struct submission *s, struct db_value out[INSERT
         v_time(s->expires_at),
         v_text(outside ? (struct span){NULL, 0} : s->args),
         v_text(s->labels),
+        v_int(hold_is_dependent(s) ? FOLLOW_DEPENDENT : 0),
+        v_time(s->group),
+        s->group ? v_int(s->index) : (struct db_value){DB_NULL, {0}},
     };
     memcpy(out, values, sizeof values);
 }
@@ -49,7 +55,7 @@ static enum err insert_row(struct tx *tx, const struct submission *s)
     values[INSERT_WIDTH + 1] = v_text(s->key);
     values[INSERT_WIDTH + 2] = v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest});
     return db_execute(tx->db,
-                      INSERT_COLUMNS ", key_owner, key, key_digest) VALUES (" INSERT_VALUES ", $13, $14, $15) "
+                      INSERT_COLUMNS ", key_owner, key, key_digest) VALUES (" INSERT_VALUES ", $16, $17, $18) "
                                      "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
                       values, INSERT_WIDTH + 3);
 }
@@ -57,9 +63,11 @@ static enum err insert_row(struct tx *tx, const struct submission *s)
 /* What follows a new row. */
 static enum err inserted(struct tx *tx, const struct submission *s)
 {
-    struct transition t = {.id = s->id, .task = s->task, .to = s->status};
+    struct transition t = {.id = s->id, .task = s->task, .group = s->group, .to = s->status};
     t.note.expires_at = s->expires_at;
-    if (s->status == STATUS_SCHEDULED)
+    if (s->status == STATUS_HELD)
+        t.note.release_by = s->release_by;
+    else if (s->status == STATUS_SCHEDULED)
         t.note.due_at = s->run_at;
     else
         t.note.ready = (struct ready){
@@ -71,9 +79,10 @@ static enum err inserted(struct tx *tx, const struct submission *s)
             .timeout_ms = s->timeout_ms,
             .retention_ms = s->retention_ms,
             .expires_at = s->expires_at,
-            .args = args_are_outside(s) ? (struct span){NULL, 0}
-                    : s->args.p         ? s->args
-                                        : SPAN(""),
+            .group = s->group,
+            .args = args_are_outside(s) || s->composed ? (struct span){NULL, 0}
+                    : s->args.p                        ? s->args
+                                                       : SPAN(""),
         };
     return followers_after(tx, &t);
 }
@@ -113,7 +122,8 @@ static void make_texts(void)
 
 bool transition_insert_is_plain(const struct submission *s)
 {
-    return !s->key.p && !s->parent && !s->labels.p && !args_are_outside(s);
+    return !s->key.p && !s->parent && !s->labels.p && !s->name.p && !args_are_outside(s) &&
+           (s->preset_id ? !hold_has_row(s) : !s->group && !hold_is_wanted(s));
 }
 
 int transition_insert_together(int count)

@@ -17,7 +17,8 @@ struct turn {
     int64_t id;    /* of the invocation */
     int64_t lease; /* never 0 */
     int task;
-    int attempt; /* the number of this start */
+    int attempt;   /* the number of this start */
+    int64_t group; /* that the invocation is a member of, which never changes; 0: of none */
 };
 
 /* A new random token. Any thread. */

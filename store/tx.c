@@ -177,7 +177,7 @@ void tx_clear(struct tx *tx)
     for (int task = 0; task < tx->counts_cap; task++)
         if (tx->counts[task].touched || tx->counts[task].known)
             tx->counts[task] = (struct tx_counts){0};
-    tx->count = tx->counted = 0;
+    tx->count = tx->counted = tx->grouped = 0;
     tx->highest_removed = 0;
     tx->wakes = 0;
     if (tx->cap > CHANGES_KEPT) {

@@ -25,6 +25,7 @@ struct tx {
     struct tx_counts *counts; /* by task; of changes[0..counted) */
     int counts_cap, counted;
     int64_t highest_removed; /* id; 0: none was */
+    int grouped;             /* changes[0..grouped) are counted in their groups */
     int wakes;               /* waits that ends of this batch have ended */
     struct tx_block *blocks; /* bytes that changes point to */
 };

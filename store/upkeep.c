@@ -2,6 +2,8 @@
  * the dispatcher's window. Each step is bounded, so that it delays no client's
  * commit noticeably; `more` asks for the next. */
 #include "store/children.h"
+#include "store/groups.h"
+#include "store/holds.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -131,7 +133,7 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
     static const char oldest[] = "SELECT " DUE_COLUMNS " FROM invocations WHERE prune_at IS NOT NULL "
                                  "AND prune_at > $1 ORDER BY prune_at LIMIT $2";
     struct due due[PRUNE_ROWS];
-    struct follow_up_room room = {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES};
+    struct follow_up_room room = {.rows = FOLLOW_UP_ROWS, .bytes = FOLLOW_UP_BYTES};
     int64_t over, reclaim_left = 0;
     int count = 0, pruned = 0;
     enum err err = count_over(tx, &over);
@@ -143,6 +145,10 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
         err = prune_one(tx, &due[pruned], &room);
         pruned++;
     }
+    int64_t next_group = 0;
+    int groups = 0;
+    if (err == OK)
+        err = groups_prune(tx, count == 0 && over > 0, &groups, &next_group);
     bool whole = pruned == count && count < PRUNE_ROWS;
     if (err == OK && whole)
         err = db_reclaim(tx->db, &reclaim_left);
@@ -150,6 +156,8 @@ static enum err prune(struct tx *tx, struct op_upkeep *op)
     if (err == OK)
         err = DB_NUMBER(tx->db, &op->next_at, 0,
                         "SELECT prune_at FROM invocations WHERE prune_at IS NOT NULL ORDER BY prune_at LIMIT 1");
+    if (err == OK && next_group && (!op->next_at || next_group < op->next_at))
+        op->next_at = next_group;
     return err;
 }
 
@@ -167,6 +175,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_PRUNE: return prune(tx, op);
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
+    case UPKEEP_RELEASE_BY: return holds_expire(tx, op);
     case UPKEEP_SCHEDULE: return OK;
     }
     return ERR_INVALID;

@@ -6,12 +6,13 @@
 
 /* Upkeep, in small steps; `more` says that another step is due at once. */
 enum upkeep {
-    UPKEEP_PROMOTE,   /* scheduled -> queued where run_at <= now */
-    UPKEEP_EXPIRE,    /* scheduled, queued -> failed as `expired` where expires_at <= now */
-    UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
-    UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
-    UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
-    UPKEEP_SCHEDULE,  /* a timer alone: what schedules are due is read and handed over (schedule.h) */
+    UPKEEP_PROMOTE,    /* scheduled -> queued where run_at <= now */
+    UPKEEP_EXPIRE,     /* scheduled, queued -> failed as `expired` where expires_at <= now */
+    UPKEEP_PRUNE,      /* final ones past prune_at or above retain_max are deleted */
+    UPKEEP_WAKE,       /* suspended -> queued where wakes_at <= now */
+    UPKEEP_FOLLOW_UP,  /* what follows changes without a bound: a step of it */
+    UPKEEP_RELEASE_BY, /* promises -> cancelled as `not_released` where release_by <= now */
+    UPKEEP_SCHEDULE,   /* a timer alone: what schedules are due is read and handed over (schedule.h) */
 };
 enum { UPKEEPS = UPKEEP_SCHEDULE + 1 };
 struct op_upkeep {

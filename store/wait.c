@@ -1,6 +1,7 @@
 #include "store/wait.h"
 
 #include "store/follow_up.h"
+#include "store/groups.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -11,6 +12,13 @@
 enum { CYCLE_SEARCH_MAX = 10000 };
 
 /* --- who waits for whom ------------------------------------------------------------- */
+
+/* Whoever cannot end before this one does: those who wait for it, those who come after it, and
+ * its group. */
+#define ENDS_AFTER                                                                \
+    "SELECT waiter FROM waits WHERE target = $1 AND timed = 0 "                   \
+    "UNION ALL SELECT id FROM dependencies WHERE predecessor = $1 AND state = 0 " \
+    "UNION ALL SELECT grp FROM invocations WHERE id = $1 AND grp IS NOT NULL"
 
 /* Ids, each once, in the order in which they came. */
 struct ids {
@@ -32,8 +40,7 @@ static void ids_add(struct ids *ids, int64_t id)
 
 static enum err add_waiters(struct tx *tx, int64_t target, struct ids *ids)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT waiter FROM waits WHERE target = $1 AND timed = 0", v_int(target));
+    struct db_stmt *stmt = DB_QUERY(tx->db, ENDS_AFTER, v_int(target));
     if (!stmt)
         return ERR_DB;
     bool row;
@@ -66,10 +73,25 @@ static enum err check_cycle(struct tx *tx, int64_t waiter, struct wait_for *on)
 
 /* --- waiting ------------------------------------------------------------------------- */
 
+/* A group that has not ended is as running; nobody goes ahead for it. */
+static enum err read_group(struct tx *tx, int64_t id, struct wait_target *out)
+{
+    int64_t state;
+    enum err err = DB_NUMBER(tx->db, &state, GROUP_IS_GONE, "SELECT state FROM groups WHERE id = $1", v_int(id));
+    *out = (struct wait_target){.id = id,
+                                .status = state & GROUP_HAS_ENDED ? STATUS_SUCCEEDED : STATUS_RUNNING,
+                                .rank = INT64_MIN,
+                                .is_group = true};
+    return err == OK && state & GROUP_IS_GONE ? ERR_NOT_FOUND : err;
+}
+
 static enum err read_target(struct tx *tx, int64_t id, struct wait_target *out)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1", v_int(id));
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db,
+        "SELECT status, priority, COALESCE(rank, id) FROM invocations WHERE id = $1 AND NOT (" SQL_IS_BEING_MADE
+        ")",
+        v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
@@ -79,7 +101,7 @@ static enum err read_target(struct tx *tx, int64_t id, struct wait_target *out)
                                     .priority = (int)db_int(stmt, 1),
                                     .rank = db_int(stmt, 2)};
     db_reset(stmt);
-    return err;
+    return err == ERR_NOT_FOUND ? read_group(tx, id, out) : err;
 }
 
 /* ERR_CONFLICT: it is not the turn's, or not running. */
@@ -126,6 +148,8 @@ static enum err wait_for_one(struct tx *tx, int64_t waiter, const struct wait_ta
         priority = target->priority;
     enum err err = DB_EXECUTE(tx->db, "INSERT INTO waits (waiter, target, ended, timed) VALUES ($1, $2, 0, $3)",
                               v_int(waiter), v_int(target->id), v_int(timed));
+    if (err == OK && target->is_group) /* its end looks for them */
+        return OK;
     if (err == OK)
         err = DB_EXECUTE(tx->db,
                          "UPDATE invocations SET follow = follow | " SQL_FOLLOW_WAITED " "
@@ -271,7 +295,10 @@ enum err wait_wake_rest(struct tx *tx, int64_t target, struct follow_up_room *ro
 {
     int64_t status;
     *left = false;
-    enum err err = DB_NUMBER(tx->db, &status, 0, "SELECT status FROM invocations WHERE id = $1", v_int(target));
+    enum err err = DB_NUMBER(tx->db, &status, 0,
+                             "SELECT status FROM invocations WHERE id = $1 UNION ALL SELECT CASE WHEN state "
+                             "& " SQL_GROUP_ENDED " <> 0 THEN " SQL_SUCCEEDED " END FROM groups WHERE id = $1",
+                             v_int(target));
     return err == OK && status_is_final((enum status)status) ? wait_wake(tx, target, room, left) : err;
 }
 

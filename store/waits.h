@@ -8,6 +8,7 @@ struct wait_target {
     int priority;
     int64_t id, rank;
     enum status status;
+    bool is_group;
 };
 
 struct wait_for {

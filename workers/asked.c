@@ -17,6 +17,7 @@ enum { AGAIN_US = 1000 * 1000 };
 static void call_free(struct asked_call *call)
 {
     suspension_release(&call->suspension);
+    submission_release(&call->submission);
     buf_release(&call->arena);
     buf_release(&call->text);
     free(call->ids);

@@ -76,8 +76,10 @@ bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *i
         reason_set(why, "not valid JSON: %s, at byte %zu", fault.detail, fault.offset);
     else if (submission_read(&context, submission, &s, &texts, &faults) != OK)
         refuse(why, &faults);
-    else
+    else {
         made = make_child(run, &s, why);
+        submission_release(&s);
+    }
     if (made)
         *id = s.id;
     faults_release(&faults);
@@ -93,7 +95,7 @@ enum err in_place_look(struct attempt *attempt, int64_t id, struct child_view *o
     *out = (struct child_view){0};
     enum err err = run_open_reader(run);
     if (err == OK)
-        err = reader_get(run->thread->reader, id, VIEW_FULL, &row);
+        err = reader_get_awaited(run->thread->reader, id, VIEW_FULL, &row);
     if (err != OK)
         return err;
     out->status = status_name(row.status);

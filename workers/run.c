@@ -1,5 +1,6 @@
 /* One turn: from the job to its body, what the body says meanwhile, and what
  * becomes of the invocation. The start is not waited for. */
+#include "workers/composed.h"
 #include "workers/lease_token.h"
 #include "workers/runner_internal.h"
 #include "store/step.h"
@@ -450,41 +451,32 @@ static bool prepare_steps(struct run *run, struct thread *thread)
     return true;
 }
 
-/* Arguments as the body gets them: fetched if they stand outside the row,
- * bound if the task has parameters. False with the outcome filled otherwise. */
-static bool prepare_args(struct run *run, struct thread *thread)
+static enum err read_args(struct run *run, struct reason *why)
 {
-    struct buf outside = {0};
     struct span sent = run->grant.job->ready.args;
-    bool ok = true;
-    if (!sent.p) {
-        enum err err = run_open_reader(run);
-        if (err == OK)
-            err = reader_payload(thread->reader, run->grant.turn.id, 1, &outside);
-        if (err != OK) {
-            fail_reading(&run->outcome, err, "the arguments could not be read");
-            buf_release(&outside);
-            return false;
-        }
-        sent = (struct span){buf_cstr(&outside), outside.len};
+    if (sent.p)
+        return composed_bind(run->task->params, sent, &run->bound, why);
+    enum err err = run_open_reader(run);
+    if (err == OK)
+        err = composed_read(run->thread->reader, run->grant.turn.id, run->task->params, &run->bound, why);
+    return err;
+}
+
+/* Arguments as the body gets them: fetched if they stand outside the row, made if they are composed,
+ * bound if the task has parameters. False with the outcome filled otherwise. */
+static bool prepare_args(struct run *run)
+{
+    struct reason why;
+    enum err err = read_args(run, &why);
+    if (err == ERR_INVALID) {
+        outcome_fail(&run->outcome, SPAN("invalid_args"), span_of(why.text), (struct span){0});
+        run->outcome.retry = false;
+    } else if (err != OK) {
+        fail_reading(&run->outcome, err, "the arguments could not be read");
     }
-    if (run->task->params) {
-        struct faults faults = {0};
-        struct span none = {NULL, 0};
-        if (params_bind(run->task->params, sent.len ? sent : none, "/args", &run->bound, &faults) != OK) {
-            struct span detail = span_of(faults.count ? faults.items[0].detail : "they do not fit the parameters");
-            outcome_fail(&run->outcome, SPAN("bad_args"), detail, (struct span){0});
-            run->outcome.retry = false;
-            ok = false;
-        }
-        faults_release(&faults);
-    } else {
-        buf_add_span(&run->bound, sent.len ? sent : SPAN("null"));
-    }
-    buf_release(&outside);
     run->attempt.args.len = run->bound.len;
     run->attempt.args.p = buf_cstr(&run->bound);
-    return ok;
+    return err == OK;
 }
 
 static void log_suspect(const struct run *run)
@@ -505,7 +497,7 @@ void run_body(struct run *run, struct thread *thread)
         run->attempt.record = journal_enter(run->runner->journal, &run->grant.turn);
     if (run->claims)
         report_claim(run);
-    bool prepared = prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread);
+    bool prepared = prepare_args(run) && prepare_resumption(run, thread) && prepare_steps(run, thread);
     if (prepared && run->claims)
         log_start(run);
     if (prepared)

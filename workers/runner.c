@@ -94,6 +94,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
+    if (change->release_by)
+        dispatcher_set_locked(runner, UPKEEP_RELEASE_BY, change->release_by);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
     bool news = leases_take_change_locked(runner, change);

@@ -5,7 +5,11 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "workers/compose.h"
 #include "workers/kinds/kind.h"
+#include "workers/submission_after.h"
+
+#include <stdlib.h>
 
 enum field {
     FIELD_TASK,
@@ -19,6 +23,11 @@ enum field {
     FIELD_RETENTION,
     FIELD_LABELS,
     FIELD_KEY,
+    FIELD_HOLD,
+    FIELD_RELEASE_BY,
+    FIELD_AFTER,
+    FIELD_AFTER_POLICY,
+    FIELD_GROUP,
     FIELD_STEP, /* of a turn's alone, from here on */
     FIELD_DETACHED,
     FIELD_COUNT,
@@ -36,17 +45,26 @@ static const char *const names[FIELD_COUNT] = {
     [FIELD_RETENTION] = "retention",
     [FIELD_LABELS] = "labels",
     [FIELD_KEY] = "key",
+    [FIELD_HOLD] = "hold",
+    [FIELD_RELEASE_BY] = "release_by",
+    [FIELD_AFTER] = "after",
+    [FIELD_AFTER_POLICY] = "after_policy",
+    [FIELD_GROUP] = "group",
     [FIELD_STEP] = "step",
     [FIELD_DETACHED] = "detached",
 };
 
 /* Sorts the members into the table; what is not in it is a fault. */
-static void sort_members(struct span body, int fields, struct span values[FIELD_COUNT], struct faults *faults)
+static void sort_members(const struct submission_context *context, struct span body,
+                         struct span values[FIELD_COUNT], struct faults *faults)
 {
     struct json_iter it = json_iter(body);
     struct span key, value;
+    int fields = context->parent ? FIELD_COUNT : FIELD_STEP;
     while (json_member(&it, &key, &value)) {
         int field = 0;
+        if (context->beside && context->beside(context->of, key, value))
+            continue;
         while (field < fields && !json_key_is(key, names[field]))
             field++;
         if (field < fields) {
@@ -116,11 +134,50 @@ static void read_times(const struct submission_context *context, const struct sp
     read_duration(context, values[FIELD_DELAY], "/delay", 0, &delay, faults);
     if (run_at.p && values[FIELD_DELAY].p)
         faults_add(faults, 0, "/delay", "run_at and delay exclude each other");
+    read_duration(context, values[FIELD_EXPIRES_IN], "/expires_in", 1, &expires_in, faults);
+    if (out->hold || out->after_count || context->held) { /* they count from its release */
+        out->delay_ms = delay;
+        out->expires_ms = expires_in;
+        return;
+    }
     if (delay)
         out->run_at = context->now_ms + delay;
-    read_duration(context, values[FIELD_EXPIRES_IN], "/expires_in", 1, &expires_in, faults);
     if (expires_in)
         out->expires_at = context->now_ms + expires_in;
+}
+
+static bool read_bool(struct span value, const char *pointer, struct faults *faults)
+{
+    if (value.p && json_type(value) != JSON_TRUE && json_type(value) != JSON_FALSE)
+        faults_add(faults, 0, pointer, "must be true or false");
+    return value.p && json_type(value) == JSON_TRUE;
+}
+
+static void read_group(struct span value, struct submission *out, struct faults *faults)
+{
+    if (!value.p)
+        return;
+    struct span text = {value.p + 1, value.len - 2};
+    if (json_type(value) != JSON_STRING || !id_parse(text, &out->group) || !out->group)
+        faults_add(faults, 0, "/group", "must be the id of a group");
+}
+
+/* What holds it, and what it belongs to. */
+static void read_holds(const struct submission_context *context, const struct span values[FIELD_COUNT],
+                       struct submission *out, struct faults *faults)
+{
+    int64_t release_by = 0;
+    out->hold = read_bool(values[FIELD_HOLD], "/hold", faults);
+    read_duration(context, values[FIELD_RELEASE_BY], "/release_by", 1, &release_by, faults);
+    if (values[FIELD_RELEASE_BY].p && !out->hold)
+        faults_add(faults, 0, "/release_by", "needs hold: true, a promise to release");
+    if (release_by)
+        out->release_by = context->now_ms + release_by;
+    submission_after_read(values[FIELD_AFTER], out, faults);
+    out->after_policy = submission_after_policy(values[FIELD_AFTER_POLICY], faults);
+    if (values[FIELD_AFTER_POLICY].p && !values[FIELD_AFTER].p && !context->beside)
+        faults_add(faults, 0, "/after_policy", "needs `after`, those that it is about");
+    read_group(values[FIELD_GROUP], out, faults);
 }
 
 /* Faults for a key, an owned copy of which is only made where it has escapes. */
@@ -214,18 +271,42 @@ static const struct task *find_task(const struct submission_context *context, st
     return task;
 }
 
-static void check_args(const struct submission_context *context, const struct task *task, struct span args,
-                       struct faults *faults)
+struct referring {
+    const struct submission *submission;
+    struct faults *faults;
+};
+
+/* Those results alone that it comes after: compose_find()'s. */
+static bool comes_after(void *of, const struct reference *reference)
+{
+    struct referring *referring = of;
+    submission_after_refer(referring->submission, reference, referring->faults);
+    return true;
+}
+
+enum err submission_read_args(const struct submission_context *context, const struct task *task, struct span args,
+                              struct submission *out, struct faults *faults)
 {
     struct span bound = args;
+    int references = 0, faulty = faults->total;
+    out->args = args;
+    if (context->refers)
+        references = compose_find(args, "/args", NULL, NULL, faults);
+    else if (out->after_count)
+        references = compose_find(args, "/args", comes_after, &(struct referring){out, faults}, faults);
+    if (faults->total > faulty)
+        return ERR_INVALID;
+    out->composed = references || context->common_args.p;
+    if (out->composed)
+        return compose_check(task, context->common_args, args, context->refers || out->after_count,
+                             context->scratch, faults);
     context->scratch->len = 0;
     if (task->params) {
         if (params_bind(task->params, args, "/args", context->scratch, faults) != OK)
-            return;
+            return ERR_INVALID;
         bound = buf_span(context->scratch);
     }
-    if (kind_check_args(task, bound, faults) != OK)
-        return;
+    return kind_check_args(task, bound, faults);
 }
 
 /* What it is to the turn that submits it. */
@@ -235,9 +316,7 @@ static void read_child(const struct submission_context *context, const struct sp
     struct span step = values[FIELD_STEP], detached = values[FIELD_DETACHED];
     out->parent = context->parent;
     out->parent_lease = context->parent_lease;
-    if (detached.p && json_type(detached) != JSON_TRUE && json_type(detached) != JSON_FALSE)
-        faults_add(faults, 0, "/detached", "must be true or false");
-    out->detached = detached.p && json_type(detached) == JSON_TRUE;
+    out->detached = read_bool(detached, "/detached", faults);
     if (!step.p)
         return;
     if (out->key.p)
@@ -278,8 +357,8 @@ enum err submission_read(const struct submission_context *context, struct span b
         faults_add(faults, 0, "", "a submission is an object: {\"task\": NAME, \"args\": ...}");
         return ERR_INVALID;
     }
-    sort_members(body, context->parent ? FIELD_COUNT : FIELD_STEP, values, faults);
-    const struct task *task = find_task(context, values[FIELD_TASK], faults);
+    sort_members(context, body, values, faults);
+    const struct task *task = context->no_task ? NULL : find_task(context, values[FIELD_TASK], faults);
     const struct task_options *options = task ? &task->options : &none;
     *out = (struct submission){
         .task = task ? task->id : 0,
@@ -295,17 +374,28 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_int(values[FIELD_MAX_RETRIES], "/max_retries", RETRIES_MAX, &out->max_retries, faults);
     read_duration(context, values[FIELD_TIMEOUT], "/timeout", 1, &out->timeout_ms, faults);
     read_duration(context, values[FIELD_RETENTION], "/retention", 1, &out->retention_ms, faults);
+    read_holds(context, values, out, faults);
     read_times(context, values, options, out, faults);
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);
     read_child(context, values, out, scratch_key, faults);
-    if (task)
-        check_args(context, task, values[FIELD_ARGS], faults);
-    if (faults->total)
+    enum err err = OK;
+    if (task && !context->no_args)
+        err = submission_read_args(context, task, values[FIELD_ARGS], out, faults);
+    if (err != OK || faults->total) {
+        submission_release(out);
         return ERR_INVALID;
-    if (out->key.p)
+    }
+    if (out->key.p && !context->no_digest)
         digest_body(context, body, out);
     return OK;
+}
+
+void submission_release(struct submission *s)
+{
+    free((void *)s->after);
+    s->after = NULL;
+    s->after_count = 0;
 }
 
 void submission_row(const struct submission *s, struct invocation *row)
@@ -326,6 +416,15 @@ void submission_row(const struct submission *s, struct invocation *row)
     };
 }
 
+void submission_add_detail(struct buf *out, const struct submission *s, const struct refusal *refusal)
+{
+    buf_adds(out, refusal->detail);
+    if (s->err != ERR_NOT_FOUND || !s->missing)
+        return;
+    buf_addl(out, ": ");
+    id_add(out, s->missing);
+}
+
 bool submission_has_task(struct submission *s)
 {
     s->err = s->task ? OK : ERR_UNAVAILABLE;
@@ -340,10 +439,15 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     case ERR_MISMATCH: return (struct refusal){422, "key-reused", "the key was used before with another body"};
     case ERR_LIMIT:
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
+    case ERR_NOT_FOUND:
+        return (struct refusal){422, "invalid-request", "its group, or one that it comes after, is not there"};
     case ERR_BUSY: return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
     case ERR_CONFLICT:
         if (s->parent_cancelled)
             return (struct refusal){409, "cancelled", "its parent is cancelled: only a detached child is taken"};
+        if (s->group_closed)
+            return (struct refusal){409, "conflict",
+                                    "the group takes no more members: it was not made open, or is closed"};
         return (struct refusal){409, "stale-lease", "the turn that submits it has ended, or lost its lease"};
     case ERR_UNAVAILABLE:
         return (struct refusal){503, "unavailable",

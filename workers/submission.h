@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/faults.h"
+#include "store/hold.h"
 #include "store/store.h"
 #include "workers/registry.h"
 
@@ -14,13 +15,33 @@ struct submission_context {
     int64_t parent, parent_lease; /* the turn that submits; 0: it is a client */
     int64_t now_ms;
     struct buf *scratch; /* reused for binding */
+
+    /* For who reads more than a submission (group_submission.c). Fields that are the caller's:
+     * true if this is one, and was taken. NULL: there are none. */
+    bool (*beside)(void *of, struct span key, struct span value);
+    void *of;
+    bool held; /* it may be held at first: its times count from the release, as of one with `after` */
+    struct span common_args; /* what its group shares; absent: nothing */
+    bool refers;             /* its arguments may name others' results, which the caller checks */
+    bool no_task;            /* it is not one submission's */
+    bool no_args;            /* submission_read_args() reads them */
+    bool no_digest;          /* of a key */
 };
 
 /* Reads checked JSON. Spans in `out` point into `body`, `context`, and for a
  * key or a step with escapes into `scratch_key`, which the caller keeps until the
- * submission is done. ERR_INVALID with every fault added (JSON Pointers). */
+ * submission is done; so long he has what submission_release() frees. ERR_INVALID
+ * with every fault added (JSON Pointers); then there is nothing to free. */
 MUST_USE enum err submission_read(const struct submission_context *context, struct span body,
                                   struct submission *out, struct buf *scratch_key, struct faults *faults);
+
+/* The arguments alone, of a submission that was read without. ERR_INVALID with every
+ * fault added under /args. */
+MUST_USE enum err submission_read_args(const struct submission_context *context, const struct task *task,
+                                       struct span args, struct submission *out, struct faults *faults);
+
+/* Frees what it has of its own (`after`). Takes one of zeros. */
+void submission_release(struct submission *s);
 
 /* 1 to STEP_NAME_MAX characters of UTF-8, without NUL. */
 bool step_name_is_good(struct span name);
@@ -40,3 +61,6 @@ struct refusal {
     const char *detail;
 };
 struct refusal submission_refusal(const struct submission *s, enum err err);
+
+/* Appends the sentence, with the id that it is about. */
+void submission_add_detail(struct buf *out, const struct submission *s, const struct refusal *refusal);

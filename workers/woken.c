@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/json.h"
 #include "store/message.h"
+#include "store/group.h"
 #include "store/read.h"
 #include "store/suspend.h"
 
@@ -23,7 +24,7 @@ static void add_or_null(struct buf *out, struct span json)
 enum err woken_add_result(struct reader *reader, int64_t id, bool whole, struct buf *out)
 {
     struct invocation row;
-    enum err err = reader_get(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
+    enum err err = reader_get_awaited(reader, id, whole ? VIEW_FULL : VIEW_BASIC, &row);
     if (err == OK || err == ERR_NOT_FOUND) {
         buf_addl(out, "{\"id\":\"");
         id_add(out, id);

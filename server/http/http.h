@@ -39,7 +39,10 @@ struct route {
     const struct body_sink *lines; /* takes application/x-ndjson; NULL: the route does not */
     bool no_query;                 /* parameters are refused before the body is read */
     bool holds_result;             /* its body may be as long as a result, and what is around that */
-    bool secret;                   /* its first variable segment is one: no log shows the path */
+    bool whole_bulk; /* its body may be as long as many submissions, also as one document, and has then
+                                    * a share of what all such bodies may have; the handler checks it, as it may
+                                    * take long. application/x-ndjson is taken as well: rq->lines */
+    bool secret;     /* its first variable segment is one: no log shows the path */
     /* Its first word, before any byte of the body: false with a refusal answered.
      * What it needs later goes to rq->state and rq->release; what must be waited
      * for before the handler may be called, to rq->before. */
@@ -94,3 +97,6 @@ const char *http_library_version(void);
 
 /* Requests that wait or follow now, for limits and /stats. HTTP thread. */
 int http_parked(const struct http *http);
+
+/* From now on it counts among them until it ends, whatever it is doing. Once. HTTP thread. */
+void http_follow(struct request *rq);

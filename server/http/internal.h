@@ -36,6 +36,7 @@ struct exchange {
     bool working;   /* a reader thread has it: no wake-up concerns it until that is back */
     bool streaming; /* answer.pull is being called */
     bool waked;     /* guarded by http->lock: someone has woken it */
+    bool follows;   /* a stream: it counts among the parked from its beginning to its end */
     bool orphan;    /* the client left while it was parked */
     bool watched;   /* in http->leave_fd */
     int64_t began_us;
@@ -46,6 +47,7 @@ struct exchange {
     struct buf segment; /* the decoded segments of the path */
     struct buf pulled;  /* bytes of answer.pull not yet sent */
     size_t pulled_at;
+    size_t bulk_charged;          /* bytes of its large body that count in http->bulk_bytes */
     size_t charged;               /* bytes of its answer that count in http->answer_bytes */
     const struct body_sink *sink; /* takes the body as it arrives; NULL: it is gathered in rq.body */
     struct headers headers;
@@ -83,9 +85,10 @@ struct http {
     bool cut_short;      /* the last pass was: no sleep before the next */
     int awaiting;        /* requests in PHASE_COMMIT */
     int open_requests;   /* begun and not completed */
+    size_t bulk_bytes;   /* of large bodies that are held whole, and what is made of them */
     size_t answer_bytes; /* of large answers that are being sent */
     struct exchange *parked;
-    int parked_count;           /* those whose work is under way are not among them */
+    int parked_count;           /* those whose work is under way are not among them, streams always are */
     struct deadlines deadlines; /* of the parked ones */
     struct connection *connections;
     int connection_count; /* without those that were hung up on */
@@ -117,6 +120,9 @@ void http_free_exchange(struct exchange *exchange);
 
 /* park.c: after a handler's call, whether it read more than a short page on the HTTP thread. */
 void http_check_rows(struct exchange *exchange);
+
+/* charge.c: its body is so long by now. False: there is no room for it, and 503 is answered. */
+bool http_charge_body(struct exchange *exchange, int64_t bytes);
 
 /* send.c */
 enum MHD_Result http_send(struct exchange *exchange);

@@ -90,8 +90,8 @@ static bool waits_for_long(const struct exchange *exchange)
 static void watch_client(struct exchange *exchange)
 {
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT, .data.ptr = exchange};
-    exchange->watched =
-        exchange->peer && epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_ADD, exchange->peer->fd, &event) == 0;
+    exchange->watched = exchange->peer && !exchange->orphan &&
+                        epoll_ctl(exchange->http->leave_fd, EPOLL_CTL_ADD, exchange->peer->fd, &event) == 0;
 }
 
 static void unwatch_client(struct exchange *exchange)
@@ -139,7 +139,7 @@ void http_park(struct exchange *exchange, enum phase phase)
         return;
     }
     suspend(exchange);
-    http->parked_count++;
+    http->parked_count += !exchange->follows;
     if (waits_for_long(exchange))
         watch_client(exchange);
     if (exchange->rq.deadline_us)
@@ -152,7 +152,7 @@ static void leave_list(struct exchange *exchange)
     DL_DELETE(http->parked, exchange);
     deadlines_remove(&http->deadlines, &exchange->deadline);
     unwatch_client(exchange);
-    http->parked_count -= !exchange->working;
+    http->parked_count -= !exchange->working && !exchange->follows;
 }
 
 /* After this it may be parked, and woken, anew. */
@@ -375,4 +375,10 @@ void request_queue(struct request *rq, struct op *op)
 int http_parked(const struct http *http)
 {
     return http->parked_count;
+}
+
+void http_follow(struct request *rq)
+{
+    rq->exchange->follows = true;
+    rq->http->parked_count++;
 }

@@ -56,6 +56,8 @@ void http_free_exchange(struct exchange *exchange)
         rq->release(rq->state);
     http_forget_wake(exchange); /* only now can nobody wake it any more */
     http->answer_bytes -= exchange->charged;
+    http->bulk_bytes -= exchange->bulk_charged;
+    http->parked_count -= exchange->follows;
     for (int i = 0; i < rq->answer.header_count; i++)
         free(rq->answer.headers[i].value);
     buf_release(&rq->answer.body);
@@ -224,6 +226,9 @@ static bool admit_media(struct exchange *exchange, int64_t length)
             exchange->headers.content_encoding.p);
         return false;
     }
+    rq->lines = route->whole_bulk && media == MEDIA_NDJSON;
+    if (rq->lines)
+        return true;
     if (route->lines && media == MEDIA_NDJSON) {
         exchange->body_max = rq->config->limits.bulk_body_bytes;
         exchange->sink = route->lines->open(rq) ? route->lines : NULL;
@@ -245,7 +250,7 @@ static bool admit_media(struct exchange *exchange, int64_t length)
     }
     answer_problem(rq, 415, "unsupported-media-type",
                    "the body must be application/json%s (with curl: curl --json)",
-                   route->lines ? " or application/x-ndjson" : "");
+                   route->lines || route->whole_bulk ? " or application/x-ndjson" : "");
     return false;
 }
 
@@ -256,6 +261,8 @@ static bool admit_body(struct exchange *exchange)
     exchange->body_max = rq->config->limits.body_bytes;
     if (rq->route->holds_result && exchange->body_max < rq->config->limits.result_bytes + RESULT_ROOM)
         exchange->body_max = rq->config->limits.result_bytes + RESULT_ROOM;
+    if (rq->route->whole_bulk)
+        exchange->body_max = rq->config->limits.bulk_body_bytes;
     if ((rq->route->no_query && !parameters_are_none(rq)) || !admit_media(exchange, length))
         return false;
     if (length > exchange->body_max) {
@@ -263,6 +270,8 @@ static bool admit_body(struct exchange *exchange)
                        (long long)length, (long long)exchange->body_max);
         return false;
     }
+    if (rq->route->whole_bulk && !http_charge_body(exchange, length))
+        return false;
     exchange->body_left = length;
     if (length > 0 && !exchange->sink)
         buf_reserve(&rq->body, (size_t)length + 1);
@@ -343,15 +352,19 @@ static bool admit(struct exchange *exchange, const char *method, bool needs_host
 
 /* --- the body -------------------------------------------------------------------------- */
 
-static void refuse_body(struct exchange *exchange)
+static void drop_body(struct exchange *exchange)
 {
-    struct request *rq = &exchange->rq;
-    answer_problem(rq, 413, "payload-too-large", "the body is larger than the limit of %lld bytes",
-                   (long long)exchange->body_max);
     exchange->refused = true;
     exchange->phase = PHASE_DROP;
     set_deadline(exchange, DROP_MAX_MS);
-    buf_release(&rq->body);
+    buf_release(&exchange->rq.body);
+}
+
+static void refuse_body(struct exchange *exchange)
+{
+    answer_problem(&exchange->rq, 413, "payload-too-large", "the body is larger than the limit of %lld bytes",
+                   (long long)exchange->body_max);
+    drop_body(exchange);
 }
 
 static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t *size)
@@ -376,6 +389,8 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
     }
     if ((int64_t)(rq->body.len + *size) > exchange->body_max) {
         refuse_body(exchange);
+    } else if (rq->route->whole_bulk && !http_charge_body(exchange, (int64_t)(rq->body.len + *size))) {
+        drop_body(exchange);
     } else {
         buf_add(&rq->body, data, *size);
     }
@@ -410,7 +425,7 @@ static enum next handle(struct exchange *exchange)
     struct request *rq = &exchange->rq;
     if (exchange->sink)
         return exchange->sink->end(rq);
-    if (rq->route->body != BODY_TEXT && !check_json(rq))
+    if (rq->route->body != BODY_TEXT && !rq->route->whole_bulk && !check_json(rq))
         return NEXT_ANSWER;
     enum next next = rq->before ? rq->before(rq) : rq->route->handler(rq);
     http_check_rows(exchange);

@@ -101,6 +101,7 @@ struct request {
     int query_count;       /* of query, below */
     struct buf body;       /* whole; checked JSON if the route takes JSON */
     bool has_body;
+    bool lines;                /* the body is application/x-ndjson; of a route with `whole_bulk` */
     const struct token *token; /* who asks; NULL if no tokens are configured */
     unsigned scopes;           /* of enum scope */
     struct config *config;     /* the configuration when the request began; counted */
@@ -138,6 +139,10 @@ struct span request_prefer(const struct request *rq);
 /* Has the client closed its side by now? Then it reads no answer, most likely. On
  * the HTTP thread. */
 bool request_has_left(const struct request *rq);
+
+/* So many bytes are held for what is made of its body: they count with all large bodies, until the
+ * request ends. False with 503 answered: there is no room. HTTP thread. */
+bool request_charge(struct request *rq, size_t bytes);
 
 /* Hands an op to the committer together with all others of this pass of the
  * loop; for handlers that return NEXT_COMMIT, on the HTTP thread. */

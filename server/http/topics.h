@@ -16,6 +16,7 @@ struct topics;
 enum topic_kind {
     TOPIC_INVOCATION,       /* any change of an invocation */
     TOPIC_INVOCATION_FINAL, /* it is final, or gone */
+    TOPIC_GROUP,            /* a member of it has become final, or the group itself has changed */
     TOPIC_MESSAGES,         /* with the id 0: somebody has sent a message, or is final, or gone */
 };
 

@@ -29,7 +29,7 @@ static void altering_free(void *state)
 static const char *const needs[] = {
     [ALTER_CANCEL] = "it can always be cancelled",
     [ALTER_RETRY] = "a retry needs one that is failed or cancelled",
-    [ALTER_PATCH] = "PATCH needs one that is scheduled or queued",
+    [ALTER_PATCH] = "PATCH needs one that is held, scheduled or queued",
     [ALTER_DELETE] = "DELETE needs one that is succeeded, failed or cancelled; cancel it first",
 };
 
@@ -54,7 +54,12 @@ static enum next altered(struct request *rq)
     if (op->op.err == ERR_CONFLICT && op->what == ALTER_DELETE && status_is_final(op->status))
         return answer_problem(
             rq, 409, "conflict",
-            "one that has not ended waits for it, is to get its result, or may ask for it as its step");
+            "one that has not ended waits for it, comes after it, is to get its result, or may ask for it as its "
+            "step; or it is a member of a group, which keeps it");
+    if (op->op.err == ERR_CONFLICT && op->what == ALTER_RETRY && status_is_final(op->status) &&
+        op->status != STATUS_SUCCEEDED)
+        return answer_problem(rq, 409, "conflict",
+                              "it comes after one that did not succeed: retry that, and it follows");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)

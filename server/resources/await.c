@@ -17,6 +17,14 @@ bool await_may_park(struct request *rq)
     return false;
 }
 
+bool await_may_follow(struct request *rq)
+{
+    if (!await_may_park(rq))
+        return false;
+    http_follow(rq);
+    return true;
+}
+
 bool await_begin(struct request *rq, int64_t wait_ms)
 {
     if (!await_may_park(rq))
@@ -48,14 +56,21 @@ void await_announce(struct topics *topics, const struct change *changes, int cou
     if (!topics_awaited(topics))
         return;
     for (int i = 0; i < count; i++) {
-        if (n + 2 > ANNOUNCED_AT_ONCE) {
+        if (n + 3 > ANNOUNCED_AT_ONCE) {
             topics_announce(topics, list, n);
             n = 0;
+        }
+        bool is_group = changes[i].group == changes[i].id;
+        if (is_group) {
+            list[n++] = (struct topic){TOPIC_GROUP, changes[i].id};
+            continue;
         }
         bool final = changes[i].to == 0 || status_is_final(changes[i].to);
         list[n++] = (struct topic){TOPIC_INVOCATION, changes[i].id};
         if (final)
             list[n++] = (struct topic){TOPIC_INVOCATION_FINAL, changes[i].id};
+        if (final && changes[i].group)
+            list[n++] = (struct topic){TOPIC_GROUP, changes[i].group};
         messages |= final || changes[i].message;
     }
     if (messages)

@@ -24,5 +24,8 @@ bool await_over(struct listener *listener, struct request *rq, int64_t id);
 /* May one more request be suspended? False with 429 answered if not. */
 bool await_may_park(struct request *rq);
 
+/* The same of a stream: it has its place until it ends, also while it looks and sends. */
+bool await_may_follow(struct request *rq);
+
 /* What was committed, told to those who wait for it. The committing thread's. */
 void await_announce(struct topics *topics, const struct change *changes, int count);

@@ -58,6 +58,8 @@ struct bulk {
 
 static void batch_release_lines(struct batch *batch)
 {
+    for (int i = 0; i < batch->count; i++)
+        submission_release(&batch->items[i]);
     for (int i = 0; batch->keys && i < batch->count; i++)
         buf_release(&batch->keys[i]);
     free(batch->keys);
@@ -145,7 +147,10 @@ static void collect(struct bulk *bulk)
                 line->status = s->replayed ? 200 : 201;
             } else {
                 struct refusal refusal = submission_refusal(s, batch->op.op.err);
-                refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
+                struct buf detail = {0};
+                submission_add_detail(&detail, s, &refusal);
+                refuse(bulk, line, refusal.status, refusal.type, buf_cstr(&detail), NULL);
+                buf_release(&detail);
             }
         }
         batch_release_lines(batch);
@@ -216,6 +221,7 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
         buf_release(&detail);
     } else if (!submission_has_task(s)) {
         struct refusal refusal = submission_refusal(s, OK);
+        submission_release(s);
         refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
     } else {
         own_key(batch, s, &key);

@@ -183,7 +183,7 @@ static void note_misfit(struct leasing *leasing, const struct turn_row *row, con
         leasing->misfits = xcalloc(LEASES_AT_ONCE, sizeof *leasing->misfits);
     struct turn_end *end = &leasing->misfits[leasing->misfit_count++];
     end->failed = true;
-    end->told.type = SPAN("bad_args");
+    end->told.type = SPAN("invalid_args");
     end->told.message = span_of(why->text);
     end->told.again = AGAIN_NEVER;
     end->told.retry_after_ms = -1;

@@ -286,7 +286,7 @@ static enum next follow(struct request *rq, struct log_state *log)
         return resource_unread(rq, err);
     if (log->attempt > row.attempt)
         return answer_no_attempt(rq, &row);
-    if (!await_may_park(rq))
+    if (!await_may_follow(rq))
         return NEXT_ANSWER;
     settle_start(rq, log);
     answer_header(rq, "Cache-Control", "no-store");

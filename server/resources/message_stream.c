@@ -98,7 +98,7 @@ static enum err end_of(struct request *rq, const struct unended_item *item)
 {
     struct message_stream *stream = rq->state;
     struct invocation row;
-    enum err err = reader_get(rq->reader, item->id, VIEW_BASIC, &row);
+    enum err err = reader_get_awaited(rq->reader, item->id, VIEW_BASIC, &row);
     if (err == OK && status_is_final(row.status))
         tell_end(&stream->piece, item->id, &row);
     else if (err == ERR_NOT_FOUND)
@@ -381,7 +381,7 @@ static void settle_start(struct request *rq, struct message_stream *stream)
 
 enum next message_stream_begin(struct request *rq, const struct message_scope *scope)
 {
-    if (!await_may_park(rq))
+    if (!await_may_follow(rq))
         return NEXT_ANSWER;
     struct message_stream *stream = xcalloc(1, sizeof *stream);
     rq->state = stream;

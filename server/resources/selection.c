@@ -35,7 +35,8 @@ static bool set_status(struct selection *selection, struct span value, struct re
     struct nearest near = nearest_to(value);
     for (int k = 0; (status = status_at(k)); k++)
         nearest_try(&near, status_name(status));
-    reason_set(why, "must be scheduled, queued, running, succeeded, failed or cancelled" NEAREST_FORMAT,
+    reason_set(why,
+               "must be held, scheduled, queued, running, waiting, succeeded, failed or cancelled" NEAREST_FORMAT,
                NEAREST_ARGS(near));
     return false;
 }
@@ -96,6 +97,18 @@ static bool set_parent(struct selection *selection, struct span value, struct re
     return true;
 }
 
+/* One that is not there has no members. */
+static bool set_group(struct selection *selection, struct span value, struct reason *why)
+{
+    if (!id_parse(value, &selection->filter.group)) {
+        reason_set(why, "must be the id of a group");
+        return false;
+    }
+    if (!selection->filter.group)
+        selection->filter.group = -1; /* 0 is any */
+    return true;
+}
+
 static bool set_time(int64_t *out, struct span value, struct reason *why)
 {
     int64_t at_ms;
@@ -122,8 +135,15 @@ static const struct condition {
     const char *name; /* NULL ends the table */
     bool (*set)(struct selection *selection, struct span value, struct reason *why);
 } conditions[] = {
-    {"status", set_status}, {"task", set_task},     {"worker", set_worker},       {"error", set_error},
-    {"key", set_key},       {"parent", set_parent}, {"created_after", set_after}, {"created_before", set_before},
+    {"status", set_status},
+    {"task", set_task},
+    {"worker", set_worker},
+    {"error", set_error},
+    {"key", set_key},
+    {"parent", set_parent},
+    {"group", set_group},
+    {"created_after", set_after},
+    {"created_before", set_before},
     {NULL, NULL},
 };
 

@@ -29,6 +29,7 @@ static void submitting_free(void *state)
 {
     struct submitting *s = state;
     topics_leave(&s->listener);
+    submission_release(&s->submission);
     buf_release(&s->key);
     buf_release(&s->header_key);
     free(s);
@@ -119,13 +120,17 @@ static enum next committed(struct request *rq)
         struct refusal refusal = submission_refusal(&s->submission, s->op.op.err);
         if (refusal.status == 429 || refusal.status == 503)
             answer_header(rq, "Retry-After", "1");
-        return answer_problem(rq, refusal.status, refusal.type, "%s", refusal.detail);
+        struct buf detail = {0};
+        submission_add_detail(&detail, &s->submission, &refusal);
+        answer_problem(rq, refusal.status, refusal.type, "%s", buf_cstr(&detail));
+        buf_release(&detail);
+        return NEXT_ANSWER;
     }
     if (s->wait_ms > 0) {
         rq->deadline_us = clock_mono_us() + s->wait_ms * 1000;
         return wait_for_end(rq);
     }
-    if (s->submission.replayed)
+    if (s->submission.replayed || s->submission.group || s->submission.status == STATUS_HELD)
         return show(rq);
     struct invocation row;
     submission_row(&s->submission, &row);

@@ -110,7 +110,7 @@ static enum err add_results(const struct request *rq, const struct waiting *wait
     enum err err = OK;
     for (int i = 0; i < waiting->count; i++) {
         struct invocation row = {0};
-        err = reader_get(rq->reader, waiting->ids[i], whole ? VIEW_FULL : VIEW_BASIC, &row);
+        err = reader_get_awaited(rq->reader, waiting->ids[i], whole ? VIEW_FULL : VIEW_BASIC, &row);
         if (err == ERR_NOT_FOUND)
             row = (struct invocation){0};
         else if (err != OK)

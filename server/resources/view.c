@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/json.h"
+#include "store/hold.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -90,19 +91,46 @@ static void add_id(struct buf *out, int64_t id)
     buf_addc(out, '"');
 }
 
+static void add_ids(struct buf *out, const int64_t *ids, int count)
+{
+    buf_addc(out, '[');
+    for (int i = 0; i < count; i++) {
+        if (i)
+            buf_addc(out, ',');
+        add_id(out, ids[i]);
+    }
+    buf_addc(out, ']');
+}
+
 static void add_waiting_for(struct buf *out, const struct invocation *row)
 {
     if (row->status != STATUS_WAITING) {
         buf_addl(out, "null");
         return;
     }
-    buf_addc(out, '[');
-    for (int i = 0; i < row->waiting_for_count; i++) {
-        if (i)
-            buf_addc(out, ',');
-        add_id(out, row->waiting_for[i]);
-    }
-    buf_addc(out, ']');
+    add_ids(out, row->waiting_for, row->waiting_for_count);
+}
+
+/* What it comes after of its own will; in a chain it is the member before it. */
+static void add_after(struct buf *out, const struct invocation *row)
+{
+    if (row->after_count)
+        add_ids(out, row->after, row->after_count);
+    else
+        buf_addl(out, "null");
+}
+
+/* Of several that which somebody has to end. */
+static void add_hold(struct buf *out, unsigned holds)
+{
+    if (holds & HOLD_PROMISE)
+        buf_addl(out, "\"promise\"");
+    else if (holds & HOLD_DEPENDENCY)
+        buf_addl(out, "\"dependency\"");
+    else if (holds & HOLD_SLOT)
+        buf_addl(out, "\"slot\"");
+    else
+        buf_addl(out, "null");
 }
 
 void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads)
@@ -113,6 +141,8 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     json_add_string(out, span_of(task));
     buf_addl(out, ",\"status\":");
     add_status(out, row->status);
+    buf_addl(out, ",\"hold\":");
+    add_hold(out, row->holds);
     buf_addl(out, ",\"priority\":");
     buf_add_int(out, row->priority);
     if (payloads) {
@@ -152,11 +182,20 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     add_text(out, row->key);
     buf_addl(out, ",\"worker\":");
     add_text(out, row->worker);
+    buf_addl(out, ",\"group\":");
+    add_id(out, row->group);
+    buf_addl(out, ",\"index\":");
+    if (row->group)
+        buf_add_int(out, row->index);
+    else
+        buf_addl(out, "null");
     buf_addl(out, ",\"parent\":");
     add_id(out, row->parent);
     buf_addl(out, ",\"step\":");
     add_text(out, row->step);
     if (payloads) {
+        buf_addl(out, ",\"after\":");
+        add_after(out, row);
         buf_addl(out, ",\"waiting_for\":");
         add_waiting_for(out, row);
         buf_addl(out, ",\"wakes_at\":");

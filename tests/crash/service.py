@@ -19,7 +19,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 ERRAND = os.path.abspath(os.environ.get("ERRAND_BIN") or os.path.join(ROOT, "build", "errand"))
-NOT_FINAL = ("queued", "scheduled", "running", "waiting")
+NOT_FINAL = ("held", "queued", "scheduled", "running", "waiting")
 FINAL = ("succeeded", "failed", "cancelled")
 PATIENCE = 30  # seconds; only a hung server takes as long
 

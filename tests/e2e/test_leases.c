@@ -721,7 +721,7 @@ Test(leases, a_reload_may_leave_arguments_that_no_longer_fit)
     struct reply *r = EXPECT(post(s, "/leases", "{'worker': 'w', 'max': 9}"), 200);
     cr_assert_eq(cJSON_GetArraySize(field(r, "leases")), 1, "%s", r->body);
     EXPECT_TEXT(r, "leases.0.invocation.id", good);
-    EXPECT_TEXT(EXPECT_TEXT(final(s, bad), "status", "failed"), "error.type", "bad_args");
+    EXPECT_TEXT(EXPECT_TEXT(final(s, bad), "status", "failed"), "error.type", "invalid_args");
 }
 
 Test(leases, polls_count_as_those_who_wait)

@@ -314,7 +314,7 @@ Test(command, arguments_that_do_not_fit_fail_for_good)
     struct run r;
     run_init(&r, &task, "{\"a\":\"\\u0000\"}");
     run(&r);
-    cr_expect(failed_as(&r, "bad_args"));
+    cr_expect(failed_as(&r, "invalid_args"));
     cr_expect(strstr(error_member(&r, "message"), "/args/a"));
     cr_expect_not(r.outcome.retry);
     run_release(&r);

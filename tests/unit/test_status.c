@@ -9,7 +9,6 @@ Test(status, names_and_numbers_belong_together)
         cr_expect(status_parse(span_of(status_name(status_at(k))), &parsed), "%s", status_name(status_at(k)));
         cr_expect_eq(parsed, status_at(k));
     }
-    cr_expect_null(status_name(STATUS_HELD));
     cr_expect_null(status_name((enum status)0));
 }
 
@@ -28,7 +27,7 @@ Test(status, only_a_retry_leads_out_of_a_final_one)
             enum status from = status_at(i), to = status_at(k);
             if (!status_is_final(from))
                 continue;
-            bool retry = from != STATUS_SUCCEEDED && to == STATUS_QUEUED;
+            bool retry = from != STATUS_SUCCEEDED && (to == STATUS_QUEUED || to == STATUS_HELD);
             cr_expect_eq(status_may_become(from, to), retry, "%s to %s", status_name(from), status_name(to));
         }
 }
@@ -45,7 +44,8 @@ Test(status, nothing_runs_that_was_not_queued)
         {STATUS_RUNNING, STATUS_RUNNING, false},     {STATUS_SCHEDULED, STATUS_FAILED, true},
         {STATUS_QUEUED, STATUS_WAITING, false},      {STATUS_RUNNING, STATUS_WAITING, true},
         {STATUS_WAITING, STATUS_RUNNING, true},      {STATUS_WAITING, STATUS_QUEUED, true},
-        {(enum status)0, STATUS_QUEUED, false},      {STATUS_HELD, STATUS_QUEUED, false},
+        {(enum status)0, STATUS_QUEUED, false},      {STATUS_HELD, STATUS_QUEUED, true},
+        {STATUS_HELD, STATUS_RUNNING, false},        {STATUS_QUEUED, STATUS_HELD, false},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         cr_expect_eq(status_may_become(rows[i].from, rows[i].to), rows[i].may, "row %zu", i);

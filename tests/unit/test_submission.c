@@ -129,6 +129,28 @@ Test(submission, what_is_too_long_is_said_to_be)
     faults_release(&faults);
 }
 
+Test(submission, times_of_what_is_held_count_from_its_release)
+{
+    struct submission s = good("{'task': 'late', 'hold': true, 'release_by': '5m', 'delay': '1m'}");
+    cr_expect(s.hold);
+    cr_expect_eq(s.release_by, now_ms + 300000);
+    cr_expect_eq(s.delay_ms, 60000);
+    cr_expect_eq(s.expires_ms, 60000, "as the task says");
+    cr_expect_eq(s.run_at, 0);
+    cr_expect_eq(s.expires_at, 0);
+    s = good("{'task': 'add', 'args': [{'$result': true}], 'after': ['0000000000001'], 'after_policy': 'failure',"
+             "'run_at': '2030-01-01T00:00:00Z', 'expires_in': '2m'}");
+    cr_assert_eq(s.after_count, 1);
+    cr_expect_eq(s.after[0], 1);
+    cr_expect_eq(s.after_policy, AFTER_FAILURE);
+    cr_expect(s.composed);
+    cr_expect_eq(s.run_at, INT64_C(1893456000000), "a time stays what it is");
+    cr_expect_eq(s.expires_ms, 120000);
+    submission_release(&s);
+    cr_expect_null(s.after);
+    cr_expect_not(good("{'task': 'any', 'args': {'$result': true}}").composed, "it comes after nothing");
+}
+
 Test(submission, texts_are_counted_in_characters)
 {
     struct buf body = {0};
@@ -218,6 +240,19 @@ Test(submission, each_fault_is_named_by_its_pointer)
         {"{'task': 'any', 'labels': {'a': 1}}", "/labels/a"},
         {"{'task': 'any', 'labels': {'': 'x'}}", "/labels/"},
         {"{'task': 'any', 'labels': {'a/b': 1}}", "/labels/a~1b"},
+        {"{'task': 'any', 'hold': 1}", "/hold"},
+        {"{'task': 'any', 'release_by': '5m'}", "/release_by"},
+        {"{'task': 'any', 'hold': true, 'release_by': '0s'}", "/release_by"},
+        {"{'task': 'any', 'after': '0000000000001'}", "/after"},
+        {"{'task': 'any', 'after': []}", "/after"},
+        {"{'task': 'any', 'after': ['0000000000001', 'x']}", "/after/1"},
+        {"{'task': 'any', 'after': ['0000000000001', '000000000000i']}", "/after/1"},
+        {"{'task': 'any', 'after_policy': 'any'}", "/after_policy"},
+        {"{'task': 'any', 'after': ['0000000000001'], 'after_policy': 'all'}", "/after_policy"},
+        {"{'task': 'any', 'group': 'x'}", "/group"},
+        {"{'task': 'any', 'args': [{'$result': '0000000000002'}], 'after': ['0000000000001']}", "/args/0/$result"},
+        {"{'task': 'any', 'args': [{'$result': true}], 'after': ['0000000000001', '0000000000002']}",
+         "/args/0/$result"},
         {"{'task': 'add', 'args': {'x': 'one'}}", "/args/x"},
         {"{'task': 'add', 'args': {}}", "/args/x"},
         {"{'task': 'add', 'args': {'x': 1, 'z': 2}}", "/args/z"},

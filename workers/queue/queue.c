@@ -285,7 +285,7 @@ static struct job *take_from_lanes(struct queue *queue, bool *in_process)
 static struct turn turn_of(const struct job *job, int64_t lease)
 {
     const struct ready *ready = &job->ready;
-    return (struct turn){ready->id, lease, ready->task, ready->attempt + 1};
+    return (struct turn){ready->id, lease, ready->task, ready->attempt + 1, ready->group};
 }
 
 static void put_aside(struct queue *queue, struct job *job)

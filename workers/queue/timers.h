@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TIMERS_MAX = 16, TIMER_NEVER = -1 };
+enum { TIMERS_MAX = 32, TIMER_NEVER = -1 };
 
 struct timers {
     int64_t at[TIMERS_MAX]; /* INT64_MAX: nothing is known to come */

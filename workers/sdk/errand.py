@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["task", "on_start", "on_stop", "serve", "current", "current_async", "Turn", "AsyncTurn", "Child", "AsyncChild",
-           "Client", "AsyncClient", "Handle", "AsyncHandle", "Worker", "Message", "Outcome", "Woken", "Retry", "Fail",
+           "Client", "AsyncClient", "Handle", "AsyncHandle", "Group", "AsyncGroup", "Worker", "Message", "Outcome", "Woken", "Retry", "Fail",
            "ErrandError", "Problem", "Unreachable", "TaskFailed", "BadResult", "Cancelled", "LeaseLost"]
 
 _T = TypeVar("_T")
@@ -77,6 +77,8 @@ _LONGEST_WAIT = 30.0  # s of one request that waits; the server allows 60
 _IDS_AT_ONCE = 1000  # of a wait
 _LINES_AT_ONCE = 1000
 _BYTES_AT_ONCE = 8 << 20
+_MEMBERS_AT_ONCE = 100000  # of a group
+_GROUP_BYTES = 32 << 20
 _ASKS_FIRST = 256 << 10  # bytes of a body that are sent when the server has said that it takes them
 
 
@@ -517,6 +519,24 @@ class _Http:
             self._keep(stream)
         return _Answer(status, answered, b"".join(data))
 
+    async def lines(self, path: str) -> AsyncIterator[Any]:
+        """The values of a stream of lines, until it ends; Unreachable, if it breaks."""
+        stream, status, answered = await self._exchange("GET", path, None, {"Accept": "application/x-ndjson"}, 60.0)
+        try:
+            if status != 200:
+                text = b"".join([piece async for piece in self._pieces(stream, answered)])
+                raise Problem(status, _Answer(status, answered, text).value())
+            rest = b""
+            async for piece in self._pieces(stream, answered):
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    if line.strip():
+                        yield json.loads(line)
+        except (ValueError, OSError, EOFError, asyncio.TimeoutError) as error:
+            self._translate(error)
+        finally:
+            self._drop(stream)
+
     async def events(self, path: str, headers: Dict[str, str]) -> AsyncIterator[Tuple[str, str, str]]:
         """(event, id, data) of an event stream, until it ends; Unreachable, if it breaks."""
         headers = dict(headers, Accept="text/event-stream")
@@ -682,13 +702,26 @@ class Options(TypedDict, total=False):
     retention: Duration
     labels: Dict[str, str]
     key: str
+    hold: bool  # a promise: it runs when it is released,
+    release_by: Duration  # and is cancelled if that has not been done by then
+    after: Any  # handles or ids: it runs when those have ended,
+    after_policy: str  # "success" (all of them), "any", or "failure" (one of them at least)
+    group: Any  # an open group, or its id: it is one more member
     step: str  # of a child
     detached: bool  # of a child
 
 
+def _id_of(given: Any) -> str:
+    return given if isinstance(given, str) else given.id
+
+
+def _ids_of(given: Any) -> List[str]:
+    return [_id_of(one) for one in ([given] if isinstance(given, str) or hasattr(given, "id") else given)]
+
+
 _SAID_AS: Dict[str, Callable[[Any], Any]] = {
     "run_at": _when, "deadline": _when, "delay": _duration, "expires_in": _duration, "timeout": _duration,
-    "retention": _duration}  # fmt: skip
+    "retention": _duration, "release_by": _duration, "after": _ids_of, "group": _id_of}  # fmt: skip
 
 
 def _submission(task: Union[str, Callable[..., Any]], args: Sequence[Any], options: Dict[str, Any]) -> Dict[str, Any]:
@@ -706,6 +739,50 @@ def _submission(task: Union[str, Callable[..., Any]], args: Sequence[Any], optio
     if "key" not in said and "step" not in said:
         said["key"] = secrets.token_hex(16)  # so that it may be sent again, and is there once
     return said
+
+
+def _member_args(item: Any) -> Any:
+    """As the arguments of a submission: a tuple is several, a dict names them, anything else is a single one."""
+    return item if isinstance(item, dict) else list(_of_item(item))
+
+
+def _group(task: Any, items: Optional[Iterable[Any]], invocations: Optional[Iterable[Dict[str, Any]]],
+           options: Dict[str, Any]) -> Dict[str, Any]:
+    if (items is None) == (invocations is None):
+        raise TypeError("a group has a task and its items, or invocations")
+    said: Dict[str, Any] = {name: _SAID_AS[name](value) if name in _SAID_AS else value
+                            for name, value in options.items() if value is not None}
+    if invocations is None:
+        said.update(task=_task_name(task), args=[_member_args(item) for item in items or ()])
+    else:
+        said["invocations"] = [_member(one) for one in invocations]
+    if "key" not in said and "step" not in said:
+        said["key"] = secrets.token_hex(16)  # so that it may be sent again, and is there once
+    return said
+
+
+def _member(given: Dict[str, Any]) -> Dict[str, Any]:
+    said = {name: _SAID_AS[name](value) if name in _SAID_AS and name != "after" else value
+            for name, value in given.items() if value is not None or name == "args"}
+    said["task"] = _task_name(given["task"])
+    if given.get("after") is not None:  # names of members, ids and handles
+        said["after"] = _ids_of(given["after"])
+    return said
+
+
+def _parts(items: Iterable[Any]) -> Iterator[List[Any]]:
+    """So many items as one group may have."""
+    part: List[Any] = []
+    size = 0
+    for item in items:
+        length = len(_json(_member_args(item), "the arguments"))
+        if part and (len(part) == _MEMBERS_AT_ONCE or size + length > _GROUP_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += length + 1
+    if part:
+        yield part
 
 
 def _of_item(item: Any) -> Tuple[Any, ...]:
@@ -800,6 +877,8 @@ class _Waitable:
 
     def __init__(self, owner: Any, id: str, task: str = "", step: Optional[str] = None) -> None:
         self._owner, self.id, self.task, self.step = owner, id, task, step
+        self.index: Optional[int] = None  # in the group whose results() gave it
+        self.name: Optional[str] = None
         self._end: Optional[Dict[str, Any]] = None
 
     def __repr__(self) -> str:
@@ -2194,6 +2273,7 @@ class _Client:
         self._http: Any = self._make(url, token or os.environ.get("ERRAND_TOKEN"))
 
     _handle: Any
+    _group_handle: Any
     _blocks = True
 
     def _make(self, url: str, token: Optional[str]) -> Any:
@@ -2315,6 +2395,67 @@ class _Client:
                     raise
             await self._http.pause(backoff.next())
 
+    async def _group(self, said: Dict[str, Any]) -> Any:
+        if not self._http.waits:
+            raise ErrandError("there are no groups inline")
+        row = (await self._ask("POST", "/groups", _Body(_json(said, "the group")), timeout=120.0)).value()
+        group = self._group_handle(self, row)
+        group.task = said.get("task", "")
+        return group
+
+    async def _change_group(self, group: Any, what: str) -> Dict[str, Any]:
+        row: Dict[str, Any] = (await self._ask("POST", "/groups/%s/%s" % (group.id, what))).value()
+        return row
+
+    async def _wait_group(self, group: Any, timeout: Optional[Duration]) -> Dict[str, Any]:
+        until = None if timeout is None else time.monotonic() + _seconds(timeout)
+        while True:
+            wait = _LONGEST_WAIT if until is None else max(min(until - time.monotonic(), _LONGEST_WAIT), 0.0)
+            row: Dict[str, Any] = (await self._ask("GET", "/groups/%s?wait=%dms" % (group.id, wait * 1000),
+                                                   timeout=wait + _PATIENCE)).value()
+            if row["status"] in _FINAL:
+                return row
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError("the group %s is %s" % (row["id"], row["status"]))
+
+    async def _results(self, group: Any, order: str) -> AsyncIterator[Any]:
+        """Handles of those that have ended, as they do, until the group is final."""
+        cursor, backoff, until = "", _Backoff(), time.monotonic() + self._patience
+        while True:
+            path = "/groups/%s/results?order=%s&cursor=%s" % (group.id, order, urllib.parse.quote(cursor, safe=""))
+            try:
+                async for line in self._http.lines(path):
+                    backoff, until = _Backoff(), time.monotonic() + self._patience
+                    cursor = line["cursor"]
+                    handle = self._handle(self, line["id"], group.task)
+                    handle._end = line
+                    handle.index, handle.name = line["index"], line.get("name")
+                    yield handle
+                if (await self._ask("GET", "/groups/" + group.id)).value()["status"] in _FINAL:
+                    return
+            except (Unreachable, Problem) as error:
+                passes = isinstance(error, Unreachable) or _is_passing(error.status, {"type": error.type})
+                if not passes or time.monotonic() > until:
+                    raise
+            await self._http.pause(backoff.next())
+
+    async def _map(self, task: Any, items: Iterable[Any], timeout: Optional[Duration], options: Dict[str, Any]) -> List[Any]:
+        """Handles in order, all of which have ended."""
+        until = None if timeout is None else time.monotonic() + _seconds(timeout)
+        if not self._http.waits:
+            handles = await self._submit_all(task, items, options)
+            await self._wait(handles, timeout)
+            return handles
+        parts = list(_parts(items))
+        groups = [await self._group(_group(task, part, None, dict(options, key=options["key"] + "/%d" % number)
+                                           if number and options.get("key") else options))
+                  for number, part in enumerate(parts)]
+        ended: List[Any] = []
+        for group in groups:
+            await self._wait_group(group, None if until is None else max(until - time.monotonic(), 0.0))
+            ended += [handle async for handle in self._results(group, "submission")]
+        return ended
+
     async def _list(self, filters: Dict[str, Any]) -> AsyncIterator[Dict[str, Any]]:
         asked = [(name, one) for name, value in filters.items()
                  for one in (value if isinstance(value, (list, tuple)) else [value])]
@@ -2347,6 +2488,10 @@ class Handle(_Waitable):
 
     def retry(self, fresh: bool = False) -> Dict[str, Any]:
         return _drive(self._owner._change(self, "retry", {"fresh": True} if fresh else None))
+
+    def release(self) -> Dict[str, Any]:
+        """A promise (hold=True): from now on it may run."""
+        return _drive(self._owner._change(self, "release"))
 
     def send(self, body: Any, key: Optional[str] = None) -> int:
         """Into its inbox; the message's number."""
@@ -2386,6 +2531,9 @@ class AsyncHandle(_Waitable):
     async def retry(self, fresh: bool = False) -> Dict[str, Any]:
         return await self._owner._change(self, "retry", {"fresh": True} if fresh else None)
 
+    async def release(self) -> Dict[str, Any]:
+        return await self._owner._change(self, "release")
+
     async def send(self, body: Any, key: Optional[str] = None) -> int:
         return await self._owner._send(self, body, key)
 
@@ -2403,11 +2551,91 @@ class AsyncHandle(_Waitable):
         return await self._owner._change(self, "wake")
 
 
+class _GroupHandle:
+    def __init__(self, owner: Any, row: Dict[str, Any]) -> None:
+        self._owner, self.id, self.mode = owner, row["id"], row.get("mode")
+        self.task = ""
+        self.ids: List[str] = row.get("invocations", [])  # of its members, in order
+
+    def __repr__(self) -> str:
+        return "<%s %s>" % (type(self).__name__, self.id)
+
+    @property
+    def handles(self) -> List[Any]:
+        """Of the members that it was made with, in order."""
+        return [self._owner._handle(self._owner, id, self.task) for id in self.ids]
+
+
+class Group(_GroupHandle):
+    """Invocations that a Client has submitted together."""
+
+    def get(self) -> Dict[str, Any]:
+        """The group as it is now: how many of its members have which status."""
+        return _drive(self._owner._ask("GET", "/groups/" + self.id)).value()
+
+    def status(self) -> str:
+        return self.get()["status"]
+
+    def wait(self, timeout: Optional[Duration] = None, *, return_exceptions: bool = False) -> List[Any]:
+        """The results of all its members, in order; the first failure as TaskFailed, or (return_exceptions) in its
+        place among them."""
+        _drive(self._owner._wait_group(self, timeout))
+        return [handle._outcome(return_exceptions) for handle in self.results()]
+
+    def results(self) -> Iterator[Handle]:
+        """Its members in order, each when it and all before it have ended; their wait() answers at once. They have an
+        `index`, and in a graph a `name`."""
+        return _each(self._owner._results(self, "submission"))
+
+    def as_completed(self) -> Iterator[Handle]:
+        """The same, as they end."""
+        return _each(self._owner._results(self, "completion"))
+
+    def release(self) -> Dict[str, Any]:
+        """Its promises (hold=True) may run."""
+        return _drive(self._owner._change_group(self, "release"))
+
+    def close(self) -> Dict[str, Any]:
+        """Nothing more is added (open=True: by submit(..., group=this))."""
+        return _drive(self._owner._change_group(self, "close"))
+
+    def cancel(self) -> Dict[str, Any]:
+        return _drive(self._owner._change_group(self, "cancel"))
+
+
+class AsyncGroup(_GroupHandle):
+    async def get(self) -> Dict[str, Any]:
+        return (await self._owner._ask("GET", "/groups/" + self.id)).value()
+
+    async def status(self) -> str:
+        return (await self.get())["status"]
+
+    async def wait(self, timeout: Optional[Duration] = None, *, return_exceptions: bool = False) -> List[Any]:
+        await self._owner._wait_group(self, timeout)
+        return [handle._outcome(return_exceptions) async for handle in self.results()]
+
+    def results(self) -> AsyncIterator[AsyncHandle]:
+        return self._owner._results(self, "submission")
+
+    def as_completed(self) -> AsyncIterator[AsyncHandle]:
+        return self._owner._results(self, "completion")
+
+    async def release(self) -> Dict[str, Any]:
+        return await self._owner._change_group(self, "release")
+
+    async def close(self) -> Dict[str, Any]:
+        return await self._owner._change_group(self, "close")
+
+    async def cancel(self) -> Dict[str, Any]:
+        return await self._owner._change_group(self, "cancel")
+
+
 class Client(_Client):
     """Submits and follows, from outside: Client("http://127.0.0.1:8080"), or as ERRAND_URL and ERRAND_TOKEN say. Any
     thread may use it. Client("inline:") runs what is submitted at once, in this process, for people's own tests."""
 
     _handle = Handle
+    _group_handle = Group
 
     def submit(self, task: Union[str, Callable[..., Any]], *args: Any, **options: Unpack[Options]) -> Handle:
         """On disk when it returns. submit("f", 1, 2) calls f(1, 2), submit("f", {"x": 1}) calls f(x=1)."""
@@ -2420,9 +2648,17 @@ class Client(_Client):
 
     def map(self, task: Union[str, Callable[..., Any]], items: Iterable[Any], *, return_exceptions: bool = False,
             timeout_of_all: Optional[Duration] = None, **options: Unpack[Options]) -> List[Any]:
-        """Their results, in order."""
-        handles = _drive(self._submit_all(task, items, dict(options)))
-        return self.wait(handles, timeout_of_all, return_exceptions=return_exceptions)
+        """Their results, in order: a group of one for each item (a tuple is several arguments)."""
+        handles = _drive(self._map(task, items, timeout_of_all, dict(options)))
+        return [handle._outcome(return_exceptions) for handle in handles]
+
+    def group(self, task: Union[str, Callable[..., Any], None] = None, items: Optional[Iterable[Any]] = None, *,
+              invocations: Optional[Iterable[Dict[str, Any]]] = None, **options: Any) -> Group:
+        """Many at once, all of them or none: group("add", [(1, 2), {"x": 3}, 4], mode="chain", fail_fast=True), or
+        group(invocations=[{"task": "add", "args": [1, 2], "name": "a"}, {"task": "add", "after": ["a"], ...}]). Options
+        are those of a submission, for every member, and the group's: mode, common_args, hold, release_by, open,
+        fail_fast, stick."""
+        return _drive(self._group(_group(task, items, invocations, dict(options))))
 
     def wait(self, handles: Handles, timeout: Optional[Duration] = None, *, return_exceptions: bool = False) -> Any:
         """The result of one; the results of many, in order, or the first failure."""
@@ -2451,6 +2687,7 @@ class AsyncClient(_Client):
     """The same, for coroutines."""
 
     _handle = AsyncHandle
+    _group_handle = AsyncGroup
     _blocks = False
 
     async def submit(self, task: Union[str, Callable[..., Any]], *args: Any, **options: Unpack[Options]) -> AsyncHandle:
@@ -2462,8 +2699,12 @@ class AsyncClient(_Client):
 
     async def map(self, task: Union[str, Callable[..., Any]], items: Iterable[Any], *, return_exceptions: bool = False,
                   timeout_of_all: Optional[Duration] = None, **options: Unpack[Options]) -> List[Any]:
-        handles = await self._submit_all(task, items, dict(options))
-        return await self.wait(handles, timeout_of_all, return_exceptions=return_exceptions)
+        handles = await self._map(task, items, timeout_of_all, dict(options))
+        return [handle._outcome(return_exceptions) for handle in handles]
+
+    async def group(self, task: Union[str, Callable[..., Any], None] = None, items: Optional[Iterable[Any]] = None, *,
+                    invocations: Optional[Iterable[Dict[str, Any]]] = None, **options: Any) -> AsyncGroup:
+        return await self._group(_group(task, items, invocations, dict(options)))
 
     async def wait(self, handles: Handles, timeout: Optional[Duration] = None, *, return_exceptions: bool = False) -> Any:
         found = self._handles(handles)

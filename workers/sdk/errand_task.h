@@ -9,7 +9,7 @@
  *         int64_t x, y;
  *         char sum[24];
  *         if (errand_arg_int64(call, "x", &x) != 0 || errand_arg_int64(call, "y", &y) != 0) {
- *             errand_fail_for_good(call, "bad_args", "x and y must be whole numbers");
+ *             errand_fail_for_good(call, "invalid_args", "x and y must be whole numbers");
  *             return;
  *         }
  *         int length = snprintf(sum, sizeof sum, "%" PRId64, x + y);

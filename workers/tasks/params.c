@@ -1,6 +1,7 @@
 #include "workers/tasks/params.h"
 #include "base/nearest.h"
 #include "workers/tasks/bounds.h"
+#include "workers/tasks/reference.h"
 
 #include <stdlib.h>
 
@@ -289,6 +290,11 @@ bool params_has(const struct params *params, struct span name)
     return find(params, name, 0) >= 0;
 }
 
+int params_position(const struct params *params, struct span name)
+{
+    return find(params, name, 0);
+}
+
 static bool choices_let_options(const struct param *param)
 {
     struct json_iter it = json_iter(buf_span(&param->choices));
@@ -310,10 +316,21 @@ bool params_let_options(const struct params *params, struct span name)
     return param->choices.len ? choices_let_options(param) : bounds_let_options(param->bounds);
 }
 
-static bool value_fits(const struct param *param, struct span value)
+/* What is bound to what. */
+struct binding {
+    const struct params *params;
+    const struct params_given *given;
+    struct span values[PARAMS_MAX];
+    struct faults *faults;
+};
+
+static bool value_fits(const struct param *param, struct span value, bool references)
 {
     struct reason why;
-    return type_fits(param->type, value) && choice_fits(param, value) && bounds_fit(param->bounds, value, &why);
+    bool of_type = type_fits(param->type, value);
+    if (of_type && choice_fits(param, value) && bounds_fit(param->bounds, value, &why))
+        return true;
+    return references && (reference_is(value) || (of_type && reference_within(value)));
 }
 
 static void refuse_value(const struct param *param, struct span value, const char *parent, struct span key,
@@ -341,8 +358,8 @@ static void refuse_name(const struct params *params, struct span key, const char
                       NEAREST_ARGS(near));
 }
 
-static void bind_names(const struct params *params, struct span args, const char *pointer, struct span *values,
-                       struct faults *faults)
+/* What was sent is checked at once, what is shared when it is known what stands over it. */
+static void bind_names(struct binding *b, struct span args, const char *pointer, bool sent)
 {
     struct json_iter it = json_iter(args);
     struct span key, value;
@@ -355,15 +372,15 @@ static void bind_names(const struct params *params, struct span args, const char
             json_unescape(key, &unescaped);
             key = buf_span(&unescaped);
         }
-        int i = find(params, key, next);
+        int i = find(b->params, key, next);
         if (i < 0) {
-            refuse_name(params, key, pointer, faults);
+            refuse_name(b->params, key, pointer, b->faults);
             continue;
         }
-        values[i] = value;
+        b->values[i] = value;
         next = i + 1;
-        if (!value_fits(&params->items[i], value))
-            refuse_value(&params->items[i], value, pointer, key, faults);
+        if (sent && !value_fits(&b->params->items[i], value, b->given->references))
+            refuse_value(&b->params->items[i], value, pointer, key, b->faults);
     }
     buf_release(&unescaped);
 }
@@ -375,10 +392,11 @@ static struct span index_text(char text[static 16], int index)
     return (struct span){text, digits.len};
 }
 
-static void bind_positions(const struct params *params, struct span args, const char *pointer, struct span *values,
-                           struct faults *faults)
+static void bind_positions(struct binding *b, struct span args)
 {
     struct json_iter it = json_iter(args);
+    const struct params *params = b->params;
+    const char *pointer = b->given->pointer;
     struct span value;
     char text[16];
     int i = 0;
@@ -386,26 +404,39 @@ static void bind_positions(const struct params *params, struct span args, const 
     for (; json_element(&it, &value); i++) {
         if (i >= params->count)
             continue; /* only counted */
-        values[i] = value;
-        if (!value_fits(&params->items[i], value))
-            refuse_value(&params->items[i], value, pointer, index_text(text, i), faults);
+        b->values[i] = value;
+        if (!value_fits(&params->items[i], value, b->given->references))
+            refuse_value(&params->items[i], value, pointer, index_text(text, i), b->faults);
     }
     if (i > params->count)
-        faults_add_member(faults, 0, pointer, index_text(text, params->count),
+        faults_add_member(b->faults, 0, pointer, index_text(text, params->count),
                           "%d values for %d parameter%s: this one and what follows have no name", i, params->count,
                           params->count == 1 ? "" : "s");
 }
 
-static void refuse_missing(const struct params *params, const struct span *values, bool named, const char *pointer,
-                           struct faults *faults)
+static void refuse_missing(const struct binding *b, bool named)
 {
-    for (int i = 0; i < params->count; i++) {
-        const struct param *param = &params->items[i];
-        if (values[i].p || param->standard.len)
+    for (int i = 0; i < b->params->count; i++) {
+        const struct param *param = &b->params->items[i];
+        if (b->values[i].p || param->standard.len)
             continue;
         char text[16];
         struct span key = named ? (struct span){param->name, param->name_len} : index_text(text, i);
-        faults_add_member(faults, 0, pointer, key, "`%s` is missing: %s", param->name, type_phrases[param->type]);
+        faults_add_member(b->faults, 0, b->given->pointer, key, "`%s` is missing: %s", param->name,
+                          type_phrases[param->type]);
+    }
+}
+
+/* Those over which nothing was sent. */
+static void check_common(const struct binding *b)
+{
+    struct span common = b->given->common;
+    for (int i = 0; common.p && i < b->params->count; i++) {
+        const struct param *param = &b->params->items[i];
+        struct span value = b->values[i], name = {param->name, param->name_len};
+        bool shared = value.p >= common.p && value.p < common.p + common.len;
+        if (value.p && shared && !value_fits(param, value, b->given->sketched))
+            refuse_value(param, value, b->given->common_pointer, name, b->faults);
     }
 }
 
@@ -429,34 +460,55 @@ static void add_bound(struct buf *out, const struct params *params, const struct
     buf_addc(out, '}');
 }
 
-enum err params_bind(const struct params *params, struct span args, const char *pointer, struct buf *bound,
-                     struct faults *faults)
+static enum err bind(struct binding *b, struct span args, struct buf *bound)
 {
-    struct span values[PARAMS_MAX];
-    int before = faults->total;
+    int before = b->faults->total;
+    bool whole = b->given->references && reference_is(args), named = args.p[0] == '{';
 
+    if (b->given->common.p)
+        bind_names(b, b->given->common, b->given->common_pointer, false);
+    if (named && !whole)
+        bind_names(b, args, b->given->pointer, true);
+    else if (args.p[0] == '[')
+        bind_positions(b, args);
+    else if (!whole) {
+        faults_add(b->faults, 0, b->given->pointer,
+                   "must be an object (by name) or an array (by position), not %s", value_phrase(args));
+        return ERR_INVALID;
+    }
+    check_common(b);
+    if (!whole)
+        refuse_missing(b, named);
+    if (b->faults->total != before)
+        return ERR_INVALID;
+    if (!whole)
+        add_bound(bound, b->params, b->values);
+    return OK;
+}
+
+enum err params_bind_given(const struct params *params, const struct params_given *given, struct buf *bound,
+                           struct faults *faults)
+{
+    struct binding b; /* only as much of it as there are parameters is looked at */
+    struct span args = given->args;
+
+    b.params = params;
+    b.given = given;
+    b.faults = faults;
     if (params->count)
-        memset(values, 0, (size_t)params->count * sizeof(values[0]));
+        memset(b.values, 0, (size_t)params->count * sizeof(b.values[0]));
     if (args.p)
         args = json_trim(args);
     if (args.len == 0)
         args = SPAN("{}");
+    return bind(&b, args, bound);
+}
 
-    bool named = args.p[0] == '{';
-    if (named)
-        bind_names(params, args, pointer, values, faults);
-    else if (args.p[0] == '[')
-        bind_positions(params, args, pointer, values, faults);
-    else {
-        faults_add(faults, 0, pointer, "must be an object (by name) or an array (by position), not %s",
-                   value_phrase(args));
-        return ERR_INVALID;
-    }
-    refuse_missing(params, values, named, pointer, faults);
-    if (faults->total != before)
-        return ERR_INVALID;
-    add_bound(bound, params, values);
-    return OK;
+enum err params_bind(const struct params *params, struct span args, const char *pointer, struct buf *bound,
+                     struct faults *faults)
+{
+    struct params_given given = {.args = args, .pointer = pointer};
+    return params_bind_given(params, &given, bound, faults);
 }
 
 /* ---- the schema ---- */

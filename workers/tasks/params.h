@@ -39,8 +39,23 @@ void params_free(struct params *params); /* takes NULL */
 MUST_USE enum err params_bind(const struct params *params, struct span args, const char *pointer,
                               struct buf *bound, struct faults *faults);
 
+/* The same of arguments that are made of two: `args` over `common`. */
+struct params_given {
+    struct span args;   /* absent: none */
+    struct span common; /* an object; absent: none */
+    const char *pointer, *common_pointer;
+    bool sketched;   /* `common` may have references (reference.h), which fit everywhere */
+    bool references; /* and so may `args`; of those that are one as a whole nothing is known, and nothing is
+                      * appended */
+};
+MUST_USE enum err params_bind_given(const struct params *params, const struct params_given *given,
+                                    struct buf *bound, struct faults *faults);
+
 /* Is there such a parameter? (`{name}` in a command's argv must be one.) */
 bool params_has(const struct params *params, struct span name);
+
+/* Where it stands among them, from 0; -1: there is no such parameter. */
+int params_position(const struct params *params, struct span name);
 
 /* May its value be a text that begins with a dash? True for any name if there
  * are no params: any JSON is accepted then. */

@@ -134,6 +134,13 @@ function boundLease(body) {
   if (body.done && body.done[0] && body.done[0].error && isTooLong(body.done[0].error.retry_after)) delete body.done[0].error.retry_after;
 }
 
+// What it comes after, or belongs to, must be there: no schema knows.
+function free(body) {
+  if (typeof body.task === 'string') body.task = 'any';
+  if (Array.isArray(body.after)) delete body.after, delete body.after_policy;
+  if (typeof body.group === 'string') delete body.group;
+}
+
 // What a cron line and a zone may be is no pattern's to say.
 function boundSchedule(body) {
   for (const [name, good] of [['cron', '30 2 * * *'], ['timezone', 'UTC'], ['task', 'any']])
@@ -143,8 +150,8 @@ function boundSchedule(body) {
 
 const bodies = [
   { method: 'POST', path: '/leases', schema: 'LeaseRequest', fix: boundLease },
-  { method: 'POST', path: '/tasks', schema: 'Submission', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
-  { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: (body) => { if (typeof body.task === 'string') body.task = 'any'; } },
+  { method: 'POST', path: '/tasks', schema: 'Submission', fix: free },
+  { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: free },
   { method: 'PUT', path: '/leases/TOKEN/steps/a-recorded-value', schema: 'StepValue' },
   { method: 'PATCH', path: '/invocations/ID', schema: 'Patch' },
   { method: 'PUT', path: '/schedules/agree', schema: 'ScheduleDefinition', fix: boundSchedule },

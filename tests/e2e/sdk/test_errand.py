@@ -310,6 +310,57 @@ class Verbs(unittest.TestCase):
         with self.assertRaises(Problem):
             self.client.handle("0000000000000").get()
 
+    def test_groups(self):
+        group = self.client.group("add", [(1, 2), {"x": 3}, 4], labels={"of": "group"})
+        self.assertEqual(len(group.handles), 3)
+        self.assertEqual(group.wait(timeout="30s"), [3, 4, 5])
+        self.assertEqual([(handle.index, handle.wait()) for handle in group.results()], [(0, 3), (1, 4), (2, 5)])
+        self.assertEqual(sorted(handle.index for handle in group.as_completed()), [0, 1, 2])
+        self.assertEqual((group.status(), group.get()["total"], group.mode), ("succeeded", 3, "parallel"))
+        failing = self.client.group(invocations=[{"task": "add", "args": [1, 1]}, {"task": "fails", "args": ["typed"]}])
+        with self.assertRaises(errand.TaskFailed):
+            failing.wait(timeout="30s")
+        self.assertEqual(failing.wait(return_exceptions=True)[0], 2)
+        self.assertEqual(self.client.map("add", [], timeout_of_all="5s"), [])
+        chain = self.client.group("add", [(1, 2), ({"$result": True}, 10)], mode="chain")
+        self.assertEqual(chain.wait(timeout="30s"), [3, 13])
+        graph = self.client.group(invocations=[
+            {"name": "a", "task": "add", "args": [1, 2]},
+            {"name": "b", "task": "add", "args": [{"$result": "a"}], "after": ["a"]}])
+        self.assertEqual({handle.name: handle.wait() for handle in graph.results()}, {"a": 3, "b": 4})
+        more = self.client.group("add", [], open=True)
+        self.client.submit("add", 5, 6, group=more)
+        more.close()
+        self.assertEqual(more.wait(timeout="30s"), [11])
+        with self.assertRaises(errand.Problem):
+            self.client.group("add", [(1,)], mode="circle")
+        with self.assertRaises(TypeError):
+            self.client.group("add")
+
+    def test_what_is_held(self):
+        promise = self.client.submit("add", 1, 2, hold=True, release_by="1m")
+        after = self.client.submit("add", {"$result": True}, 10, after=[promise])
+        policy = self.client.submit("add", 7, after=promise, after_policy="any")
+        self.assertEqual([promise.status(), after.status(), policy.status()], ["held"] * 3)
+        promise.release()
+        self.assertEqual(self.client.wait([promise, after, policy], timeout="30s"), [3, 13, 8])
+        group = self.client.group("add", [(1,)], hold=True)
+        self.assertEqual(group.status(), "held")
+        group.release()
+        self.assertEqual(group.wait(timeout="30s"), [2])
+        group = self.client.group("add", [(1,)], hold=True)
+        self.assertEqual(group.cancel()["counts"]["cancelled"], 1)
+
+    def test_groups_of_an_async_client(self):
+        async def ask():
+            async with errand.AsyncClient(self.world.url) as client:
+                group = await client.group("add", [(1, 2), (3, 4)])
+                self.assertEqual(await group.wait(timeout="30s"), [3, 7])
+                self.assertEqual([handle.index async for handle in group.results()], [0, 1])
+                self.assertEqual(await client.map("add", [(5, 6), 7]), [11, 8])
+
+        asyncio.run(ask())
+
     def test_an_async_client(self):
         async def converse():
             async with AsyncClient(self.world.url) as client:

@@ -173,7 +173,7 @@ static void fail_args(struct outcome *outcome, const struct faults *faults)
     struct buf message = {0};
     for (int i = 0; i < faults->count; i++)
         buf_addf(&message, "%s%s %s", i ? "; " : "", faults->items[i].pointer, faults->items[i].detail);
-    outcome_fail(outcome, SPAN("bad_args"), buf_span(&message), none);
+    outcome_fail(outcome, SPAN("invalid_args"), buf_span(&message), none);
     outcome->retry = false;
     buf_release(&message);
 }

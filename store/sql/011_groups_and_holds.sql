@@ -1,1 +1,0 @@
--- Groups, dependencies and holds come here.
