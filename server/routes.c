@@ -13,6 +13,9 @@
 #include "server/resources/logs.h"
 #include "server/resources/messages.h"
 #include "server/resources/release.h"
+#include "server/resources/schedule_change.h"
+#include "server/resources/schedule_run.h"
+#include "server/resources/schedules.h"
 #include "server/resources/service.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
@@ -94,6 +97,17 @@ const struct route server_routes[] = {
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},
     {METHOD_POST, "/workers/{name}/active", SCOPE_ADMIN, BODY_NONE, .handler = workers_activate},
+
+    {METHOD_GET, "/schedules", SCOPE_READ, BODY_NONE, .handler = schedules_list},
+    {METHOD_GET, "/schedules/preview", SCOPE_READ, BODY_NONE, .handler = schedules_preview},
+    {METHOD_GET, "/schedules/{name}", SCOPE_READ, BODY_NONE, .handler = schedules_get},
+    {METHOD_PUT, "/schedules/{name}", SCOPE_ADMIN, BODY_JSON, .handler = schedule_change_put, .no_query = true},
+    {METHOD_DELETE, "/schedules/{name}", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_delete},
+    {METHOD_POST, "/schedules/{name}/pause", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_pause},
+    {METHOD_POST, "/schedules/{name}/resume", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_resume},
+    {METHOD_POST, "/schedules/{name}/run", SCOPE_SUBMIT, BODY_NONE, .handler = schedule_run_now},
+    {METHOD_POST, "/schedules/{name}/backfill", SCOPE_SUBMIT, BODY_JSON, .handler = schedule_run_backfill,
+     .no_query = true},
 
     {METHOD_GET, "/stats", SCOPE_READ, BODY_NONE, .handler = stats_get},
     {METHOD_GET, "/healthz", 0, BODY_NONE, .handler = service_health},

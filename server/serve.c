@@ -221,6 +221,7 @@ static void read_anew(struct http_job *job, struct reader *reader)
         log_error("the tasks could not be written to the database; nothing was changed");
         config_free(config);
     } else {
+        runner_set_schedules(s->context.runner, config->schedules);
         s->reload.config = config;
     }
     faults_release(&faults);
@@ -429,6 +430,8 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         tell_address(s, config);
     if (err == OK)
         err = store_start(context->store, why);
+    if (err == OK)
+        runner_set_schedules(context->runner, config->schedules);
     if (err == OK)
         err = runner_start(context->runner, why);
     free(journal);

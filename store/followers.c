@@ -3,6 +3,7 @@
 #include "store/callback.h"
 #include "store/children.h"
 #include "store/holds.h"
+#include "store/schedule_rows.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -113,6 +114,12 @@ static enum err keep_no_more(struct tx *tx, struct transition *t)
     return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
 }
 
+/* The next one of its schedule has waited for this. */
+static enum err go_on_schedule(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_SCHEDULE ? schedule_go_on(tx, t->id) : OK;
+}
+
 /* A start looks for these; what has suspended needs nobody to look for it. */
 static enum err note_in_place(struct tx *tx, struct transition *t)
 {
@@ -164,6 +171,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell_dependents},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, go_on_schedule},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},

@@ -21,6 +21,7 @@
  *     deliveries.h  requests that tell of an end: due, tried, repeated
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
+ *     schedule.h  schedules: when each is due, and what it made
  *     tasks.h     tasks by number, their counts and pauses
  *     recover.h   what was running when the last process died
  *     read.h      reading one invocation
@@ -40,6 +41,7 @@
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/schedule.h"
 #include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"

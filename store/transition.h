@@ -26,13 +26,16 @@
 #define FOLLOW_NUMBER_RESUMED 8
 #define FOLLOW_NUMBER_DEPENDENT 16
 #define FOLLOW_NUMBER_CALLBACK 128
+#define FOLLOW_NUMBER_SCHEDULE 64
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
 #define SQL_FOLLOW_DEPENDENT SQL_NUMBER(FOLLOW_NUMBER_DEPENDENT)
+#define SQL_FOLLOW_SCHEDULE SQL_NUMBER(FOLLOW_NUMBER_SCHEDULE)
 /* Those that stay while it is not final, whatever its turns do. */
-#define SQL_FOLLOW_LASTING "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT " | " SQL_FOLLOW_STAYS ")"
+#define SQL_FOLLOW_LASTING \
+    "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT " | " SQL_FOLLOW_SCHEDULE " | " SQL_FOLLOW_STAYS ")"
 #define SQL_FOLLOW_CALLBACK SQL_NUMBER(FOLLOW_NUMBER_CALLBACK)
 /* Of those, the ones that stay for good. */
 #define SQL_FOLLOW_STAYS SQL_FOLLOW_CALLBACK
@@ -44,6 +47,7 @@ enum {
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
     FOLLOW_DEPENDENT = FOLLOW_NUMBER_DEPENDENT, /* it comes after others, or others after it */
     FOLLOW_CALLBACK = FOLLOW_NUMBER_CALLBACK,   /* somebody is to be told of its end */
+    FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE,   /* the schedule's next one waits for its end */
 };
 
 /* Bits of `flags`. On disk, too. */

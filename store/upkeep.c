@@ -179,6 +179,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
     case UPKEEP_RELEASE_BY: return holds_expire(tx, op);
+    case UPKEEP_SCHEDULE: return OK;
     }
     return ERR_INVALID;
 }

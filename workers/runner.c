@@ -401,6 +401,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     init_slots(runner);
     queue_init(&runner->queue);
     timers_init(&runner->timers, TIMERS, TIMER_CALLBACKS + 1); /* each is due once at the start */
+    runner->scheduling = scheduling_new();
     runner_gate_locked(runner);
 
     runner->registry = registry_ref(options->registry);
@@ -549,6 +550,7 @@ void runner_free(struct runner *runner)
     free(runner->free_slots);
     run_free_spares(runner);
     free(runner->url);
+    scheduling_free(runner->scheduling);
     waits_release(runner);
     leases_release(runner);
     queue_release(&runner->queue);

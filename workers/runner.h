@@ -16,6 +16,7 @@
 #include "workers/registry.h"
 
 struct runner;
+struct schedule_list;
 
 /* What callbacks say, which is for whoever knows how things are shown. */
 struct runner_callbacks {
@@ -47,6 +48,13 @@ MUST_USE enum err runner_start(struct runner *runner, struct reason *why);
 /* A reload: the tasks as they are now. What runs is not disturbed. */
 MUST_USE enum err runner_set_registry(struct runner *runner, struct registry *registry,
                                       const struct attempt_limits *limits);
+
+/* The schedules of the configuration, at the start and at each reload: blocks until they are on disk, or, if the
+ * disk takes no writes, leaves that to the dispatcher. After store_start; referenced. */
+void runner_set_schedules(struct runner *runner, struct schedule_list *list);
+
+/* One was made, changed or resumed: it may be due sooner than any other. */
+void runner_schedules_changed(struct runner *runner);
 
 /* Stops and resumes new work, of the whole service or of a task; queues the
  * write through `op` (its done is the caller's) and acts on its commit. */

@@ -16,6 +16,7 @@
  *     leases.c      the leases that are out
  *     roster.c      who asks for it
  *     deliver.c     callbacks on their way
+ *     scheduling.c  schedules: what is due, read and handed over
  *     dispatcher.c  what time asks */
 #pragma once
 
@@ -203,6 +204,7 @@ struct runner {
 
     struct timers timers;
     struct upkeep_call upkeeps[UPKEEPS];
+    struct scheduling *scheduling; /* its own fields are said there */
     struct run *rewrites;
     int claims_faulted; /* runs whose claim met a fault: nothing more starts while they are as many as slots */
     pthread_t dispatcher;
@@ -243,6 +245,15 @@ static inline int runner_room_locked(const struct runner *runner)
 {
     return runner->slots_free - runner->slots_held - runner->resuming;
 }
+
+/* --- scheduling.c ------------------------------------------------------------------- */
+
+struct scheduling *scheduling_new(void);
+void scheduling_free(struct scheduling *scheduling); /* takes NULL */
+
+/* The dispatcher's, when UPKEEP_SCHEDULE is due; and when the clock was set. */
+void schedules_act(struct runner *runner);
+void schedules_clock_was_set(struct runner *runner);
 
 /* --- recovery.c -------------------------------------------------------------------- */
 

@@ -1,4 +1,5 @@
 #include "server/config/keys.h"
+#include "workers/schedule_definition.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -218,6 +219,13 @@ const struct key config_keys[] = {
      .members = pool_keys,
      .each = "NAME:",
      .help = "of processes, for all tasks that name one (`pool`)"},
+    {.name = "schedules",
+     .type = KEY_OTHER,
+     .read = read_later,
+     .default_text = "{}",
+     .members = schedule_keys,
+     .each = "NAME:",
+     .help = "what submits by the clock, by name"},
     {.name = "tasks",
      .type = KEY_OTHER,
      .read = read_later,

@@ -55,6 +55,15 @@ static void read_tasks(struct loading *l)
         config_settle_log(l->config);
 }
 
+/* They name tasks: if those have faults, what is said of these would be wrong. */
+static void read_schedules(struct loading *l)
+{
+    const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
+    if (l->config->registry)
+        l->config->schedules = schedule_list_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "schedules"),
+                                                   l->config->registry, l->faults);
+}
+
 /* The whole file, or false with errno set. Stops a little past the size that
  * yaml_parse() refuses, so that it is refused and not cut. */
 static bool read_file(const char *path, struct buf *text)
@@ -144,6 +153,7 @@ static void begin(struct loading *l, struct faults *faults, char *folder)
 static struct config *finish(struct loading *l, int faults_before)
 {
     read_tasks(l);
+    read_schedules(l);
     config_check(l->config, l->listen, l->store, l->faults);
     yaml_free(l->doc);
     if (l->faults->total == faults_before)
@@ -224,6 +234,7 @@ void config_free(struct config *config)
     if (!config)
         return;
     registry_unref(config->registry);
+    schedule_list_unref(config->schedules);
     config_release_keys(config);
     free(config->file);
     free(config->folder);
