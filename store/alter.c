@@ -118,8 +118,12 @@ static enum err retry_fresh(struct tx *tx, int64_t id, const struct row *row)
     return err;
 }
 
+/* What comes after an iteration is its loop's. */
 static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
+    a->op->of_loop = row->flags & FLAG_LOOP;
+    if (a->op->of_loop)
+        return ERR_CONFLICT;
     if (a->op->fresh)
         return retry_fresh(tx, id, row);
     return transition_move_back(tx, &(struct move_back){.id = id, .task = row->task, .from = row->status});
@@ -192,6 +196,7 @@ static enum err apply_alter(struct tx *tx, struct op *base)
 {
     struct op_alter *op = (struct op_alter *)base;
     op->changed = 0;
+    op->of_loop = false;
     struct alteration a = {op, {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES}};
     for (int i = 0; i < op->count; i++) {
         enum err err = alter_one(tx, &a, op->ids[i]);

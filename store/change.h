@@ -35,6 +35,7 @@ struct change {
     bool woken;       /* it waits, and what it waits for is there */
     bool suspended;   /* its turn has ended so */
     int64_t wakes_at; /* at this time, if it has one; else 0 */
+    int64_t loops_at; /* UPKEEP_LOOPS is due then; 0: nothing is known */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */

@@ -2,6 +2,7 @@
 
 #include "store/children.h"
 #include "store/message.h"
+#include "store/sets.h"
 #include "store/transition.h"
 
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
@@ -120,6 +121,8 @@ static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_roo
     [FOLLOW_UP_WAKE] = wait_wake_rest,
     [FOLLOW_UP_CHILDREN] = children_cancel,
     [FOLLOW_UP_DROPPED] = children_cancel_dropped,
+    [FOLLOW_UP_SET] = set_act_on_rest,
+    [FOLLOW_UP_SLOTS] = set_fill_slots,
 };
 
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)

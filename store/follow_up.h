@@ -20,7 +20,9 @@ enum follow_up {
     FOLLOW_UP_WAKE = 2,     /* those who wait for one that is final */
     FOLLOW_UP_CHILDREN = 3, /* the children of one that is cancelled */
     FOLLOW_UP_DROPPED = 4,  /* the children of one that starts from nothing */
-    FOLLOW_UP_LAST = FOLLOW_UP_DROPPED,
+    FOLLOW_UP_SET = 10,     /* what was asked of all loops of a set */
+    FOLLOW_UP_SLOTS = 11,   /* a set has slots that nobody holds, and loops that wait */
+    FOLLOW_UP_LAST = FOLLOW_UP_SLOTS,
 };
 
 /* What one transaction may still touch of what is unbounded. */

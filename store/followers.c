@@ -1,6 +1,7 @@
 #include "store/followers.h"
 
 #include "store/children.h"
+#include "store/loop_turn.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -52,6 +53,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
+    if (err == OK && t->flags & FLAG_LOOP)
+        err = DB_EXECUTE(tx->db, "DELETE FROM iterations WHERE id = $1", v_int(t->id));
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -139,6 +142,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
+    {STATUS_ANY, STATUS_FINALS, NULL, loop_iteration_ended},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},

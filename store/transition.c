@@ -181,6 +181,9 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
     struct transition t = {
         .id = turn->id, .task = turn->task, .from = from, .to = finish->status, .follow = follow};
     t.note.prune_at = finish->finished_at + finish->retention_ms;
+    t.at = finish->finished_at;
+    t.result = finish->result;
+    t.error = finish->error;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
     return followers_after(tx, &t);
@@ -234,8 +237,8 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                   \
-    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
-    " | " SQL_FOLLOW_RESUMED ")"                                                                  \
+    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & ~(" SQL_FOLLOW_CANCEL \
+    " | " SQL_FOLLOW_LEASE ")"                                                                     \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
     "progress_note = NULL "
 
@@ -380,7 +383,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & " SQL_FOLLOW_WAITED " WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & ~(" SQL_FOLLOW_CANCEL " | " SQL_FOLLOW_LEASE " | " SQL_FOLLOW_RESUMED ") "
+        "WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -489,6 +493,8 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     struct transition t = {
         .id = move->id, .task = move->task, .from = move->from, .to = move->to, .error_type = move->error_type};
     t.follow = ~0u; /* nobody has looked */
+    t.at = tx->now;
+    t.error = move->error;
     t.note.prune_at = tx->now + move->retention_ms;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;

@@ -24,21 +24,26 @@
 #define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW_NUMBER_WAITED 4
 #define FOLLOW_NUMBER_RESUMED 8
+#define FOLLOW_NUMBER_LOOP 32
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
+#define SQL_FOLLOW_LOOP SQL_NUMBER(FOLLOW_NUMBER_LOOP)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
     FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
     FOLLOW_RESUMED =
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
+    FOLLOW_LOOP = FOLLOW_NUMBER_LOOP, /* it is an iteration of a loop, whose next one is made by its end */
 };
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
+#define FLAG_NUMBER_LOOP 1024
+#define SQL_FLAG_LOOP SQL_NUMBER(FLAG_NUMBER_LOOP)
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 #define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
 enum {
@@ -50,6 +55,7 @@ enum {
     FLAG_STEPS = 32,                        /* it has had steps */
     FLAG_MESSAGES = 64,                     /* it has messages */
     FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
+    FLAG_LOOP = FLAG_NUMBER_LOOP,           /* and one in iterations */
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */
@@ -68,6 +74,9 @@ enum { TRANSITION_INSERT_MAX = 16 };
 bool transition_insert_is_plain(const struct submission *s);
 int transition_insert_together(int count);
 MUST_USE enum err transition_insert_rows(struct tx *tx, struct submission *const *rows, int count);
+
+/* What was just inserted is an iteration of a loop, whose inbox was read so far. */
+MUST_USE enum err transition_mark_iteration(struct tx *tx, int64_t id, int64_t inbox_read);
 
 /* --- start and end: a turn's own ------------------------------------------------ */
 

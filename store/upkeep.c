@@ -3,6 +3,7 @@
  * commit noticeably; `more` asks for the next. */
 #include "store/children.h"
 #include "store/internal.h"
+#include "store/loops.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -167,6 +168,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_PRUNE: return prune(tx, op);
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
+    case UPKEEP_LOOPS: return loops_upkeep(tx, op);
     }
     return ERR_INVALID;
 }

@@ -11,8 +11,9 @@ enum upkeep {
     UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
     UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
+    UPKEEP_LOOPS,     /* those that have rested, and those past prune_at */
 };
-enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };
+enum { UPKEEPS = UPKEEP_LOOPS + 1 };
 struct op_upkeep {
     struct op op;
     enum upkeep what;

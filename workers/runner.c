@@ -90,6 +90,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);
+    if (change->loops_at)
+        dispatcher_set_locked(runner, UPKEEP_LOOPS, change->loops_at);
     if (change->due_at)
         dispatcher_set_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)

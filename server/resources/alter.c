@@ -55,6 +55,8 @@ static enum next altered(struct request *rq)
         return answer_problem(
             rq, 409, "conflict",
             "one that has not ended waits for it, is to get its result, or may ask for it as its step");
+    if (op->op.err == ERR_CONFLICT && op->of_loop)
+        return answer_problem(rq, 409, "conflict", "it is an iteration of a loop: resume the loop instead");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)

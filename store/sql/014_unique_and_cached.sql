@@ -1,0 +1,1 @@
+-- A place that is kept: this number belongs to another part.
