@@ -10,6 +10,7 @@
 #include "server/resources/loops.h"
 #include "server/resources/messages.h"
 #include "server/resources/service.h"
+#include "server/resources/sets.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
@@ -80,6 +81,15 @@ const struct route server_routes[] = {
     {METHOD_POST, "/loops/{id}/resume", SCOPE_SUBMIT, BODY_NONE, .handler = loops_resume},
     {METHOD_POST, "/loops/{id}/stop", SCOPE_SUBMIT, BODY_NONE, .handler = loops_stop},
     {METHOD_POST, "/loops/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = loops_cancel},
+    {METHOD_POST, "/loops/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post_loop, .no_query = true},
+    {METHOD_GET, "/sets", SCOPE_READ, BODY_NONE, .handler = sets_list},
+    {METHOD_GET, "/sets/{name}", SCOPE_READ, BODY_NONE, .handler = sets_get},
+    {METHOD_PATCH, "/sets/{name}", SCOPE_SUBMIT, BODY_JSON, .handler = sets_patch},
+    {METHOD_POST, "/sets/{name}/pause", SCOPE_SUBMIT, BODY_NONE, .handler = sets_pause},
+    {METHOD_POST, "/sets/{name}/resume", SCOPE_SUBMIT, BODY_NONE, .handler = sets_resume},
+    {METHOD_POST, "/sets/{name}/stop", SCOPE_SUBMIT, BODY_NONE, .handler = sets_stop},
+    {METHOD_POST, "/sets/{name}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = sets_cancel},
+    {METHOD_GET, "/slots", SCOPE_READ, BODY_NONE, .handler = sets_slots},
 
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},

@@ -107,7 +107,7 @@ static enum err read_inbox(struct tx *tx, struct loop *loop, int64_t id, bool su
         if (db_int(stmt, i) > loop->inbox_read)
             loop->inbox_read = db_int(stmt, i);
     db_reset(stmt);
-    return err;
+    return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM inboxes WHERE id = $1", v_int(id)) : err;
 }
 
 /* After a failure the arguments are what they were. */

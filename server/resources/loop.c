@@ -87,7 +87,7 @@ static void show_altered(struct request *rq)
     show(rq, (struct loop_ref){.id = altering->op.id});
 }
 
-static const char *status_text(enum loop_status status)
+const char *loops_status_name(enum loop_status status)
 {
     static const char *const texts[] = {
         [LOOP_ACTIVE] = "running",     [LOOP_PAUSED] = "paused",       [LOOP_STOPPING] = "stopping",
@@ -111,7 +111,7 @@ static enum next altered(struct request *rq)
 {
     const struct op_loop_alter *op = &((const struct altering *)rq->state)->op;
     if (op->op.err == ERR_CONFLICT)
-        return answer_problem(rq, 409, "conflict", "it is %s; %s", status_text(op->status), needs[op->what]);
+        return answer_problem(rq, 409, "conflict", "it is %s; %s", loops_status_name(op->status), needs[op->what]);
     if (op->op.err == ERR_LIMIT)
         return answer_problem(rq, 409, "conflict", "it has had its max_iterations");
     if (op->op.err != OK)

@@ -20,6 +20,9 @@ handler_fn loops_cancel;
 /* The loop that the path names. */
 struct loop_ref loops_ref(const struct request *rq);
 
+/* "running" for an active one. */
+const char *loops_status_name(enum loop_status status);
+
 /* 404, 500 or 503: there is no such loop, or it could not be read. */
 enum next loops_unread(struct request *rq, enum err err);
 
