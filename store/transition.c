@@ -236,10 +236,10 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 }
 
 /* What only a turn had, and what it left to look at. */
-#define CLEARED                                                                                   \
+#define CLEARED                                                                                    \
     "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & ~(" SQL_FOLLOW_CANCEL \
     " | " SQL_FOLLOW_LEASE ")"                                                                     \
-    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
+    ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                   \
     "progress_note = NULL "
 
 /* It is to run again. If it has started it cannot expire any more: expires_in
@@ -329,6 +329,22 @@ static enum err hand_over(struct tx *tx, const struct op_finish *finish)
     return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
 }
 
+/* A simple end has no savepoint: an iteration's, which makes the next one, has its own. */
+static enum err end_as(struct tx *tx, const struct op_finish *as, const struct row *row, bool together)
+{
+    if (together && db_savepoint(tx->db) != OK)
+        return ERR_UNAVAILABLE;
+    enum err err = as->next == FINISH_FINAL ? end_finally(tx, as, row->status, row->follow)
+                                            : end_for_now(tx, as, row->status, row->follow);
+    if (!together || !db_in_transaction(tx->db))
+        return err;
+    if (err == OK)
+        db_savepoint_release(tx->db);
+    else
+        db_savepoint_rollback(tx->db);
+    return err;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     if (finish->next == FINISH_HAND_OVER)
@@ -352,8 +368,7 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
         as.next = FINISH_FINAL;
         as.status = STATUS_CANCELLED;
     }
-    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.status, row.follow)
-                                   : end_for_now(tx, &as, row.status, row.follow);
+    return end_as(tx, &as, &row, row.follow & FOLLOW_LOOP && transition_end_is_simple(finish));
 }
 
 /* --- a turn that waits, and goes on -------------------------------------------------------- */
