@@ -33,7 +33,7 @@ Test(view, what_is_absent_is_null)
                       "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
                       "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
                       "\"key\":null,\"worker\":null,\"parent\":null,\"step\":null,\"waiting_for\":null,"
-                      "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
+                      "\"wakes_at\":null,\"turns\":0,\"loop\":null,\"iteration\":null,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));
     buf_release(&wanted);
     free(text);
