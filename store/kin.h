@@ -1,4 +1,4 @@
-/* Who descends from whom, as a reader sees it.
+/* Who descends from whom, as a reader sees it. A loop is what its iterations descend from.
  *
  * A row that was removed takes its place in the family with it: what is below
  * it is cut off from what is above. */
@@ -6,7 +6,7 @@
 
 #include "store/read.h"
 
-/* Its status alone; ERR_NOT_FOUND. */
+/* Its status alone; of a loop, running or as it has ended. ERR_NOT_FOUND. */
 MUST_USE enum err reader_status(struct reader *reader, int64_t id, enum status *status);
 
 /* *parent is 0 if it has none. */

@@ -486,6 +486,37 @@ Test(loops, an_inbox_that_is_never_empty_does_not_grow)
     EXPECT_NUMBER(get(s, "/messages?kind=in&limit=1"), "items.0.seq", 1001);
 }
 
+Test(loops, the_messages_of_a_loop_are_those_of_its_iterations_and_its_own)
+{
+    struct server *s = serve(CONFIG);
+    char *id = make(s, "{'task': 'far', 'labels': {'a': 'b'}}"), *other = make(s, "{'task': 'far'}");
+    struct turn first = lease(s), others = lease(s);
+    EXPECT(post(s, format("/leases/%s/messages", first.token), "1"), 201);
+    EXPECT(post(s, format("/leases/%s/messages", others.token), "2"), 201);
+    send_in(s, id, "3");
+    complete(s, first, "1");
+    struct turn second = lease(s);
+    EXPECT(post(s, format("/leases/%s/messages", second.token), "4"), 201);
+    struct reply *r = EXPECT(get(s, "/messages?loop=%s&kind=all", id), 200);
+    EXPECT_TEXT(EXPECT_NUMBER(r, "items.0.body", 1), "items.0.invocation", first.id);
+    EXPECT_TEXT(EXPECT_NUMBER(r, "items.1.body", 3), "items.1.invocation", id);
+    EXPECT_TEXT(EXPECT_NUMBER(r, "items.2.body", 4), "items.2.invocation", second.id);
+    REQUIRE(cJSON_GetArraySize(field(r, "items")) == 3);
+    REQUIRE(cJSON_GetArraySize(field(EXPECT(get(s, "/messages?loop=%s", other), 200), "items")) == 1);
+    EXPECT(get(s, "/messages?loop=nobody"), 404);
+    EXPECT(get(s, "/messages?loop=%s&root=%s", id, first.id), 400);
+
+    /* followed: it ends by itself when the loop has ended */
+    struct client *client = client_open(s);
+    client_ask(client, "GET", format("/messages?loop=%s", id), "Accept: text/event-stream\r\n", NULL, 0);
+    client_receive_head(client);
+    complete(s, second, "{'stop': true}");
+    char *all = strdup(""), *piece;
+    while ((piece = client_receive_piece(client)))
+        all = format("%s%s", all, piece);
+    REQUIRE(strstr(all, "\"body\":4") && strstr(all, "event: end") && strstr(all, id), "%s", all);
+}
+
 /* --- names, limits, lists --------------------------------------------------------------------- */
 
 Test(loops, a_named_loop_is_made_once)
