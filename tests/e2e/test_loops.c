@@ -670,18 +670,3 @@ Test(loops, a_timeout_is_an_iterations)
     WAIT_UNTIL(is(s, id, "failed"));
     EXPECT_TEXT(loop(s, id), "error.type", "timeout");
 }
-
-Test(loops, what_is_not_known_to_be_on_disk_is_not_gone_on_from)
-{
-    struct server *s = serve(CONFIG);
-    char *id = make(s, "{'task': 'far', 'args': 1}");
-    struct turn turn = lease(s);
-    const char *const argv[] = {
-        "sqlite3", file_in(s, "errand.db"),
-        "CREATE TRIGGER fault BEFORE INSERT ON iterations BEGIN SELECT RAISE(ABORT, 'a'); END", NULL};
-    if (run(s->folder, argv, NULL, NULL, NULL) != 0)
-        return; /* no sqlite3 here */
-    EXPECT(post(s, format("/leases/%s/complete", turn.token), "{}"), 500);
-    EXPECT_NUMBER(loop(s, id), "iteration", 0);
-    EXPECT_TEXT(get(s, "/invocations/%s", turn.id), "status", "running");
-}

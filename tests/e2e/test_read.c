@@ -272,11 +272,10 @@ Test(read, an_unknown_invocation_is_404)
                                         "/tasks/",
                                         "/invocations/0000000000000/nosuch",
                                         "/groups",
-                                        "/loops",
+                                        "/loops/0000000000000",
                                         "/schedules",
                                         "/events",
                                         "/metrics",
-                                        "/slots",
                                         "/messages?root=0000000000000",
                                         "/invocations/0000000000000/messages",
                                         "/invocations/0000000000000/children"};
