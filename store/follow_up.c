@@ -117,12 +117,9 @@ static enum err remove_left(struct tx *tx, int64_t id, struct follow_up_room *ro
 
 /* Each touches what there is room for, and says whether some is left. */
 static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_room *room, bool *left) = {
-    [FOLLOW_UP_REMOVE] = remove_left,
-    [FOLLOW_UP_WAKE] = wait_wake_rest,
-    [FOLLOW_UP_CHILDREN] = children_cancel,
-    [FOLLOW_UP_DROPPED] = children_cancel_dropped,
-    [FOLLOW_UP_SET] = set_act_on_rest,
-    [FOLLOW_UP_SLOTS] = set_fill_slots,
+    [FOLLOW_UP_REMOVE] = remove_left,       [FOLLOW_UP_WAKE] = wait_wake_rest,
+    [FOLLOW_UP_CHILDREN] = children_cancel, [FOLLOW_UP_DROPPED] = children_cancel_dropped,
+    [FOLLOW_UP_SET] = set_act_on_rest,      [FOLLOW_UP_SLOTS] = set_fill_slots,
 };
 
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)

@@ -92,6 +92,14 @@ static enum err keep_no_more(struct tx *tx, struct transition *t)
     return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
 }
 
+/* The next iteration, if the loop goes on. */
+static enum err renew_loop(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_LOOP
+               ? loop_iteration_ended(tx, &(struct iteration_end){t->id, t->to, t->at, t->result, t->error})
+               : OK;
+}
+
 /* A start looks for these; what has suspended needs nobody to look for it. */
 static enum err note_in_place(struct tx *tx, struct transition *t)
 {
@@ -142,7 +150,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
-    {STATUS_ANY, STATUS_FINALS, NULL, loop_iteration_ended},
+    {STATUS_ANY, STATUS_FINALS, NULL, renew_loop},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},

@@ -121,22 +121,23 @@ static enum err take_arguments(struct tx *tx, struct loop *loop, const struct lo
     return loop->next == LOOP_NEXT_CHOSEN && outcome->next.p ? loop_set_args(tx, loop, outcome->next) : OK;
 }
 
-static struct span error_of(const struct transition *t)
+static struct span error_of(const struct iteration_end *end)
 {
-    return t->to == STATUS_CANCELLED ? SPAN("{\"type\":\"cancelled\",\"message\":\"its iteration was cancelled\"}")
-                                     : t->error;
+    return end->status == STATUS_CANCELLED
+               ? SPAN("{\"type\":\"cancelled\",\"message\":\"its iteration was cancelled\"}")
+               : end->error;
 }
 
-static enum err ended(struct tx *tx, struct loop *loop, const struct transition *t)
+static enum err ended(struct tx *tx, struct loop *loop, const struct iteration_end *end)
 {
-    struct loop_outcome outcome = loop_outcome_of(t->to, t->result);
+    struct loop_outcome outcome = loop_outcome_of(end->status, end->result);
     loop->iteration++;
     loop->invocation = 0;
-    enum err err = read_inbox(tx, loop, t->id, outcome.succeeded);
+    enum err err = read_inbox(tx, loop, end->id, outcome.succeeded);
     if (err == OK && outcome.succeeded)
-        err = loop_set_result(tx, loop, t->result);
+        err = loop_set_result(tx, loop, end->result);
     if (err == OK)
-        err = take_arguments(tx, loop, &outcome, t->result);
+        err = take_arguments(tx, loop, &outcome, end->result);
     if (err != OK)
         return err;
     loop->flags &= ~(unsigned)LOOP_PATCHED;
@@ -145,8 +146,8 @@ static enum err ended(struct tx *tx, struct loop *loop, const struct transition 
         loop_end(tx, loop, is);
     loop->status = is;
     if (is == LOOP_FAILED && was != is)
-        loop->error = error_of(t);
-    int64_t run_at = loop->delay_ms ? t->at + loop->delay_ms : 0;
+        loop->error = error_of(end);
+    int64_t run_at = loop->delay_ms ? end->at + loop->delay_ms : 0;
     err = loop_settle(tx, loop, run_at);
     return err == OK && is != was ? loop_write_state(tx, loop) : err;
 }
@@ -160,17 +161,15 @@ static enum err find_loop(struct tx *tx, int64_t id, int64_t *loop)
                      v_int(id));
 }
 
-enum err loop_iteration_ended(struct tx *tx, struct transition *t)
+enum err loop_iteration_ended(struct tx *tx, const struct iteration_end *end)
 {
     struct loop loop;
     int64_t id;
-    if (!(t->follow & FOLLOW_LOOP))
-        return OK;
-    enum err err = find_loop(tx, t->id, &id);
+    enum err err = find_loop(tx, end->id, &id);
     if (err != OK || !id)
         return err;
     err = loop_read(tx, id, &loop);
     if (err == OK)
-        err = ended(tx, &loop, t);
+        err = ended(tx, &loop, end);
     return err_is_fault(err) || err == OK ? err : ERR_DB; /* the end itself was no conflict */
 }

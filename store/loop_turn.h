@@ -1,7 +1,6 @@
 /* Inside the store: from one iteration of a loop to the next. */
 #pragma once
 
-#include "store/followers.h"
 #include "store/loop_row.h"
 
 /* What the end of an iteration says of the loop. Pure. */
@@ -23,5 +22,11 @@ MUST_USE enum err loop_begin(struct tx *tx, struct loop *loop, int64_t run_at);
 /* It is final from now on. */
 void loop_end(struct tx *tx, struct loop *loop, enum loop_status status);
 
-/* A follower: an invocation that may be an iteration is final. */
-MUST_USE enum err loop_iteration_ended(struct tx *tx, struct transition *t);
+/* An invocation that may be an iteration is final. */
+struct iteration_end {
+    int64_t id;
+    enum status status;
+    int64_t at;
+    struct span result, error; /* absent: there is none */
+};
+MUST_USE enum err loop_iteration_ended(struct tx *tx, const struct iteration_end *end);
