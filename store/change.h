@@ -31,6 +31,7 @@ struct change {
     int task;
     enum status from; /* 0: it is new */
     enum status to;   /* 0: it is gone */
+    bool renews;      /* it is new, and an iteration that follows another */
     bool cancel;      /* its turn is under way, and its cancellation is now on disk */
     bool woken;       /* it waits, and what it waits for is there */
     bool suspended;   /* its turn has ended so */

@@ -99,7 +99,7 @@ static enum err has_begun(struct tx *tx, int64_t id, bool *begun)
     enum err err =
         DB_NUMBER(tx->db, &unstarted, 0,
                   "SELECT 1 FROM invocations WHERE id = $1 AND attempt = 0 AND status IN (" SQL_SCHEDULED
-                  ", " SQL_QUEUED ")",
+                  ", " SQL_QUEUED ", " SQL_NUMBER(STATUS_NUMBER_HELD) ")",
                   v_int(id));
     *begun = !unstarted;
     return err;

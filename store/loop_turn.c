@@ -69,6 +69,8 @@ enum err loop_begin(struct tx *tx, struct loop *loop, int64_t run_at)
     if (err == OK)
         err = submission_insert(tx, &s);
     if (err == OK)
+        tx->changes[tx->count - 1].renews = loop->iteration > 0;
+    if (err == OK)
         err = transition_mark_iteration(tx, s.id, loop->inbox_read);
     if (err == OK)
         err = DB_EXECUTE(tx->db, "INSERT INTO iterations (id, loop, number) VALUES ($1, $2, $3)", v_int(s.id),

@@ -54,6 +54,13 @@ static void wake_waiting(struct runner *runner, int64_t id, bool message)
         }
 }
 
+/* A service that closes when all is done would never close if loops went on: their next
+ * iterations stay on disk. */
+static bool is_left(const struct runner *runner, const struct change *change)
+{
+    return change->renews && runner->closing && runner->policy == CLOSE_JOIN;
+}
+
 /* True if a worker elsewhere has news of it. */
 static bool take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
@@ -86,7 +93,7 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     bool claims_in_vain = change->withdrawn && change->to != STATUS_QUEUED; /* elsewhere in the queue it is good */
     if (claims_in_vain) /* it is on its way to be tried again, or to a child */
         stop_running(runner, change->id, true);
-    if (change->to == STATUS_QUEUED && !change->message)
+    if (change->to == STATUS_QUEUED && !change->message && !is_left(runner, change))
         queue_offer(&runner->queue, change, now_us);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);

@@ -670,3 +670,16 @@ Test(loops, a_timeout_is_an_iterations)
     WAIT_UNTIL(is(s, id, "failed"));
     EXPECT_TEXT(loop(s, id), "error.type", "timeout");
 }
+
+Test(loops, a_service_that_closes_when_all_is_done_does_not_wait_for_loops)
+{
+    struct server *s = serve(CONFIG);
+    char *id = make(s, "{'task': 'echo', 'args': 1, 'next': 'output'}");
+    make(s, "{'task': 'count', 'args': 'x', 'set': {'name': 'p', 'slots': 1, 'slot': 'turn'}}");
+    WAIT_UNTIL(number_of(loop(s, id), "iteration") > 5);
+    EXPECT(post(s, "/shutdown?policy=join", NULL), 202);
+    REQUIRE(await_exit(s) == 0);
+    start(s);
+    double before = number_of(loop(s, id), "iteration");
+    WAIT_UNTIL(number_of(loop(s, id), "iteration") > before);
+}
