@@ -92,14 +92,14 @@ void op_loop_make_init(struct op_loop_make *op)
 
 /* --- what a client asks ------------------------------------------------------------------ */
 
-/* Has the current iteration begun? */
+/* Has the current iteration begun? One that has suspended and is queued again has. */
 static enum err has_begun(struct tx *tx, int64_t id, bool *begun)
 {
     int64_t unstarted;
     enum err err =
         DB_NUMBER(tx->db, &unstarted, 0,
-                  "SELECT 1 FROM invocations WHERE id = $1 AND attempt = 0 AND status IN (" SQL_SCHEDULED
-                  ", " SQL_QUEUED ", " SQL_NUMBER(STATUS_NUMBER_HELD) ")",
+                  "SELECT 1 FROM invocations WHERE id = $1 AND attempt = 0 AND flags & " SQL_FLAG_SUSPENDED
+                  " = 0 AND status IN (" SQL_SCHEDULED ", " SQL_QUEUED ", " SQL_NUMBER(STATUS_NUMBER_HELD) ")",
                   v_int(id));
     *begun = !unstarted;
     return err;

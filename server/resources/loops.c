@@ -101,6 +101,9 @@ static enum next make(struct request *rq, struct span name)
 
 enum next loops_post(struct request *rq)
 {
+    if (request_key(rq).p)
+        return answer_problem(rq, 400, "invalid-header",
+                              "a loop takes no Idempotency-Key: PUT /loops/NAME makes it once");
     return resource_is_closing(rq) ? NEXT_ANSWER : make(rq, (struct span){NULL, 0});
 }
 

@@ -113,7 +113,7 @@ enum next sets_patch(struct request *rq)
 
 /* --- listed ------------------------------------------------------------------------------- */
 
-enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000 };
+enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000, PAGE_BYTES = 8 << 20 };
 
 struct listing {
     struct buf body;
@@ -201,7 +201,6 @@ enum next sets_list(struct request *rq)
 struct showing {
     struct request *rq;
     struct buf *body;
-    int sets; /* how many are left of the page */
     const struct set_view *set;
     int64_t slot; /* the next one of that set */
     enum err err;
@@ -234,6 +233,8 @@ static void add_held(void *context, const struct set_slot *row)
 static bool add_slots_of(void *context, const struct set_view *set)
 {
     struct showing *showing = context;
+    if (showing->body->len > PAGE_BYTES)
+        return false;
     showing->set = set;
     showing->slot = 0;
     showing->err = reader_set_slots(showing->rq->reader, set->id, add_held, showing);

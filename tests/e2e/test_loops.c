@@ -468,6 +468,21 @@ Test(loops, a_suspended_iteration_is_woken_by_a_message_to_its_loop)
     expect_inbox(s, lease(s), "");
 }
 
+Test(loops, what_has_suspended_and_is_awake_is_not_taken_back)
+{
+    struct server *s = serve(CONFIG);
+    char *id = make(s, "{'task': 'far', 'args': 1}");
+    struct turn turn = lease(s);
+    tell(s, turn, "suspend", "{'on': {'inbox': true}, 'state': 7}");
+    send_in(s, id, "8");
+    EXPECT_TEXT(AWAIT_STATUS(s, turn.id, "queued"), "status", "queued");
+    EXPECT_TEXT(order(s, id, "pause", 200), "invocation", turn.id);
+    turn = lease(s);
+    EXPECT_HAS(EXPECT(get(s, "/leases/%s", turn.token), 200), "\"state\":7");
+    complete(s, turn, "2");
+    EXPECT_NUMBER(EXPECT_NULL(loop(s, id), "invocation"), "iteration", 1);
+}
+
 Test(loops, an_inbox_that_is_never_empty_does_not_grow)
 {
     struct server *s = serve(CONFIG);
@@ -534,6 +549,8 @@ Test(loops, a_named_loop_is_made_once)
     EXPECT_TEXT(EXPECT(post(s, "/loops/nightly/pause", NULL), 200), "status", "paused");
     EXPECT_TEXT(EXPECT(ask(s, "PUT", "/loops/nightly", json, body), 200), "status", "paused");
     EXPECT(ask(s, "PUT", format("/loops/%s", id), json, body), 400);
+    EXPECT_PROBLEM(ask(s, "POST", "/loops", "Content-Type: application/json\r\nIdempotency-Key: x\r\n", body), 400,
+                   "invalid-header");
     EXPECT(ask(s, "PUT", format("/loops/%0256d", 0), json, body), 400);
     struct turn turn = (order(s, "nightly", "resume", 200), lease(s));
     EXPECT_TEXT(get(s, "/invocations?loop=nightly"), "items.0.id", turn.id);
