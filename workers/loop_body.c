@@ -219,27 +219,53 @@ static const struct key patch_keys[] = {
 };
 enum { PATCH_TASK = 1 << 0, PATCH_ARGS = 1 << 1, PATCH_DELAY = 1 << 2 };
 
+/* Another task alone: whether it takes the arguments that the loop has its iterations will tell. */
+static int read_task(const struct submission_context *context, struct span value, struct faults *faults)
+{
+    struct buf name = {0};
+    if (json_type(value) == JSON_STRING)
+        json_unescape(value, &name);
+    const struct task *task = registry_find(context->registry, buf_span(&name));
+    buf_release(&name);
+    if (!task)
+        faults_add(faults, 0, "/task", "must be the name of a task");
+    return task ? task->id : 0;
+}
+
+/* Arguments, for the task that comes with them or the one that the loop has; of one that has left the
+ * configuration nobody knows what it takes. */
+static void read_args(const struct submission_context *context, struct span task, const struct patch_body *read,
+                      struct buf *arena, struct op_loop_alter *out, struct faults *faults)
+{
+    struct buf name = {0};
+    struct submission s = {0};
+    json_add_string(&name, task.p ? task : SPAN(""));
+    buf_reserve(arena, name.len + read->task.len + read->args.len + 256);
+    struct span parts[PARTS] = {read->task.p ? read->task : buf_span(&name), read->args};
+    if (!read->task.p && !task.p)
+        out->patch.args = kept(arena, read->args);
+    else if (read_parts(context, parts, arena, &s, faults) == OK)
+        out->patch.args = s.args;
+    if (read->task.p)
+        out->patch.task = s.task;
+    buf_release(&name);
+}
+
 enum err loop_patch_read(const struct submission_context *context, struct span task, struct span body,
                          struct buf *arena, struct op_loop_alter *out, struct faults *faults)
 {
-    struct buf texts = {0}, name = {0};
+    struct buf texts = {0};
     struct patch_body read = {0};
     uint64_t given = keys_read_json(&(struct keys_json){faults, &texts}, NULL, body, patch_keys, &read);
     if (!given && !faults->total)
         faults_add(faults, 0, "", "names nothing to change: task, args or delay");
-    json_add_string(&name, task.p ? task : SPAN(""));
-    struct span parts[PARTS] = {given & PATCH_TASK ? read.task : buf_span(&name), read.args};
-    struct submission s = {0};
-    buf_reserve(arena, body.len + name.len + 256);
-    bool gone = !(given & PATCH_TASK) && !task.p; /* nobody knows what arguments it takes */
-    if (!faults->total && given & (PATCH_TASK | PATCH_ARGS) && !gone &&
-        read_parts(context, parts, arena, &s, faults) == OK && given & PATCH_TASK)
-        out->patch.task = s.task;
+    if (given & PATCH_ARGS)
+        read_args(context, task, &read, arena, out, faults);
+    else if (given & PATCH_TASK)
+        out->patch.task = read_task(context, read.task, faults);
     out->patch.set_args = given & PATCH_ARGS;
-    out->patch.args = gone && read.args.p ? kept(arena, read.args) : s.args;
     out->patch.set_delay = given & PATCH_DELAY;
     out->patch.delay_ms = read.delay_ms;
     buf_release(&texts);
-    buf_release(&name);
     return faults->total ? ERR_INVALID : OK;
 }

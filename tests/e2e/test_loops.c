@@ -238,7 +238,11 @@ Test(loops, what_is_patched_while_paused_holds_whatever_the_ending_turn_gives)
     order(s, id, "pause", 200);
     struct reply *r = EXPECT_PROBLEM(patch(s, format("/loops/%s", id), "{'args': {'x': '1'}, 'delay': 5, 'y': 0}"),
                                      422, "invalid-request");
-    REQUIRE(faults_mention(r, "/delay") && faults_mention(r, "/y"));
+    REQUIRE(faults_mention(r, "/delay") && faults_mention(r, "/y") && faults_mention(r, "/args/x"));
+    REQUIRE(faults_mention(EXPECT(patch(s, format("/loops/%s", id), "{'task': 'nobody'}"), 422), "/task"));
+    REQUIRE(faults_mention(EXPECT(patch(s, format("/loops/%s", id), "{'task': null}"), 422), "/task"));
+    EXPECT_TEXT(EXPECT(patch(s, format("/loops/%s", id), "{'task': 'far'}"), 200), "task", "far");
+    EXPECT_NUMBER(EXPECT(patch(s, format("/loops/%s", id), "{'task': 'typed'}"), 200), "args.x", 1);
     REQUIRE(faults_mention(EXPECT(patch(s, format("/loops/%s", id), "{'args': {'x': 'y'}}"), 422), "/args/x"));
     EXPECT(patch(s, format("/loops/%s", id), "{}"), 422);
     EXPECT(patch(s, "/loops/nobody", "{'args': 1}"), 404);
