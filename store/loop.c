@@ -155,15 +155,12 @@ static enum err resume_one(struct tx *tx, struct loop *loop)
     return err == OK ? loop_write_state(tx, loop) : err;
 }
 
-/* Its iteration is cancelled as any is; if it runs, its end comes later, and counts. */
+/* An iteration that has begun is cancelled as any is; if it runs, its end comes later, and counts. */
 static enum err cancel_one(struct tx *tx, struct loop *loop)
 {
     if (loop_is_final(loop->status))
         return OK;
-    loop_end(tx, loop, LOOP_CANCELLED);
-    enum err err = loop->invocation ? OK : loop_settle(tx, loop, 0);
-    if (err == OK)
-        err = loop_write_state(tx, loop);
+    enum err err = come_to_rest(tx, loop, LOOP_CANCELLED, LOOP_CANCELLED);
     return err == OK && loop->invocation ? alter_cancel_one(tx, loop->invocation) : err;
 }
 

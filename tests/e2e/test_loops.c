@@ -704,3 +704,53 @@ Test(loops, a_service_that_closes_when_all_is_done_does_not_wait_for_loops)
     double before = number_of(loop(s, id), "iteration");
     WAIT_UNTIL(number_of(loop(s, id), "iteration") > before);
 }
+
+/* --- the slow moment: what meets in one commit ------------------------------------------------ */
+
+static const struct {
+    const char *first, *then; /* "end": the iteration's */
+    const char *status;
+    int iteration;
+} meetings[] = {
+    {"end", "pause", "paused", 1},     {"pause", "end", "paused", 1},       {"end", "stop", "stopped", 1},
+    {"stop", "end", "stopped", 1},     {"end", "cancel", "cancelled", 1},   {"cancel", "end", "cancelled", 1},
+    {"pause", "resume", "running", 0}, {"pause", "cancel", "cancelled", 0},
+};
+
+static struct client *ask_at_once(struct server *s, struct turn turn, const char *id, const char *what)
+{
+    struct client *client = client_open(s);
+    bool is_end = strcmp(what, "end") == 0;
+    char *path = is_end ? format("/leases/%s/complete", turn.token) : format("/loops/%s/%s", id, what);
+    const char *body = is_end ? "{\"result\": 1}" : "{}";
+    client_ask(client, "POST", path, "Content-Type: application/json\r\n", body, strlen(body));
+    return client;
+}
+
+Test(loops, what_is_asked_meets_the_end_of_an_iteration)
+{
+    struct server *s = prepare(CONFIG);
+    prepare_to_hold_commits(s);
+    start(s);
+    for (size_t i = 0; i < sizeof meetings / sizeof *meetings; i++) {
+        char *id = make(s, "{'task': 'far', 'args': 0, 'next': 'output'}");
+        struct turn turn = lease(s);
+        hold_commits(s);
+        struct client *held = client_open(s);
+        client_ask(held, "POST", "/tasks", "Content-Type: application/json\r\n", "{\"task\":\"echo\"}", 15);
+        await_held_commit(s);
+        struct client *first = ask_at_once(s, turn, id, meetings[i].first);
+        for (int64_t until = now_ms() + 50; now_ms() < until;) /* in this order into one batch */
+            breathe();
+        struct client *then = ask_at_once(s, turn, id, meetings[i].then);
+        for (int64_t until = now_ms() + 50; now_ms() < until;)
+            breathe();
+        release_commits(s);
+        REQUIRE(client_receive(first, false)->status < 300 && client_receive(then, false)->status < 300);
+        struct reply *r = EXPECT_TEXT(loop(s, id), "status", meetings[i].status);
+        EXPECT_NUMBER(r, "iteration", meetings[i].iteration);
+        EXPECT(post(s, format("/loops/%s/cancel", id), NULL), 200);
+        post(s, format("/leases/%s/complete", turn.token), "{}");
+        REQUIRE(nobody_waits(s), "row %zu", i);
+    }
+}
