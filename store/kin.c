@@ -24,7 +24,13 @@ enum err reader_status(struct reader *reader, int64_t id, enum status *status)
     int64_t number;
     enum err err = DB_NUMBER(reader->db, &number, 0, "SELECT status FROM invocations WHERE id = $1", v_int(id));
     *status = (enum status)number;
-    return err == OK && !number ? loop_status(reader, id, status) : err;
+    return err == OK && !number ? ERR_NOT_FOUND : err;
+}
+
+enum err reader_root_status(struct reader *reader, int64_t id, enum status *status)
+{
+    enum err err = reader_status(reader, id, status);
+    return err == ERR_NOT_FOUND ? loop_status(reader, id, status) : err;
 }
 
 enum err reader_parent(struct reader *reader, int64_t id, int64_t *parent)

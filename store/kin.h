@@ -6,8 +6,11 @@
 
 #include "store/read.h"
 
-/* Its status alone; of a loop, running or as it has ended. ERR_NOT_FOUND. */
+/* Its status alone; ERR_NOT_FOUND. */
 MUST_USE enum err reader_status(struct reader *reader, int64_t id, enum status *status);
+
+/* The same of the root of a tree: of a loop, running or as it has ended. */
+MUST_USE enum err reader_root_status(struct reader *reader, int64_t id, enum status *status);
 
 /* *parent is 0 if it has none. */
 MUST_USE enum err reader_parent(struct reader *reader, int64_t id, int64_t *parent);

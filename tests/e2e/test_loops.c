@@ -523,6 +523,8 @@ Test(loops, the_messages_of_a_loop_are_those_of_its_iterations_and_its_own)
     REQUIRE(cJSON_GetArraySize(field(r, "items")) == 3);
     REQUIRE(cJSON_GetArraySize(field(EXPECT(get(s, "/messages?loop=%s", other), 200), "items")) == 1);
     EXPECT(get(s, "/messages?loop=nobody"), 404);
+    EXPECT(get(s, "/invocations/%s/messages", id), 404); /* it is none */
+    EXPECT(get(s, "/invocations/%s/children", id), 404);
     EXPECT(get(s, "/messages?loop=%s&root=%s", id, first.id), 400);
 
     /* followed: it ends by itself when the loop has ended */
