@@ -42,14 +42,14 @@ LIBRARY := $(B)/liberrand.a
 MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
 
 # TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
-TESTS = unit store e2e scripts fuzz crash slow leases steps workflows pools groups
+TESTS = unit store e2e scripts fuzz crash slow leases steps workflows pools groups loops
 NATIVE := $(wildcard tests/unit/tasks_for_tests.c tests/e2e/native/*.c)
 TEST_MODULES := $(patsubst %.c,build/tests/%.so,$(notdir $(NATIVE)))
 PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
-  $(if $(filter e2e scripts crash slow leases steps workflows pools groups,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
+  $(if $(filter e2e scripts crash slow leases steps workflows pools groups loops,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
 FORMATTED := $(wildcard $(foreach d,$(ROOMS) examples tools tests tests/*,$d/*.[ch]))
 
 Q = $(if $(V),,@)
@@ -57,7 +57,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
 
 .DELETE_ON_ERROR:
 .SUFFIXES: # a room such as server/cli is not made of a file of that name
-.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow steps workflows pools groups bench \
+.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow steps workflows pools groups loops bench \
   format format-check lint layers install uninstall clean help FORCE
 
 all: $(B)/errand $(MODULES) ## the binary and the examples' native tasks (default)
@@ -146,7 +146,7 @@ run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.
 deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
-test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow leases steps workflows pools groups", FILTER=PATTERN, N=25 of those that kill
+test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow leases steps workflows pools groups loops", FILTER=PATTERN, N=25 of those that kill
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs
 	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
@@ -201,6 +201,11 @@ groups: ## kill the server N=25 times amid groups, chains, graphs and promises
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=groups
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build groups
+
+loops: ## kill the server N=25 times amid loops that count on
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=loops
+	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 5 + 900))} tools/test.sh build loops
 
 slow: ## N=25 schedules of changes that meet on a slow disk
 	@tools/deps.sh build test

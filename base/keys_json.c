@@ -81,13 +81,24 @@ bool keys_json_text(const struct keys_json *in, const struct keys_place *at, str
     return true;
 }
 
+static bool read_whole(const struct keys_json *in, const struct keys_place *at, struct span value,
+                       const struct key *key, int64_t *out)
+{
+    int64_t number;
+    bool good =
+        json_type(value) == JSON_NUMBER && json_whole(value, &number) && number >= key->min && number <= key->max;
+    if (good)
+        *out = number;
+    else
+        keys_fault(in, at, "must be a whole number from %" PRId64 " to %" PRId64, key->min, key->max);
+    return good;
+}
+
 static void read_int(const struct keys_json *in, const struct keys_place *at, struct span value,
                      const struct key *key, int *out)
 {
     int64_t number;
-    if (json_type(value) != JSON_NUMBER || !json_whole(value, &number) || number < key->min || number > key->max)
-        keys_fault(in, at, "must be a whole number from %" PRId64 " to %" PRId64, key->min, key->max);
-    else
+    if (read_whole(in, at, value, key, &number))
         *out = (int)number;
 }
 
@@ -158,6 +169,7 @@ static void read_key(const struct keys_json *in, const struct keys_place *at, st
     switch (key->type) {
     case KEY_SPAN: keys_json_text(in, at, value, key->min, key->max, place); break;
     case KEY_INT: read_int(in, at, value, key, place); break;
+    case KEY_COUNT: read_whole(in, at, value, key, place); break;
     case KEY_BOOL: read_bool(in, at, value, place); break;
     case KEY_TIME: read_time(in, at, value, place); break;
     case KEY_DURATION: read_duration(in, at, value, key, place); break;

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot, fib, order;
+errand_task_fn noop, echo, add, sleep_task, primes, flaky, mandelbrot, fib, order, newton;
 
 /* The number after "name": in an object that holds numbers only. */
 static const char *find_number(struct errand_call *call, const char *name)
@@ -69,6 +69,22 @@ void add(struct errand_call *call)
     }
     char text[32];
     snprintf(text, sizeof(text), "%lld", sum);
+    give(call, text);
+}
+
+/* One step towards the square root of `of`. As a loop (next: output) its result is its next
+ * arguments, until it says stop. */
+void newton(struct errand_call *call)
+{
+    double of = number(call, "of"), guess = number(call, "guess");
+    double next = (guess + of / guess) / 2;
+    if (!isfinite(next)) {
+        errand_fail_for_good(call, "diverged", "the guess must not be zero");
+        return;
+    }
+    char text[128];
+    bool close = fabs(next - guess) <= 1e-15 * fabs(next);
+    snprintf(text, sizeof(text), "{\"of\":%.17g,\"guess\":%.17g%s}", of, next, close ? ",\"stop\":true" : "");
     give(call, text);
 }
 

@@ -11,12 +11,14 @@
 #include "server/resources/invocations.h"
 #include "server/resources/leases.h"
 #include "server/resources/logs.h"
+#include "server/resources/loops.h"
 #include "server/resources/messages.h"
 #include "server/resources/release.h"
 #include "server/resources/schedule_change.h"
 #include "server/resources/schedule_run.h"
 #include "server/resources/schedules.h"
 #include "server/resources/service.h"
+#include "server/resources/sets.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
 #include "server/resources/tasks.h"
@@ -93,6 +95,26 @@ const struct route server_routes[] = {
      .no_query = true},
     {METHOD_GET, "/leases/{token}/inbox", 0, BODY_NONE, .handler = turn_messages_inbox, TURN(turn_is_under_way)},
     {METHOD_POST, "/leases/{token}/wait", 0, BODY_JSON, .handler = turn_wait, TURN(turn_may_wait)},
+    {METHOD_POST, "/loops", SCOPE_SUBMIT, BODY_JSON, .handler = loops_post, .no_query = true},
+    {METHOD_GET, "/loops", SCOPE_READ, BODY_NONE, .handler = loops_list},
+    {METHOD_PUT, "/loops/{id}", SCOPE_SUBMIT, BODY_JSON, .handler = loops_put, .no_query = true},
+    {METHOD_GET, "/loops/{id}", SCOPE_READ, BODY_NONE, .handler = loops_get},
+    {METHOD_PATCH, "/loops/{id}", SCOPE_SUBMIT, BODY_JSON, .handler = loops_patch},
+    {METHOD_DELETE, "/loops/{id}", SCOPE_ADMIN, BODY_NONE, .handler = loops_delete},
+    {METHOD_POST, "/loops/{id}/pause", SCOPE_SUBMIT, BODY_NONE, .handler = loops_pause},
+    {METHOD_POST, "/loops/{id}/resume", SCOPE_SUBMIT, BODY_NONE, .handler = loops_resume},
+    {METHOD_POST, "/loops/{id}/stop", SCOPE_SUBMIT, BODY_NONE, .handler = loops_stop},
+    {METHOD_POST, "/loops/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = loops_cancel},
+    {METHOD_POST, "/loops/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post_loop, .no_query = true},
+    {METHOD_GET, "/sets", SCOPE_READ, BODY_NONE, .handler = sets_list},
+    {METHOD_GET, "/sets/{name}", SCOPE_READ, BODY_NONE, .handler = sets_get},
+    {METHOD_PATCH, "/sets/{name}", SCOPE_SUBMIT, BODY_JSON, .handler = sets_patch},
+    {METHOD_POST, "/sets/{name}/pause", SCOPE_SUBMIT, BODY_NONE, .handler = sets_pause},
+    {METHOD_POST, "/sets/{name}/resume", SCOPE_SUBMIT, BODY_NONE, .handler = sets_resume},
+    {METHOD_POST, "/sets/{name}/stop", SCOPE_SUBMIT, BODY_NONE, .handler = sets_stop},
+    {METHOD_POST, "/sets/{name}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = sets_cancel},
+    {METHOD_GET, "/slots", SCOPE_READ, BODY_NONE, .handler = sets_slots},
+
     {METHOD_GET, "/workers", SCOPE_READ, BODY_NONE, .handler = workers_get},
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},

@@ -129,9 +129,13 @@ static enum err retry_fresh(struct tx *tx, int64_t id, const struct row *row)
     return err;
 }
 
+/* What comes after an iteration is its loop's. */
 static enum err retry_one(struct tx *tx, struct alteration *a, int64_t id, const struct row *row)
 {
     enum hold_now now = HOLD_NOW_FREE;
+    a->op->of_loop = row->flags & FLAG_LOOP;
+    if (a->op->of_loop)
+        return ERR_CONFLICT;
     enum err err = row->flags & FLAG_HOLDS ? hold_look(tx, id, &now) : OK;
     if (err != OK || now == HOLD_NOW_REFUSED)
         return err == OK ? ERR_CONFLICT : err;
@@ -217,6 +221,7 @@ static enum err apply_alter(struct tx *tx, struct op *base)
 {
     struct op_alter *op = (struct op_alter *)base;
     op->changed = 0;
+    op->of_loop = false;
     struct alteration a = {op, {.rows = FOLLOW_UP_ROWS, .bytes = FOLLOW_UP_BYTES}};
     for (int i = 0; i < op->count; i++) {
         enum err err = alter_one(tx, &a, op->ids[i]);

@@ -31,6 +31,7 @@ struct op_alter {
     int changed;        /* out: how many changed */
     enum status status; /* out: of the last id, before the change */
     bool fresh;         /* RETRY: without what its turns recorded and left, children by their steps included */
+    bool of_loop;       /* out, RETRY: refused, because it is an iteration */
     bool set_priority;  /* PATCH */
     int priority;
     bool set_run_at;

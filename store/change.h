@@ -33,10 +33,12 @@ struct change {
     int64_t group;    /* it is a member of; its own id: not an invocation but a group, which changed; 0: of none */
     enum status from; /* 0: it is new */
     enum status to;   /* 0: it is gone */
+    bool renews;      /* it is new, and an iteration that follows another */
     bool cancel;      /* its turn is under way, and its cancellation is now on disk */
     bool woken;       /* it waits, and what it waits for is there */
     bool suspended;   /* its turn has ended so */
     int64_t wakes_at; /* at this time, if it has one; else 0 */
+    int64_t loops_at; /* UPKEEP_LOOPS is due then; 0: nothing is known */
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */

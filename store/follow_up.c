@@ -4,6 +4,7 @@
 #include "store/groups.h"
 #include "store/holds.h"
 #include "store/message.h"
+#include "store/sets.h"
 #include "store/transition.h"
 
 enum err follow_up_note(struct tx *tx, enum follow_up kind, int64_t id)
@@ -130,6 +131,8 @@ static enum err (*const steps[])(struct tx *tx, int64_t id, struct follow_up_roo
     [FOLLOW_UP_GROUP_RELEASE] = group_release,
     [FOLLOW_UP_GROUP_STOP] = group_stop,
     [FOLLOW_UP_GROUP_REMOVE] = group_remove,
+    [FOLLOW_UP_SET] = set_act_on_rest,
+    [FOLLOW_UP_SLOTS] = set_fill_slots,
 };
 
 enum err follow_up_step(struct tx *tx, struct op_upkeep *op)

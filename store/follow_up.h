@@ -25,7 +25,9 @@ enum follow_up {
     FOLLOW_UP_GROUP_RELEASE = 7,    /* a group's promises */
     FOLLOW_UP_GROUP_STOP = 8,       /* its members, which are cancelled */
     FOLLOW_UP_GROUP_REMOVE = 9,     /* all that it was */
-    FOLLOW_UP_LAST = FOLLOW_UP_GROUP_REMOVE,
+    FOLLOW_UP_SET = 10,             /* what was asked of all loops of a set */
+    FOLLOW_UP_SLOTS = 11,           /* a set has slots that nobody holds, and loops that wait */
+    FOLLOW_UP_LAST = FOLLOW_UP_SLOTS,
 };
 
 /* What one transaction may still touch of what is unbounded. */

@@ -4,6 +4,7 @@
 #include "store/children.h"
 #include "store/holds.h"
 #include "store/schedule_rows.h"
+#include "store/loop_turn.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -57,6 +58,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
     if (err == OK && t->flags & FLAG_HOLDS)
         err = hold_forget(tx, t->id);
+    if (err == OK && t->flags & FLAG_LOOP)
+        err = DB_EXECUTE(tx->db, "DELETE FROM iterations WHERE id = $1", v_int(t->id));
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -120,6 +123,14 @@ static enum err go_on_schedule(struct tx *tx, struct transition *t)
     return t->follow & FOLLOW_SCHEDULE ? schedule_go_on(tx, t->id) : OK;
 }
 
+/* The next iteration, if the loop goes on. */
+static enum err renew_loop(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_LOOP
+               ? loop_iteration_ended(tx, &(struct iteration_end){t->id, t->to, t->at, t->result, t->error})
+               : OK;
+}
+
 /* A start looks for these; what has suspended needs nobody to look for it. */
 static enum err note_in_place(struct tx *tx, struct transition *t)
 {
@@ -174,6 +185,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, go_on_schedule},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
+    {STATUS_ANY, STATUS_FINALS, NULL, renew_loop},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_ANY, NONE, NULL, remove_satellites},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},

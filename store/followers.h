@@ -26,6 +26,8 @@ struct transition {
     struct span ended_error; /* absent: the row's, if ended_as is 0 */
 
     struct span error_type;      /* to failed */
+    struct span result, error;   /* to a final one: as far as they are at hand */
+    int64_t at;                  /* to a final one: when it ended */
     unsigned flags;              /* to nothing: those of the row */
     struct follow_up_room *room; /* to nothing */
 };

@@ -116,6 +116,9 @@ MUST_USE enum err alter_cancel_as(struct tx *tx, int64_t id, unsigned statuses, 
 /* ERR_CONFLICT: it does not. */
 MUST_USE enum err turn_under_way(struct tx *tx, const struct turn *turn);
 
+/* The messages to the invocation $1 stand under this id: its own, or its loop's. */
+#define SQL_INBOX_OF "COALESCE((SELECT loop FROM iterations WHERE id = $1), $1)"
+
 /* What the turn was given of its inbox is read: a part of its good end, where
  * another turn of the invocation comes after it. */
 MUST_USE enum err messages_take_given(struct tx *tx, const struct turn *turn);

@@ -1,9 +1,24 @@
 #include "store/kin.h"
 
 #include "store/group.h"
+#include "store/loop.h"
 #include "store/reader.h"
 
 enum { REMEMBERED_AT_ONCE = 64 };
+
+/* Of a loop. */
+static enum err loop_status(struct reader *reader, int64_t id, enum status *status)
+{
+    static const enum status as[] = {
+        [LOOP_ACTIVE] = STATUS_RUNNING,     [LOOP_PAUSED] = STATUS_RUNNING,      [LOOP_STOPPING] = STATUS_RUNNING,
+        [LOOP_STOPPED] = STATUS_SUCCEEDED,  [LOOP_SUCCEEDED] = STATUS_SUCCEEDED, [LOOP_FAILED] = STATUS_FAILED,
+        [LOOP_CANCELLED] = STATUS_CANCELLED};
+    int64_t number;
+    enum err err = DB_NUMBER(reader->db, &number, 0, "SELECT status FROM loops WHERE id = $1", v_int(id));
+    if (err == OK && number)
+        *status = as[number];
+    return err == OK && !number ? ERR_NOT_FOUND : err;
+}
 
 enum err reader_status(struct reader *reader, int64_t id, enum status *status)
 {
@@ -16,11 +31,18 @@ enum err reader_status(struct reader *reader, int64_t id, enum status *status)
     return err;
 }
 
+enum err reader_root_status(struct reader *reader, int64_t id, enum status *status)
+{
+    enum err err = reader_status(reader, id, status);
+    return err == ERR_NOT_FOUND ? loop_status(reader, id, status) : err;
+}
+
 enum err reader_parent(struct reader *reader, int64_t id, int64_t *parent)
 {
     return DB_NUMBER(reader->db, parent, 0,
                      "SELECT parent FROM children WHERE id = $1 UNION ALL SELECT c.parent FROM invocations i "
-                     "CROSS JOIN children c WHERE i.id = $1 AND i.grp IS NOT NULL AND c.id = i.grp",
+                     "CROSS JOIN children c WHERE i.id = $1 AND i.grp IS NOT NULL AND c.id = i.grp UNION ALL "
+                     "SELECT loop FROM iterations WHERE id = $1",
                      v_int(id));
 }
 
@@ -28,7 +50,8 @@ enum err reader_child_after(struct reader *reader, int64_t parent, int64_t after
 {
     return DB_NUMBER(reader->db, child, 0,
                      "SELECT id FROM children WHERE parent = $1 AND id > $2 UNION ALL "
-                     "SELECT id FROM members WHERE grp = $1 AND id > $2 ORDER BY id LIMIT 1",
+                     "SELECT id FROM members WHERE grp = $1 AND id > $2 UNION ALL "
+                     "SELECT id FROM iterations WHERE loop = $1 AND id > $2 ORDER BY id LIMIT 1",
                      v_int(parent), v_int(after));
 }
 

@@ -202,6 +202,9 @@ static enum err choose(struct scan *scan)
     if (f->group)
         return add_stream(scan, "m.id", "members m CROSS JOIN invocations i WHERE i.id = m.id AND m.grp = $3",
                           v_int(f->group), nothing);
+    if (f->loop.id)
+        return add_stream(scan, "n.id", "iterations n CROSS JOIN invocations i WHERE i.id = n.id AND n.loop = $3",
+                          v_int(f->loop.id), nothing);
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
@@ -228,8 +231,8 @@ bool filter_is_indexed(const struct filter *f)
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     if (f->key.p || f->task < 0)
         return true;
-    int others = (f->parent != 0) + (f->group != 0) + (f->label_count > 0) + (f->error.p != NULL) +
-                 (f->task != 0) + (f->statuses != 0);
+    int others = (f->parent != 0) + (f->group != 0) + (f->loop.id || f->loop.name.p) + (f->label_count > 0) +
+                 (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
     if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
         return false;
     if (f->task && f->statuses == 1u << STATUS_QUEUED)
@@ -289,6 +292,15 @@ static enum err has_parent(struct reader *reader, int64_t id, int64_t wanted, bo
     return err;
 }
 
+/* Of one that was found by its key, or its parent. */
+static enum err has_loop(struct reader *reader, int64_t id, int64_t wanted, bool *is)
+{
+    int64_t loop, number;
+    enum err err = reader_iteration(reader, id, &loop, &number);
+    *is = err == OK && loop == wanted;
+    return err;
+}
+
 static bool matches(const struct filter *f, struct db_stmt *stmt)
 {
     if (f->task && db_int(stmt, 1) != f->task)
@@ -319,6 +331,8 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
         bool wanted = matches(&query->filter, stream->stmt);
         if (wanted && query->filter.parent && query->filter.key.p)
             err = has_parent(scan->reader, id, query->filter.parent, &wanted);
+        if (wanted && query->filter.loop.id && (query->filter.key.p || query->filter.parent))
+            err = has_loop(scan->reader, id, query->filter.loop.id, &wanted);
         if (wanted) {
             struct invocation out;
             if (count == query->limit) {
@@ -342,10 +356,24 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
     return err;
 }
 
+/* A loop may be named; its iterations stay when it is gone, under its id. */
+static enum err list_of_loop(struct reader *reader, const struct list_query *query, row_fn row, void *context,
+                             int64_t *next)
+{
+    struct list_query of_id = *query;
+    enum err err = reader_loop_id(reader, query->filter.loop, &of_id.filter.loop.id);
+    of_id.filter.loop.name = (struct span){NULL, 0};
+    if (err == ERR_NOT_FOUND)
+        of_id.filter.loop.id = query->filter.loop.id ? query->filter.loop.id : -1;
+    return err == OK || err == ERR_NOT_FOUND ? reader_list(reader, &of_id, row, context, next) : err;
+}
+
 enum err reader_list(struct reader *reader, const struct list_query *query, row_fn row, void *context,
                      int64_t *next)
 {
     const struct filter *f = &query->filter;
+    if (f->loop.name.p)
+        return list_of_loop(reader, query, row, context, next);
     struct scan scan = {.reader = reader, .query = query, .low = 0, .high = INT64_MAX};
     *next = 0;
     if (f->task < 0)

@@ -1,6 +1,7 @@
 /* Reading many: filters and keyset pages. */
 #pragma once
 
+#include "store/loop.h"
 #include "store/read.h"
 #include "store/submit.h"
 
@@ -14,6 +15,7 @@ struct filter {
     struct span key_owner, key;
     int64_t parent;                        /* whose children; 0: any */
     int64_t group;                         /* whose members; 0: any */
+    struct loop_ref loop;                  /* whose iterations; zeros: any */
     int64_t created_after, created_before; /* both exclusive; 0: any */
 };
 

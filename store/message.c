@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "store/kin.h"
+#include "store/loop_row.h"
 #include "store/reader.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -91,38 +92,73 @@ void op_message_out_init(struct op_message_out *op, const struct turn *turn)
 
 /* --- in ----------------------------------------------------------------------------- */
 
+/* Whose inbox it is, and who reads it now. */
 struct receiver {
+    int64_t inbox; /* under this id */
+    int64_t id;    /* of the invocation; 0: a loop has none just now */
     int task;
     enum status status;
+    int64_t loop;
+    enum loop_status loop_status;
     int64_t read; /* up to this one, or given to the turn under way; 0: none */
 };
 
 static enum err read_receiver(struct tx *tx, int64_t id, struct receiver *out)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db,
-                 "SELECT task, status, inbox_read, (SELECT given FROM inboxes g WHERE g.id = i.id "
-                 "AND g.lease = i.lease AND i.status " SQL_IN_TURN ") FROM invocations i WHERE i.id = $1",
-                 v_int(id));
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db,
+        "SELECT task, status, inbox_read, (SELECT given FROM inboxes g WHERE g.id = i.id "
+        "AND g.lease = i.lease AND i.status " SQL_IN_TURN "), " SQL_INBOX_OF " FROM invocations i WHERE i.id = $1",
+        v_int(id));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *out = (struct receiver){(int)db_int(stmt, 0), (enum status)db_int(stmt, 1),
-                                 max_of(db_int(stmt, 2), db_int(stmt, 3))};
+        *out = (struct receiver){.inbox = db_int(stmt, 4),
+                                 .id = id,
+                                 .task = (int)db_int(stmt, 0),
+                                 .status = (enum status)db_int(stmt, 1),
+                                 .read = max_of(db_int(stmt, 2), db_int(stmt, 3))};
     db_reset(stmt);
+    if (err == OK && out->inbox != id)
+        out->loop = out->inbox;
     return err;
 }
 
+/* A loop's current iteration, if it has one, knows how far it has read. */
+static enum err read_loop(struct tx *tx, const struct op_message_in *op, struct receiver *out)
+{
+    struct loop loop;
+    int64_t id;
+    enum err err = loop_find(tx->db, op->loop, &id);
+    if (err == OK)
+        err = loop_read(tx, id, &loop);
+    if (err != OK)
+        return err;
+    *out = (struct receiver){.task = loop.task, .status = STATUS_SCHEDULED};
+    if (loop.invocation)
+        err = read_receiver(tx, loop.invocation, out);
+    out->inbox = out->loop = id;
+    out->loop_status = loop.status;
+    out->read = max_of(out->read, loop.inbox_read);
+    return err;
+}
+
+/* It reads nothing any more. */
+static bool is_over(const struct receiver *to)
+{
+    return to->loop_status ? loop_is_final(to->loop_status) : status_is_final(to->status);
+}
+
 /* ERR_NOT_FOUND: its key, if it has one, is new. */
-static enum err replay(struct tx *tx, struct op_message_in *op)
+static enum err replay(struct tx *tx, struct op_message_in *op, int64_t inbox)
 {
     if (!op->key.p)
         return ERR_NOT_FOUND;
     struct db_stmt *stmt = DB_QUERY(
         tx->db,
         "SELECT seq, key_digest FROM messages WHERE id = $1 AND key_owner = $2 AND key = $3 AND key IS NOT NULL",
-        v_int(op->id), v_text(key_owner(op->key_owner)), v_text(op->key));
+        v_int(inbox), v_text(key_owner(op->key_owner)), v_text(op->key));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
@@ -147,19 +183,49 @@ static enum err check_room(struct tx *tx, int64_t id, int64_t read, int64_t *rec
     return err == OK && *received - taken >= UNREAD_MAX ? ERR_LIMIT : err;
 }
 
-static enum err insert_in(struct tx *tx, const struct op_message_in *op, int64_t number)
+#define INSERT_IN                                                                         \
+    "INSERT INTO messages (seq, id, kind, number, at, body, key_owner, key, key_digest) " \
+    "SELECT $2, $1, " SQL_MESSAGE_IN ", $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT 1 FROM "
+#define NOT_TWICE ") ON CONFLICT (id, key_owner, key) WHERE key IS NOT NULL DO NOTHING"
+
+static enum err insert_in(struct tx *tx, const struct op_message_in *op, const struct receiver *to, int64_t number)
 {
     static const struct span none = {NULL, 0};
     struct span digest = {(const char *)op->key_digest, sizeof op->key_digest};
     enum err err = DB_EXECUTE(
         tx->db,
-        "INSERT INTO messages (seq, id, kind, number, at, body, key_owner, key, key_digest) "
-        "SELECT $2, $1, " SQL_MESSAGE_IN ", $3, $4, $5, $6, $7, $8 WHERE EXISTS (SELECT 1 FROM "
-        "invocations WHERE id = $1 AND status NOT IN (" SQL_FINALS ")) "
-        "ON CONFLICT (id, key_owner, key) WHERE key IS NOT NULL DO NOTHING",
-        v_int(op->id), v_int(op->seq), v_int(number), v_int(tx->now), v_text(op->body),
+        to->loop ? INSERT_IN "loops WHERE id = $1" NOT_TWICE
+                 : INSERT_IN "invocations WHERE id = $1 AND status NOT IN (" SQL_FINALS ")" NOT_TWICE,
+        v_int(to->inbox), v_int(op->seq), v_int(number), v_int(tx->now), v_text(op->body),
         v_text(op->key.p ? key_owner(op->key_owner) : none), v_text(op->key), v_blob(op->key.p ? digest : none));
     return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
+}
+
+/* A loop lives for ever: of what was read its inbox keeps no more than may wait there. The
+ * numbers go on. */
+static enum err note_loop(struct tx *tx, int64_t loop, int64_t number)
+{
+    enum err err = OK;
+    if (number == 1)
+        err = DB_EXECUTE(tx->db, "UPDATE loops SET flags = flags | $2 WHERE id = $1", v_int(loop),
+                         v_int(LOOP_INBOX));
+    if (err == OK && number > 2 * UNREAD_MAX)
+        err = DB_EXECUTE(
+            tx->db,
+            "DELETE FROM messages WHERE seq = (SELECT seq FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
+            " ORDER BY seq LIMIT 1) AND number <= $2",
+            v_int(loop), v_int(number - 2 * UNREAD_MAX));
+    return err;
+}
+
+static enum err find_receiver(struct tx *tx, struct op_message_in *op, struct receiver *to)
+{
+    bool of_loop = op->loop.id || op->loop.name.p;
+    enum err err = of_loop ? read_loop(tx, op, to) : read_receiver(tx, op->id, to);
+    op->replayed = false;
+    op->status = err == OK && !of_loop ? to->status : 0;
+    op->loop_status = err == OK ? to->loop_status : 0;
+    return err;
 }
 
 static enum err apply_in(struct tx *tx, struct op *base)
@@ -167,36 +233,47 @@ static enum err apply_in(struct tx *tx, struct op *base)
     struct op_message_in *op = (struct op_message_in *)base;
     struct receiver to;
     int64_t received;
-    op->replayed = false;
-    op->status = 0;
-    enum err err = read_receiver(tx, op->id, &to);
+    enum err err = find_receiver(tx, op, &to);
     if (err != OK)
         return err;
-    op->status = to.status;
-    err = replay(tx, op);
+    err = replay(tx, op, to.inbox);
     if (err != ERR_NOT_FOUND)
         return err;
-    if (status_is_final(to.status))
+    if (is_over(&to))
         return ERR_CONFLICT;
-    err = check_room(tx, op->id, to.read, &received);
+    err = check_room(tx, to.inbox, to.read, &received);
     if (err == OK)
         err = take_seqs(tx, 1, &op->seq);
     if (err == OK)
-        err = insert_in(tx, op, received + 1);
-    if (err == OK && !received)
+        err = insert_in(tx, op, &to, received + 1);
+    if (err == OK && to.loop)
+        err = note_loop(tx, to.loop, received + 1);
+    else if (err == OK && !received)
         err = transition_flag(tx, op->id, FLAG_MESSAGES);
     if (err == OK)
-        note_messages(tx_change(tx, op->id, to.task, to.status, to.status), op->seq, op->seq);
+        note_messages(tx_change(tx, to.id ? to.id : to.loop, to.task, to.status, to.status), op->seq, op->seq);
     if (err == OK && to.status == STATUS_WAITING)
-        err = suspension_message(tx, op->id);
+        err = suspension_message(tx, to.id);
     return err;
+}
+
+static void message_in_init(struct op_message_in *op)
+{
+    static const struct op_class class = {.name = "message_in", .apply = apply_in, .several = op_is_several};
+    *op = (struct op_message_in){0};
+    op_init(&op->op, &class);
 }
 
 void op_message_in_init(struct op_message_in *op, int64_t id)
 {
-    static const struct op_class class = {.name = "message_in", .apply = apply_in, .several = op_is_several};
-    *op = (struct op_message_in){.id = id};
-    op_init(&op->op, &class);
+    message_in_init(op);
+    op->id = id;
+}
+
+void op_message_in_init_loop(struct op_message_in *op, struct loop_ref loop)
+{
+    message_in_init(op);
+    op->loop = loop;
 }
 
 /* --- read --------------------------------------------------------------------------- */
@@ -208,7 +285,8 @@ enum err messages_mark_read(struct tx *tx, const struct turn *turn, int64_t up_t
 {
     int64_t last;
     enum err err = DB_NUMBER(tx->db, &last, 0,
-                             "SELECT seq FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2 "
+                             "SELECT seq FROM messages WHERE id = " SQL_INBOX_OF " AND kind = " SQL_MESSAGE_IN
+                             " AND seq <= $2 "
                              "ORDER BY seq DESC LIMIT 1",
                              v_int(turn->id), v_int(up_to_seq));
     return err != OK ? err
@@ -364,8 +442,8 @@ enum err reader_message_time(struct reader *reader, int64_t seq, int64_t *at)
                      v_int(seq));
 }
 
-#define SQL_UNREAD                                               \
-    "FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " " \
+#define SQL_UNREAD                                                             \
+    "FROM messages WHERE id = " SQL_INBOX_OF " AND kind = " SQL_MESSAGE_IN " " \
     "AND seq > (SELECT CASE WHEN inbox_read > $2 THEN inbox_read ELSE $2 END FROM invocations WHERE id = $1) "
 
 enum err messages_unread(struct tx *tx, int64_t id, int64_t after_seq, bool *found)
@@ -383,11 +461,16 @@ enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq
     *after_seq = max_of(*after_seq, read);
     if (err == OK)
         err = DB_NUMBER(reader->db, &next, 0,
-                        "SELECT seq FROM messages WHERE seq > $2 AND id = $1 AND kind = " SQL_MESSAGE_IN
-                        " ORDER BY seq LIMIT 1",
+                        "SELECT seq FROM messages WHERE seq > $2 AND id = " SQL_INBOX_OF
+                        " AND kind = " SQL_MESSAGE_IN " ORDER BY seq LIMIT 1",
                         v_int(id), v_int(*after_seq));
     *any = err == OK && next;
     return err;
+}
+
+enum err reader_inbox_of(struct reader *reader, int64_t id, int64_t *inbox)
+{
+    return DB_NUMBER(reader->db, inbox, id, "SELECT loop FROM iterations WHERE id = $1", v_int(id));
 }
 
 enum err reader_inbox(struct reader *reader, int64_t id, message_fn row, void *context)

@@ -6,6 +6,7 @@
  * removed and however often the server was started. */
 #pragma once
 
+#include "store/loop.h"
 #include "store/status.h"
 #include "store/turn.h"
 
@@ -40,22 +41,26 @@ struct op_message_out {
 };
 void op_message_out_init(struct op_message_out *op, const struct turn *turn);
 
-/* Someone sends one. The key is the sender's own, and one inbox's: it stands for
+/* Someone sends one, to an invocation or to a loop. What is sent to an iteration is its loop's:
+ * whichever one is current reads it. The key is the sender's own, and one inbox's: it stands for
  * its message also when the invocation is final or the inbox is full.
  * ERR_NOT_FOUND; ERR_CONFLICT: it is final, as `status` says; ERR_MISMATCH: the
  * key came before with another body; ERR_LIMIT: UNREAD_MAX wait to be read. */
 struct op_message_in {
     struct op op;
     int64_t id;
+    struct loop_ref loop;       /* zeros: to the invocation */
     struct span body;           /* JSON, verbatim */
     struct span key_owner, key; /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];     /* of the body */
     /* out */
     int64_t seq;
-    bool replayed;      /* the key was there: seq is the first one's */
-    enum status status; /* of the invocation; 0: there is none */
+    bool replayed;                /* the key was there: seq is the first one's */
+    enum status status;           /* of the invocation; 0: there is none */
+    enum loop_status loop_status; /* of the loop; 0: there is none */
 };
 void op_message_in_init(struct op_message_in *op, int64_t id);
+void op_message_in_init_loop(struct op_message_in *op, struct loop_ref loop);
 
 /* The turn was given its inbox up to that one. A later turn gets them again,
  * unless this one ends well. ERR_CONFLICT: the lease was lost, or the turn has ended. */
@@ -94,6 +99,9 @@ MUST_USE enum err reader_messages(struct reader *reader, struct message_query *q
 /* Is there any message in an inbox after that one, which no turn has read? What is
  * unread comes after *after_seq then, as reader_messages() wants it. Two rows. */
 MUST_USE enum err reader_inbox_look(struct reader *reader, int64_t id, int64_t *after_seq, bool *any);
+
+/* Under whose id the messages to an invocation stand: its own, or its loop's. */
+MUST_USE enum err reader_inbox_of(struct reader *reader, int64_t id, int64_t *inbox);
 
 /* Has the invocation one of those kinds after that number? */
 MUST_USE enum err reader_has_message(struct reader *reader, int64_t id, unsigned kinds, int64_t after_seq,

@@ -1,4 +1,5 @@
 /* Reading one invocation: its row, payloads, attempts, log. */
+#include "store/loop.h"
 #include "store/reader.h"
 #include "store/suspend.h"
 #include "store/transition.h"
@@ -176,6 +177,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
     enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
     if (err == OK && (flags & FLAG_CHILD))
         err = family(reader, out);
+    if (err == OK && (flags & FLAG_LOOP))
+        err = reader_iteration(reader, out->id, &out->loop, &out->iteration);
     if (err == OK && out->status == STATUS_WAITING && view == VIEW_FULL)
         err = waiting_for(reader, out);
     if (err == OK && out->has_suspended && view == VIEW_FULL)

@@ -38,7 +38,8 @@ struct invocation {
     double progress;
     struct span progress_note, args, labels, key, worker, result, error; /* absent: null */
     int64_t parent;                                                      /* 0: it is nobody's child */
-    struct span step;                                                    /* its name in its parent */
+    int64_t loop, iteration;    /* whose iteration it is, 0: none's; and which, the first is 1 */
+    struct span step;           /* its name in its parent */
     const int64_t *waiting_for; /* VIEW_FULL: what it waits for and is not final, at most WAITING_FOR_MAX of it; */
     int waiting_for_count;      /* lives as long as the spans do */
     int turns;                  /* VIEW_FULL: how many have suspended */

@@ -26,6 +26,8 @@
  *     recover.h   what was running when the last process died
  *     read.h      reading one invocation
  *     list.h      reading many
+ *     loop.h      loops: a task renewed each time it completes
+ *     set.h       slots that loops share
  *     kin.h       who descends from whom */
 #pragma once
 
@@ -37,6 +39,7 @@
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"
+#include "store/loop.h"
 #include "store/message.h"
 #include "store/op.h"
 #include "store/read.h"

@@ -216,7 +216,7 @@ static enum err last_with_room(struct tx *tx, int64_t id, int64_t *last)
 {
     struct db_stmt *stmt =
         DB_QUERY(tx->db,
-                 "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN
+                 "SELECT seq, LENGTH(body) FROM messages WHERE id = " SQL_INBOX_OF " AND kind = " SQL_MESSAGE_IN
                  " AND seq > (SELECT COALESCE(inbox_read, 0) FROM invocations WHERE id = $1) "
                  "ORDER BY seq LIMIT $2",
                  v_int(id), v_int(UNREAD_MAX));

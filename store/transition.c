@@ -193,6 +193,9 @@ static enum err ended(struct tx *tx, const struct op_finish *finish, enum status
     };
     if (!turn->group)
         t.note.prune_at = finish->finished_at + finish->retention_ms;
+    t.at = finish->finished_at;
+    t.result = finish->result;
+    t.error = finish->error;
     if (finish->status == STATUS_FAILED)
         t.error_type = finish->error_type;
     return followers_after(tx, &t);
@@ -247,8 +250,8 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                    \
-    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_LASTING \
-    " | " SQL_FOLLOW_RESUMED ")"                                                                   \
+    "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & ~(" SQL_FOLLOW_CANCEL \
+    " | " SQL_FOLLOW_LEASE ")"                                                                     \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                   \
     "progress_note = NULL "
 
@@ -340,6 +343,22 @@ static enum err hand_over(struct tx *tx, const struct op_finish *finish)
     return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
 }
 
+/* A simple end has no savepoint: an iteration's, which makes the next one, has its own. */
+static enum err end_as(struct tx *tx, const struct op_finish *as, const struct row *row, bool together)
+{
+    if (together && db_savepoint(tx->db) != OK)
+        return ERR_UNAVAILABLE;
+    enum err err = as->next == FINISH_FINAL ? end_finally(tx, as, row->status, row->follow)
+                                            : end_for_now(tx, as, row->status, row->follow);
+    if (!together || !db_in_transaction(tx->db))
+        return err;
+    if (err == OK)
+        db_savepoint_release(tx->db);
+    else
+        db_savepoint_rollback(tx->db);
+    return err;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     if (finish->next == FINISH_HAND_OVER)
@@ -363,8 +382,7 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
         as.next = FINISH_FINAL;
         as.status = STATUS_CANCELLED;
     }
-    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.status, row.follow)
-                                   : end_for_now(tx, &as, row.status, row.follow);
+    return end_as(tx, &as, &row, row.follow & FOLLOW_LOOP && transition_end_is_simple(finish));
 }
 
 /* --- a turn that waits, and goes on -------------------------------------------------------- */
@@ -395,7 +413,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & " SQL_FOLLOW_LASTING " WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & ~(" SQL_FOLLOW_CANCEL " | " SQL_FOLLOW_LEASE " | " SQL_FOLLOW_RESUMED ") "
+        "WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -548,6 +567,8 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     t.follow = ~0u; /* nobody has looked */
     if (!group)
         t.note.prune_at = tx->now + move->retention_ms;
+    t.at = tx->now;
+    t.error = move->error;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;

@@ -27,18 +27,17 @@
 #define FOLLOW_NUMBER_DEPENDENT 16
 #define FOLLOW_NUMBER_CALLBACK 128
 #define FOLLOW_NUMBER_SCHEDULE 64
+#define FOLLOW_NUMBER_LOOP 32
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
 #define SQL_FOLLOW_DEPENDENT SQL_NUMBER(FOLLOW_NUMBER_DEPENDENT)
 #define SQL_FOLLOW_SCHEDULE SQL_NUMBER(FOLLOW_NUMBER_SCHEDULE)
-/* Those that stay while it is not final, whatever its turns do. */
-#define SQL_FOLLOW_LASTING \
-    "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT " | " SQL_FOLLOW_SCHEDULE " | " SQL_FOLLOW_STAYS ")"
 #define SQL_FOLLOW_CALLBACK SQL_NUMBER(FOLLOW_NUMBER_CALLBACK)
-/* Of those, the ones that stay for good. */
+/* Those that stay for good. */
 #define SQL_FOLLOW_STAYS SQL_FOLLOW_CALLBACK
+#define SQL_FOLLOW_LOOP SQL_NUMBER(FOLLOW_NUMBER_LOOP)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
@@ -48,6 +47,7 @@ enum {
     FOLLOW_DEPENDENT = FOLLOW_NUMBER_DEPENDENT, /* it comes after others, or others after it */
     FOLLOW_CALLBACK = FOLLOW_NUMBER_CALLBACK,   /* somebody is to be told of its end */
     FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE,   /* the schedule's next one waits for its end */
+    FOLLOW_LOOP = FOLLOW_NUMBER_LOOP, /* it is an iteration of a loop, whose next one is made by its end */
 };
 
 /* Bits of `flags`. On disk, too. */
@@ -55,6 +55,8 @@ enum {
 #define FLAG_NUMBER_SUSPENDED 128
 #define FLAG_NUMBER_CALLBACK 8192
 #define FLAG_NUMBER_NAMED 131072
+#define FLAG_NUMBER_LOOP 1024
+#define SQL_FLAG_LOOP SQL_NUMBER(FLAG_NUMBER_LOOP)
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 #define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
 #define SQL_FLAG_NAMED SQL_NUMBER(FLAG_NUMBER_NAMED)
@@ -72,6 +74,7 @@ enum {
     FLAG_COMPOSED = 512,                    /* its arguments are made of others' when it starts */
     FLAG_NAMED = FLAG_NUMBER_NAMED,         /* it has a name in its group */
     FLAG_CALLBACK = FLAG_NUMBER_CALLBACK,   /* and one in callbacks */
+    FLAG_LOOP = FLAG_NUMBER_LOOP,           /* and one in iterations */
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */
@@ -90,6 +93,9 @@ enum { TRANSITION_INSERT_MAX = 16 };
 bool transition_insert_is_plain(const struct submission *s);
 int transition_insert_together(int count);
 MUST_USE enum err transition_insert_rows(struct tx *tx, struct submission *const *rows, int count);
+
+/* What was just inserted is an iteration of a loop, whose inbox was read so far. */
+MUST_USE enum err transition_mark_iteration(struct tx *tx, int64_t id, int64_t inbox_read);
 
 /* --- start and end: a turn's own ------------------------------------------------ */
 

@@ -98,6 +98,14 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
     return err == OK ? inserted(tx, s) : err;
 }
 
+enum err transition_mark_iteration(struct tx *tx, int64_t id, int64_t inbox_read)
+{
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET follow = follow | " SQL_FOLLOW_LOOP
+                      ", flags = flags | " SQL_FLAG_LOOP ", inbox_read = $2 WHERE id = $1",
+                      v_int(id), v_time(inbox_read));
+}
+
 /* --- many ---------------------------------------------------------------------- */
 
 /* How many one statement inserts, and their texts, made once. */

@@ -6,6 +6,7 @@
 #include "store/groups.h"
 #include "store/holds.h"
 #include "store/internal.h"
+#include "store/loops.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -180,6 +181,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
     case UPKEEP_RELEASE_BY: return holds_expire(tx, op);
     case UPKEEP_SCHEDULE: return OK;
+    case UPKEEP_LOOPS: return loops_upkeep(tx, op);
     }
     return ERR_INVALID;
 }

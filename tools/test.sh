@@ -15,6 +15,7 @@
 #   workflows     tests/crash/workflows.py N: a test
 #   pools         tests/crash/pools.py N: a test
 #   groups        tests/crash/groups.py N: a test
+#   loops         tests/crash/loops.py N: a test
 # A script may end with such a line itself; it is then added in place of its exit status.
 #
 # Failed is also: a suite that ran no test or did not finish, a program that exits with an error though its
@@ -137,7 +138,7 @@ for suite; do
     fuzz) [ -n "${FILTER-}" ] || fuzz ;;
     stress) [ -n "${FILTER-}" ] || command_test stress "$build/tests/store_bench" stress 10 ;;
     leases) [ -n "${FILTER-}" ] || command_test leases python3 tests/crash/leases.py 20 ;;
-    crash | slow | steps | workflows | pools | groups) [ -n "${FILTER-}" ] || command_test "$suite" python3 "tests/crash/$suite.py" "${N:-25}" ;;
+    crash | slow | steps | workflows | pools | groups | loops) [ -n "${FILTER-}" ] || command_test "$suite" python3 "tests/crash/$suite.py" "${N:-25}" ;;
     *) echo "no such suite: $suite" >&2; exit 2 ;;
     esac
 done

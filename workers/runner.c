@@ -54,6 +54,13 @@ static void wake_waiting(struct runner *runner, int64_t id, bool message)
         }
 }
 
+/* A service that closes when all is done would never close if loops went on: their next
+ * iterations stay on disk. */
+static bool is_left(const struct runner *runner, const struct change *change)
+{
+    return change->renews && runner->closing && runner->policy == CLOSE_JOIN;
+}
+
 /* True if a worker elsewhere has news of it. */
 static bool take_change(struct runner *runner, const struct change *change, int64_t now_us)
 {
@@ -86,12 +93,14 @@ static bool take_change(struct runner *runner, const struct change *change, int6
     bool claims_in_vain = change->withdrawn && change->to != STATUS_QUEUED; /* elsewhere in the queue it is good */
     if (claims_in_vain) /* it is on its way to be tried again, or to a child */
         stop_running(runner, change->id, true);
-    if (change->to == STATUS_QUEUED && !change->message)
+    if (change->to == STATUS_QUEUED && !change->message && !is_left(runner, change))
         queue_offer(&runner->queue, change, now_us);
     if (change->callback)
         dispatcher_set_locked(runner, TIMER_CALLBACKS, 0);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);
+    if (change->loops_at)
+        dispatcher_set_locked(runner, UPKEEP_LOOPS, change->loops_at);
     if (change->due_at)
         dispatcher_set_locked(runner, UPKEEP_PROMOTE, change->due_at);
     if (change->expires_at)

@@ -56,6 +56,8 @@ static enum next altered(struct request *rq)
             rq, 409, "conflict",
             "one that has not ended waits for it, comes after it, is to get its result, or may ask for it as its "
             "step; or it is a member of a group, which keeps it");
+    if (op->op.err == ERR_CONFLICT && op->of_loop)
+        return answer_problem(rq, 409, "conflict", "it is an iteration of a loop: resume the loop instead");
     if (op->op.err == ERR_CONFLICT && op->what == ALTER_RETRY && status_is_final(op->status) &&
         op->status != STATUS_SUCCEEDED)
         return answer_problem(rq, 409, "conflict",

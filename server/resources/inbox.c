@@ -6,6 +6,7 @@
 #include "server/http/answer.h"
 #include "server/http/gate.h"
 #include "server/resources/context.h"
+#include "server/resources/loops.h"
 #include "server/resources/message_body.h"
 #include "server/resources/resource.h"
 
@@ -13,7 +14,7 @@
 
 struct sending {
     struct op_message_in op;
-    struct buf key, owner; /* copies: the client may leave before the commit */
+    struct buf key, owner, name; /* copies: the client may leave before the commit */
 };
 
 static void sending_free(void *state)
@@ -21,6 +22,7 @@ static void sending_free(void *state)
     struct sending *sending = state;
     buf_release(&sending->key);
     buf_release(&sending->owner);
+    buf_release(&sending->name);
     free(sending);
 }
 
@@ -29,13 +31,13 @@ static enum next answer_refusal(struct request *rq, const struct op_message_in *
     switch (op->op.err) {
     case ERR_CONFLICT:
         return answer_problem(rq, 409, "conflict", "it is %s, and reads nothing any more",
-                              status_name(op->status));
+                              op->loop_status ? loops_status_name(op->loop_status) : status_name(op->status));
     case ERR_MISMATCH: return answer_problem(rq, 422, "key-reused", "the key was used before with another body");
     case ERR_LIMIT:
         answer_header(rq, "Retry-After", "1");
         return answer_problem(rq, 429, "inbox-full", "%d messages wait there to be read, which is the limit",
                               UNREAD_MAX);
-    default: return resource_unread(rq, op->op.err);
+    default: return op->loop.name.p ? loops_unread(rq, op->op.err) : resource_unread(rq, op->op.err);
     }
 }
 
@@ -75,16 +77,8 @@ static bool take_key(struct request *rq, struct sending *sending)
     return true;
 }
 
-enum next inbox_post(struct request *rq)
+static enum next send_it(struct request *rq, struct sending *sending, struct span body)
 {
-    int64_t id;
-    struct span body;
-    if (!resource_id(rq, &id) || !message_body(rq, &body))
-        return NEXT_ANSWER;
-    struct sending *sending = xcalloc(1, sizeof *sending);
-    rq->state = sending;
-    rq->release = sending_free;
-    op_message_in_init(&sending->op, id);
     sending->op.body = body;
     if (!take_key(rq, sending))
         return NEXT_ANSWER;
@@ -93,4 +87,36 @@ enum next inbox_post(struct request *rq)
     rq->resume = sent;
     request_queue(rq, &sending->op.op);
     return NEXT_COMMIT;
+}
+
+static struct sending *begin(struct request *rq)
+{
+    struct sending *sending = xcalloc(1, sizeof *sending);
+    rq->state = sending;
+    rq->release = sending_free;
+    return sending;
+}
+
+enum next inbox_post(struct request *rq)
+{
+    int64_t id;
+    struct span body;
+    if (!resource_id(rq, &id) || !message_body(rq, &body))
+        return NEXT_ANSWER;
+    struct sending *sending = begin(rq);
+    op_message_in_init(&sending->op, id);
+    return send_it(rq, sending, body);
+}
+
+enum next inbox_post_loop(struct request *rq)
+{
+    struct span body;
+    if (!message_body(rq, &body))
+        return NEXT_ANSWER;
+    struct sending *sending = begin(rq);
+    struct loop_ref ref = loops_ref(rq);
+    buf_add_span(&sending->name, ref.name);
+    ref.name = buf_span(&sending->name);
+    op_message_in_init_loop(&sending->op, ref);
+    return send_it(rq, sending, body);
 }

@@ -4,3 +4,4 @@
 #include "server/http/request.h"
 
 handler_fn inbox_post;
+handler_fn inbox_post_loop; /* POST /loops/{id}/inbox: whichever iteration is current reads it */

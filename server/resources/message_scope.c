@@ -29,9 +29,23 @@ static void read_root(const struct request *rq, struct message_scope *scope, str
         scope->root = NOBODY;
 }
 
+/* Its iterations descend from it. */
+static void read_loop(const struct request *rq, struct message_scope *scope, struct faults *faults)
+{
+    struct loop_ref ref = {.name = parameters_get(rq, "loop")};
+    if (!ref.name.p)
+        return;
+    if (scope->root)
+        faults_add(faults, 0, "loop", "loop and root exclude each other");
+    if (!id_parse(ref.name, &ref.id))
+        ref.id = 0;
+    if (reader_loop_id(rq->reader, ref, &scope->root) != OK)
+        scope->root = NOBODY;
+}
+
 bool message_scope_read(struct request *rq, int64_t id, struct message_scope *scope, int *limit)
 {
-    static const char *const of_all[] = {"after", "cursor", "limit", "kind", "root", NULL};
+    static const char *const of_all[] = {"after", "cursor", "limit", "kind", "root", "loop", NULL};
     static const char *const of_one[] = {"after", "cursor", "limit", "kind", NULL};
     static const char *const words[] = {"out", "in", "all", NULL};
     static const unsigned bits[] = {1u << MESSAGE_OUT, 1u << MESSAGE_IN, 1u << MESSAGE_OUT | 1u << MESSAGE_IN};
@@ -43,6 +57,8 @@ bool message_scope_read(struct request *rq, int64_t id, struct message_scope *sc
     read_start(rq, scope, &faults);
     if (!id)
         read_root(rq, scope, &faults);
+    if (!id)
+        read_loop(rq, scope, &faults);
     if (!faults.total)
         return true;
     answer_bad_query(rq, &faults);

@@ -9,12 +9,12 @@
 enum { NOBODY = -1 };
 
 struct message_scope {
-    int64_t id, root; /* of one invocation, of one tree; both 0: of all */
+    int64_t id, root; /* of one invocation, of one tree, or loop; both 0: of all */
     unsigned kinds;
     int64_t after; /* the seq behind which they begin */
 };
 
-/* From the query: after, cursor, limit, kind, and without an id also root. False
+/* From the query: after, cursor, limit, kind, and without an id also root and loop. False
  * with 400 answered. */
 bool message_scope_read(struct request *rq, int64_t id, struct message_scope *scope, int *limit);
 

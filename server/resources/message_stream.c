@@ -153,7 +153,7 @@ static enum err look_at(struct request *rq, int index, int64_t until_us)
     struct unended_item *item = &stream->unended.items[index];
     enum status status = 0;
     bool all, silent = item->silent;
-    enum err err = reader_status(rq->reader, item->id, &status);
+    enum err err = reader_root_status(rq->reader, item->id, &status);
     if (err != OK && err != ERR_NOT_FOUND)
         return err;
     bool ended = err == ERR_NOT_FOUND || status_is_final(status);

@@ -150,8 +150,9 @@ static void answer_in_pieces(struct request *rq)
 static enum err find(struct request *rq, const struct message_scope *scope)
 {
     enum status status;
-    int64_t id = scope->id ? scope->id : scope->root;
-    return id ? reader_status(rq->reader, id, &status) : OK;
+    if (scope->root)
+        return reader_root_status(rq->reader, scope->root, &status);
+    return scope->id ? reader_status(rq->reader, scope->id, &status) : OK;
 }
 
 /* On a reader thread: bodies may be large, and of a tree nobody knows how many are

@@ -109,6 +109,14 @@ static bool set_group(struct selection *selection, struct span value, struct rea
     return true;
 }
 
+/* By its id or its name. */
+static bool set_loop(struct selection *selection, struct span value, struct reason *why)
+{
+    if (!id_parse(value, &selection->filter.loop.id))
+        selection->filter.loop.id = 0;
+    return set_text(&selection->filter.loop.name, value, why);
+}
+
 static bool set_time(int64_t *out, struct span value, struct reason *why)
 {
     int64_t at_ms;
@@ -135,16 +143,10 @@ static const struct condition {
     const char *name; /* NULL ends the table */
     bool (*set)(struct selection *selection, struct span value, struct reason *why);
 } conditions[] = {
-    {"status", set_status},
-    {"task", set_task},
-    {"worker", set_worker},
-    {"error", set_error},
-    {"key", set_key},
-    {"parent", set_parent},
-    {"group", set_group},
-    {"created_after", set_after},
-    {"created_before", set_before},
-    {NULL, NULL},
+    {"status", set_status},         {"task", set_task}, {"worker", set_worker},
+    {"error", set_error},           {"key", set_key},   {"parent", set_parent},
+    {"group", set_group},           {"loop", set_loop}, {"created_after", set_after},
+    {"created_before", set_before}, {NULL, NULL},
 };
 
 static bool set_label(struct selection *selection, struct span name, struct span value, struct reason *why)
@@ -242,6 +244,7 @@ void selection_read(const struct keys_json *in, const struct keys_place *at, str
         {.name = "error", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "key", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "parent", .type = KEY_OTHER, .read_json = read_condition},
+        {.name = "loop", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "created_after", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "created_before", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "labels", .type = KEY_OTHER, .read_json = read_labels},

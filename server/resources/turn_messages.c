@@ -95,11 +95,12 @@ static bool add_message(void *context, const struct message *message)
 static void read_page(struct request *rq)
 {
     struct inbox *inbox = turn_kept(rq);
-    struct message_query query = {
-        .id = turn_found(rq)->turn.id, .kinds = 1u << MESSAGE_IN, .after_seq = inbox->after, .limit = PAGE_MAX};
+    struct message_query query = {.kinds = 1u << MESSAGE_IN, .after_seq = inbox->after, .limit = PAGE_MAX};
     bool more;
     buf_addl(&inbox->body, "{\"items\":[");
-    enum err err = reader_messages(rq->reader, &query, add_message, inbox, &more);
+    enum err err = reader_inbox_of(rq->reader, turn_found(rq)->turn.id, &query.id);
+    if (err == OK)
+        err = reader_messages(rq->reader, &query, add_message, inbox, &more);
     buf_addl(&inbox->body, "]}");
     if (err != OK)
         answer_fault(rq, err);

@@ -203,6 +203,13 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
         buf_addl(out, ",\"turns\":");
         buf_add_int(out, row->turns);
     }
+    buf_addl(out, ",\"loop\":");
+    add_id(out, row->loop);
+    buf_addl(out, ",\"iteration\":");
+    if (row->loop)
+        buf_add_int(out, row->iteration);
+    else
+        buf_addl(out, "null");
     buf_addl(out, ",\"progress\":");
     add_progress(out, row);
     buf_addc(out, '}');

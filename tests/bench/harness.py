@@ -60,6 +60,7 @@ def compile_programs():
     make("ceiling_curl", "ceiling_curl.c", "-lcurl")
     make("ceiling_sqlite", "ceiling_sqlite.c", "-lsqlite3")
     make("ceiling_steps", "ceiling_steps.c", "-lsqlite3")
+    make("ceiling_loops", "ceiling_loops.c", "-lsqlite3")
     make("ceiling_spawn", "ceiling_spawn.c", "-lpthread")
     make("ceiling_pool", "ceiling_pool.c")
     make("pool_child", "pool_child.c")

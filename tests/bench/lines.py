@@ -325,6 +325,36 @@ def steps(report, quick):
                     median(ceilings), None, "the ceiling: bare inserts, %d a commit" % bodies)
 
 
+# --- loops ------------------------------------------------------------------------------------------------------------
+
+
+def loops(report, quick):
+    """Iterations a second, durable: each is made by the end of the one before it."""
+    seconds = 0.5 if quick else 2
+
+    def iterate(server, count, rate):
+        iterations = max(1, round(rate * seconds / count))
+        body = '{"task":"noop","args":{"n":1},"next":"input","max_iterations":%d}' % iterations
+        began = time.perf_counter()
+        for _ in range(count):
+            server.ask("POST", "/loops", body)
+        server.drain()
+        return count * iterations / (time.perf_counter() - began)
+
+    def insert(count, rate):
+        folder = new_folder()
+        done = float(run_program("ceiling_loops", os.path.join(folder, "loops.db"), SCHEMA, round(rate * seconds), count))
+        shutil.rmtree(folder)
+        return done
+
+    for count in (1, 8):
+        with Errand(slots=count) as server:
+            rate = iterate(server, count, 200 / seconds)  # about how long it takes
+            figures, ceilings = in_turn(3, lambda: iterate(server, count, rate), lambda: insert(count, rate))
+        report.line("iterations, %d loop%s" % (count, "s" if count > 1 else ""), median(figures), "1/s",
+                    median(ceilings), None, "the ceiling: bare writes of the same rows, %d a commit" % count)
+
+
 # --- polling ----------------------------------------------------------------------------------------------------------
 
 
@@ -553,4 +583,4 @@ def binary(report, quick):
     os.unlink(stripped)
 
 
-ALL = [submit, run, bulk, idle, commands, pools, http_tasks, leases, children, groups, steps, suspend, on_disk, memory, backlog, dashboards, binary]
+ALL = [submit, run, bulk, idle, commands, pools, http_tasks, leases, children, groups, steps, loops, suspend, on_disk, memory, backlog, dashboards, binary]

@@ -5,7 +5,7 @@
 
 Prints a line each: figure, ceiling, their ratio, the aim, and whether it is reached. Nothing fails for being slow:
 the exit status is 0 unless something broke. --quick takes three minutes at most and makes smaller databases. NAMEs
-pick lines: submit run bulk idle commands pools http_tasks leases children groups steps suspend on_disk memory backlog dashboards binary."""
+pick lines: submit run bulk idle commands pools http_tasks leases children groups steps loops suspend on_disk memory backlog dashboards binary."""
 
 import argparse
 import os

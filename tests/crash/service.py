@@ -279,7 +279,8 @@ class Faults:
         for row in wrong.fetchall():
             self.fault("counters (task, status, counted, there):", row)
         for table in ("payloads", "labels", "errors", "attempts", "logs", "steps", "messages"):
-            none_of(table + " WHERE id NOT IN (SELECT id FROM invocations)", "rows of", table, "belong to nothing")
+            nobodys = " WHERE id NOT IN (SELECT id FROM invocations) AND id NOT IN (SELECT id FROM loops)"
+            none_of(table + nobodys, "rows of", table, "belong to nothing")
         none_of("invocations WHERE status = 3", "rows are left running")
         none_of("errors e JOIN invocations i USING (id) WHERE i.status <> 6", "errors are of what has not failed")
         for table in ("attempts", "logs"):  # what is cancelled while it is suspended (7) was not started again

@@ -271,12 +271,10 @@ Test(read, an_unknown_invocation_is_404)
                                         "/nosuch",
                                         "/tasks/",
                                         "/invocations/0000000000000/nosuch",
-                                        "/sets",
-                                        "/loops",
+                                        "/loops/0000000000000",
                                         "/nosuch",
                                         "/events",
                                         "/metrics",
-                                        "/slots",
                                         "/messages?root=0000000000000",
                                         "/invocations/0000000000000/messages",
                                         "/invocations/0000000000000/children"};

@@ -345,16 +345,19 @@ void check_counters(struct fixture *f)
                          (long long)real, s);
         }
     store_tasks_free(tasks, count);
-    static const char *const satellites[] = {"payloads", "labels", "errors", "details", "inboxes", "callbacks"};
+    static const char *const satellites[] = {"payloads", "labels",    "errors",    "details",
+                                             "inboxes",  "callbacks", "iterations"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
-        cr_assert_eq(
-            askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
-            "orphans in %s", satellites[i]);
+        cr_assert_eq(askf(f,
+                          "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "
+                          "AND id NOT IN (SELECT id FROM loops)",
+                          satellites[i]),
+                     0, "orphans in %s", satellites[i]);
     static const char *const followed[] = {"attempts", "logs", "steps", "messages"};
     for (size_t i = 0; i < sizeof followed / sizeof *followed; i++)
         cr_assert_eq(askf(f,
                           "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "
-                          "AND id NOT IN (SELECT id FROM follow_ups)",
+                          "AND id NOT IN (SELECT id FROM follow_ups) AND id NOT IN (SELECT id FROM loops)",
                           followed[i]),
                      0, "orphans in %s", followed[i]);
     cr_assert_eq(ask(f, "SELECT COUNT(*) FROM deliveries WHERE owner NOT IN (SELECT id FROM invocations) "

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TEXTS_MAX = 400 };
+enum { TEXTS_MAX = 1200 };
 
 static pthread_mutex_t texts_lock = PTHREAD_MUTEX_INITIALIZER;
 static char *texts[TEXTS_MAX];
@@ -360,6 +360,132 @@ static void use_schedules(struct fixture *f)
     IS_OK(store_do(f->store, &remove.op));
 }
 
+static bool ignore_loop(void *context, const struct loop_view *row)
+{
+    (void)context;
+    (void)row;
+    return true;
+}
+
+static bool ignore_set(void *context, const struct set_view *row)
+{
+    (void)context;
+    (void)row;
+    return true;
+}
+
+static void ignore_slot(void *context, const struct set_slot *row)
+{
+    (void)context;
+    (void)row;
+}
+
+static int64_t make_loop(struct fixture *f, struct span name, bool in_set)
+{
+    static char large[2000];
+    struct op_loop_make op;
+    memset(large, '5', sizeof large);
+    op_loop_make_init(&op);
+    op.name = name;
+    op.spec = (struct loop_spec){.task = f->task,
+                                 .next = LOOP_NEXT_OUTPUT,
+                                 .retention_ms = in_set ? 1 : 86400000,
+                                 .delay_ms = in_set ? 2 : 0,
+                                 .args = {large, in_set ? sizeof large : 1}};
+    if (in_set)
+        op.spec.set = (struct set_spec){
+            .name = SPAN("pool"), .slots = 1, .by_turn = true, .says_slot = true, .fail_fast = true};
+    IS_OK(store_do(f->store, &op.op));
+    return op.id;
+}
+
+static void alter_loop(struct fixture *f, enum loop_alter what, int64_t id, enum err wanted)
+{
+    struct op_loop_alter op;
+    op_loop_alter_init(&op, what, (struct loop_ref){id, SPAN("a")});
+    op.patch.set_args = true;
+    op.patch.args = SPAN("1");
+    cr_expect_eq(store_do(f->store, &op.op), wanted, "%d", (int)what);
+}
+
+static void list_loops(struct fixture *f)
+{
+    for (int i = 0; i < 6; i++) {
+        struct loop_query query = {.set = i & 2 ? SPAN("pool") : (struct span){NULL, 0},
+                                   .shown = i & 4 ? 1u << LOOP_SHOWN_PAUSED : 0,
+                                   .oldest_first = i & 1,
+                                   .limit = 10,
+                                   .view = VIEW_FULL};
+        int64_t next;
+        IS_OK(reader_loops(f->reader, &query, ignore_loop, NULL, &next));
+        IS_OK(reader_sets(f->reader, 0, 10, ignore_set, NULL, &next));
+    }
+    struct set_view set;
+    IS_OK(reader_set(f->reader, SPAN("pool"), &set));
+    IS_OK(reader_set_slots(f->reader, set.id, ignore_slot, NULL));
+    list(f, (struct filter){.loop = {.name = SPAN("a")}});
+}
+
+/* It was given its inbox up to that one. */
+static void end_iteration(struct fixture *f, int64_t loop, int64_t seq, enum status status)
+{
+    struct loop_view view;
+    struct buf bytes = {0};
+    struct waited w;
+    IS_OK(reader_loop(f->reader, (struct loop_ref){.id = loop}, VIEW_FULL, &view, &bytes));
+    started(&w, f, view.invocation, 1);
+    struct op_messages_given given;
+    op_messages_given_init(&given, &w.turn);
+    given.up_to_seq = seq;
+    if (seq)
+        IS_OK(store_do(f->store, &given.turn.op));
+    w.finish.result = SPAN("1");
+    IS_OK(end(&w, f, FINISH_FINAL, status));
+    struct invocation row;
+    IS_OK(reader_get(f->reader, w.turn.id, VIEW_FULL, &row));
+    buf_release(&bytes);
+}
+
+static void loop_and_share_slots(struct fixture *f)
+{
+    int64_t named = make_loop(f, SPAN("a"), false), again = make_loop(f, SPAN("a"), false);
+    cr_expect_eq(named, again);
+    for (int i = 0; i < 2 * UNREAD_MAX + 2; i++) {
+        struct op_message_in in;
+        op_message_in_init_loop(&in, (struct loop_ref){.name = SPAN("a")});
+        in.body = SPAN("1");
+        IS_OK(store_do(f->store, &in.op));
+        if (i % 900 == 899)
+            end_iteration(f, named, in.seq, STATUS_SUCCEEDED);
+    }
+    alter_loop(f, LOOP_PAUSE, named, OK);
+    alter_loop(f, LOOP_PATCH, 0, OK);
+    alter_loop(f, LOOP_RESUME, named, OK);
+    end_iteration(f, named, 0, STATUS_SUCCEEDED);
+    int64_t first = make_loop(f, (struct span){NULL, 0}, true);
+    make_loop(f, (struct span){NULL, 0}, true);
+    list_loops(f);
+    end_iteration(f, first, 0, STATUS_SUCCEEDED);
+    while (upkeep(f, UPKEEP_LOOPS).next_at)
+        ;
+    for (int what = SET_PAUSE; what <= SET_PATCH; what++) {
+        struct op_set_alter op;
+        op_set_alter_init(&op, (enum set_alter)(what % SET_PATCH + 1), SPAN("pool"));
+        op.patch.slots = 2;
+        IS_OK(store_do(f->store, &op.op));
+        upkeep(f, UPKEEP_FOLLOW_UP);
+        if (what == SET_PAUSE)
+            make_loop(f, (struct span){NULL, 0}, true);
+    }
+    end_iteration(f, named, 0, STATUS_FAILED);
+    alter_loop(f, LOOP_STOP, named, OK);
+    alter_loop(f, LOOP_DELETE, named, OK);
+    while (upkeep(f, UPKEEP_LOOPS).next_at)
+        ;
+    upkeep(f, UPKEEP_FOLLOW_UP);
+    upkeep(f, UPKEEP_PRUNE);
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -435,6 +561,7 @@ static void do_everything(struct fixture *f)
     wait_for_a_child(f);
     suspend_twice(f);
     use_groups(f);
+    loop_and_share_slots(f);
     use_schedules(f);
     store_set_retain_max(f->store, 1);
     upkeep(f, UPKEEP_PRUNE);
@@ -538,7 +665,7 @@ static const struct {
     {"SELECT wakes_at FROM suspensions", "suspensions_due"},
     {"FROM suspensions s JOIN", "INTEGER PRIMARY KEY"},
     {"UPDATE suspensions SET given", "INTEGER PRIMARY KEY"},
-    {"SELECT seq, LENGTH(body) FROM messages WHERE id = ?1 AND kind = 2 AND seq > (SELECT COALESCE",
+    {"SELECT seq, LENGTH(body) FROM messages WHERE id = COALESCE((SELECT loop",
      "messages_id (id=? AND kind=? AND seq>?)"},
     {"UPDATE invocations SET status = 4, lease = NULL", "INTEGER PRIMARY KEY"},
     {"UPDATE invocations SET status = 2, attempt = attempt - 1", "INTEGER PRIMARY KEY"},
@@ -552,8 +679,21 @@ static const struct {
     {"SELECT id FROM messages WHERE id > ?1", "messages_id (id>?)"},
     {"SELECT at FROM messages", "INTEGER PRIMARY KEY (rowid<?)"},
     {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?"},
-    {"DELETE FROM messages", "messages_id (id=? AND kind=? AND seq<?)"},
+    {"DELETE FROM messages WHERE id", "messages_id (id=? AND kind=? AND seq<?)"},
     {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM iterations n JOIN loops l", "SEARCH n USING INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM loops WHERE id", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM loops WHERE name", "loops_name (name=?)"},
+    {"UPDATE loops SET", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"ticket IS NOT NULL ORDER BY ticket", "loops_ticket (set_id=? AND ticket>?)"},
+    {"slot IS NOT NULL ORDER BY slot", "loops_slot (set_id=? AND slot>?)"},
+    {"FROM loops WHERE due_at IS NOT NULL AND", "loops_due (due_at>? AND due_at<?)"},
+    {"FROM loops WHERE prune_at IS NOT NULL AND", "loops_prune (prune_at>? AND prune_at<?)"},
+    {"FROM loops WHERE set_id = ?1 AND id >", "loops_set (set_id=? AND id>?)"},
+    {"l.set_id = ?3", "loops_set (set_id=? AND id>? AND id<?)"},
+    {"l.status = ?3", "loops_status (status=? AND id>? AND id<?)"},
+    {"iterations n CROSS JOIN", "iterations_loop (loop=? AND id>? AND id<?)"},
+    {"DELETE FROM messages WHERE seq = (SELECT", "INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM groups WHERE prune_at IS NOT NULL AND prune_at <= ?1", "groups_prune (prune_at>? AND prune_at<?)"},
     {"FROM groups WHERE release_by IS NOT NULL AND", "groups_release (release_by>? AND release_by<?)"},
     {"FROM holds WHERE release_by IS NOT NULL AND", "holds_release (release_by>? AND release_by<?)"},

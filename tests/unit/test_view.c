@@ -36,7 +36,7 @@ Test(view, what_is_absent_is_null)
         "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
         "\"key\":null,\"worker\":null,\"group\":null,\"index\":null,\"parent\":null,\"step\":null,\"after\":null,"
         "\"waiting_for\":null,"
-        "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
+        "\"wakes_at\":null,\"turns\":0,\"loop\":null,\"iteration\":null,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));
     buf_release(&wanted);
     free(text);

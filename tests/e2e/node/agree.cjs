@@ -148,7 +148,18 @@ function boundSchedule(body) {
   if (typeof body.jitter === 'string' && isDuration(body.jitter)) body.jitter = '1h';
 }
 
+// Which sets are there the document cannot know: each loop has one of its own.
+let sets = 0;
+function ownSet(body) {
+  if (typeof body.task === 'string') body.task = 'far';
+  if (typeof body.set === 'string') delete body.set;
+  if (!body.set || typeof body.set !== 'object' || Array.isArray(body.set)) return;
+  if (typeof body.set.name === 'string' && body.set.name.length > 0 && body.set.name.length < 100 && !body.set.name.includes('\0')) body.set.name = `set ${sets++}`;
+  if (body.set.slots === null || body.set.slots === undefined) body.set.slots = 1;
+}
+
 const bodies = [
+  { method: 'POST', path: '/loops', schema: 'LoopSubmission', fix: ownSet },
   { method: 'POST', path: '/leases', schema: 'LeaseRequest', fix: boundLease },
   { method: 'POST', path: '/tasks', schema: 'Submission', fix: free },
   { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: free },
