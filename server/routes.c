@@ -5,6 +5,7 @@
 #include "server/resources/group_results.h"
 #include "server/resources/groups.h"
 #include "server/resources/groups_post.h"
+#include "server/resources/callbacks.h"
 #include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
@@ -12,6 +13,9 @@
 #include "server/resources/logs.h"
 #include "server/resources/messages.h"
 #include "server/resources/release.h"
+#include "server/resources/schedule_change.h"
+#include "server/resources/schedule_run.h"
+#include "server/resources/schedules.h"
 #include "server/resources/service.h"
 #include "server/resources/stats.h"
 #include "server/resources/submit.h"
@@ -47,6 +51,8 @@ const struct route server_routes[] = {
     {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},
     {METHOD_GET, "/invocations/{id}/steps", SCOPE_READ, BODY_NONE, .handler = turn_steps_of_invocation},
+    {METHOD_GET, "/invocations/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_list},
+    {METHOD_POST, "/invocations/{id}/callbacks/{n}/repeat", SCOPE_SUBMIT, BODY_NONE, .handler = callbacks_repeat},
     {METHOD_POST, "/invocations/{id}/inbox", SCOPE_SUBMIT, BODY_JSON, .handler = inbox_post, .no_query = true},
     {METHOD_POST, "/invocations/{id}/cancel", SCOPE_SUBMIT, BODY_NONE, .handler = alter_cancel},
     {METHOD_POST, "/invocations/{id}/retry", SCOPE_SUBMIT, BODY_NONE, .handler = alter_retry},
@@ -55,6 +61,8 @@ const struct route server_routes[] = {
 
     {METHOD_POST, "/groups", SCOPE_SUBMIT, BODY_JSON, .handler = groups_post, .no_query = true,
      .whole_bulk = true},
+    {METHOD_GET, "/groups/{id}/callbacks", SCOPE_READ, BODY_NONE, .handler = callbacks_list},
+    {METHOD_POST, "/groups/{id}/callbacks/{n}/repeat", SCOPE_SUBMIT, BODY_NONE, .handler = callbacks_repeat},
     {METHOD_GET, "/groups/{id}", SCOPE_READ, BODY_NONE, .handler = groups_get},
     {METHOD_GET, "/groups/{id}/results", SCOPE_READ, BODY_NONE, .handler = group_results_get},
     {METHOD_POST, "/groups/{id}/release", SCOPE_SUBMIT, BODY_NONE, .handler = groups_release},
@@ -89,6 +97,17 @@ const struct route server_routes[] = {
     {METHOD_POST, "/workers/{name}/quiet", SCOPE_ADMIN, BODY_NONE, .handler = workers_quiet},
     {METHOD_POST, "/workers/{name}/stop", SCOPE_ADMIN, BODY_NONE, .handler = workers_stop},
     {METHOD_POST, "/workers/{name}/active", SCOPE_ADMIN, BODY_NONE, .handler = workers_activate},
+
+    {METHOD_GET, "/schedules", SCOPE_READ, BODY_NONE, .handler = schedules_list},
+    {METHOD_GET, "/schedules/preview", SCOPE_READ, BODY_NONE, .handler = schedules_preview},
+    {METHOD_GET, "/schedules/{name}", SCOPE_READ, BODY_NONE, .handler = schedules_get},
+    {METHOD_PUT, "/schedules/{name}", SCOPE_ADMIN, BODY_JSON, .handler = schedule_change_put, .no_query = true},
+    {METHOD_DELETE, "/schedules/{name}", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_delete},
+    {METHOD_POST, "/schedules/{name}/pause", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_pause},
+    {METHOD_POST, "/schedules/{name}/resume", SCOPE_ADMIN, BODY_NONE, .handler = schedule_change_resume},
+    {METHOD_POST, "/schedules/{name}/run", SCOPE_SUBMIT, BODY_NONE, .handler = schedule_run_now},
+    {METHOD_POST, "/schedules/{name}/backfill", SCOPE_SUBMIT, BODY_JSON, .handler = schedule_run_backfill,
+     .no_query = true},
 
     {METHOD_GET, "/stats", SCOPE_READ, BODY_NONE, .handler = stats_get},
     {METHOD_GET, "/healthz", 0, BODY_NONE, .handler = service_health},

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "server/address.h"
 #include "server/resources/await.h"
+#include "server/resources/callback_body.h"
 #include "server/resources/context.h"
 #include "server/resources/statistics.h"
 #include "workers/journal.h"
@@ -220,6 +221,7 @@ static void read_anew(struct http_job *job, struct reader *reader)
         log_error("the tasks could not be written to the database; nothing was changed");
         config_free(config);
     } else {
+        runner_set_schedules(s->context.runner, config->schedules);
         s->reload.config = config;
     }
     faults_release(&faults);
@@ -376,7 +378,8 @@ static int64_t most_in_flight(const struct registry *registry)
         else if (task->kind->in_flight)
             most += task->kind->in_flight(task);
     }
-    return most;
+    const struct policy *callbacks = registry_callbacks(registry);
+    return *callbacks->hosts ? most + callbacks->in_flight : most;
 }
 
 static int connections_that_fit(const struct config *config)
@@ -408,6 +411,7 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         .registry = config->registry,
         .slots = config->slots,
         .limits = limits_of(config),
+        .callbacks = {context, callback_body_add},
         .store_path = config->store,
         .journal_path = journal,
     };
@@ -426,6 +430,8 @@ static enum err open_all(struct server *s, int *port, struct reason *why)
         tell_address(s, config);
     if (err == OK)
         err = store_start(context->store, why);
+    if (err == OK)
+        runner_set_schedules(context->runner, config->schedules);
     if (err == OK)
         err = runner_start(context->runner, why);
     free(journal);

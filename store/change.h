@@ -44,6 +44,7 @@ struct change {
     bool withdrawn;                 /* from queued, otherwise than by a start */
     int old_priority;               /* where it stood then, */
     int64_t old_rank;               /* and there */
+    bool callback;                  /* not a change: something was done about a delivery (deliveries.h) */
     bool follow_up;                 /* something unbounded follows it: UPKEEP_FOLLOW_UP is due */
     const struct op_refill *refill; /* not a change: what a refill found at this point */
     struct ready ready;             /* to queued; spans live until the listener returns */

@@ -43,6 +43,8 @@ static const struct pieces {
     {FLAG_MESSAGES,
      "SELECT seq, LENGTH(body) FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " ORDER BY seq",
      "DELETE FROM messages WHERE id = $1 AND kind = " SQL_MESSAGE_IN " AND seq <= $2"},
+    {FLAG_CALLBACK, "SELECT n, LENGTH(url) FROM deliveries WHERE owner = $1 ORDER BY n",
+     "DELETE FROM deliveries WHERE owner = $1 AND n <= $2"},
 };
 
 /* Up to which piece there is room; the first always goes. */

@@ -1,7 +1,9 @@
 #include "store/followers.h"
 
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/holds.h"
+#include "store/schedule_rows.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 
@@ -59,6 +61,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
         err = follow_up_note(tx, FOLLOW_UP_REMOVE, t->id);
+    if (err == OK && t->flags & FLAG_CALLBACK)
+        err = callback_remove(tx, t->id);
     return err;
 }
 
@@ -87,6 +91,11 @@ static enum err tell_dependents(struct tx *tx, struct transition *t)
     return err;
 }
 
+static enum err tell(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_CALLBACK ? callback_due_invocation(tx, t->id, t->to) : OK;
+}
+
 /* A client's retry takes an end back. */
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
@@ -103,6 +112,12 @@ static enum err take_end_back(struct tx *tx, struct transition *t)
 static enum err keep_no_more(struct tx *tx, struct transition *t)
 {
     return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
+}
+
+/* The next one of its schedule has waited for this. */
+static enum err go_on_schedule(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_SCHEDULE ? schedule_go_on(tx, t->id) : OK;
 }
 
 /* A start looks for these; what has suspended needs nobody to look for it. */
@@ -155,6 +170,8 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell_dependents},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, go_on_schedule},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},

@@ -1,6 +1,7 @@
 /* Making groups: their row, and their members, all or nothing. */
 #include "store/groups.h"
 
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/holds.h"
 #include "store/internal.h"
@@ -81,6 +82,8 @@ static enum err insert_rest(struct tx *tx, const struct op_group *op)
     if (err == OK && !op->last)
         err = DB_EXECUTE(tx->db, "INSERT INTO groups_making (id, holder) VALUES ($1, $2)", v_int(g->id),
                          v_int(tx->store->options.node));
+    if (err == OK && g->callback.p)
+        err = callback_note(tx, &(struct callback){g->id, CALLBACK_GROUP, g->callback, g->callback_place});
     struct submission child = as_child(g);
     return err == OK && g->parent ? children_note(tx, &child) : err;
 }

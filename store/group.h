@@ -37,6 +37,7 @@ struct group_submission {
     int64_t parent, parent_lease;    /* whose turn submits it; 0: nobody's */
     struct span step;                /* its name there; absent: none */
     bool detached;
+    struct span callback, callback_place; /* a URL that is told of each end, and HOST:PORT of it; absent: none */
     struct span key_owner, key; /* as of a submission, among the keys of groups */
     uint8_t key_digest[32];
     int64_t *ids; /* room for `total`: filled with the members' ids, in order, by the first op */

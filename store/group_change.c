@@ -2,6 +2,7 @@
  * members is done in steps, that go through them in the order of their ids. */
 #include "store/groups.h"
 
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/holds.h"
 #include "store/internal.h"
@@ -273,9 +274,10 @@ static enum err remove_own(struct tx *tx, int64_t id)
     static const char *const texts[] = {
         "DELETE FROM payloads WHERE id = $1",
         "DELETE FROM children WHERE id = $1",
+        "DELETE FROM deliveries WHERE owner = $1", /* DELIVERIES_MAX at most */
         "DELETE FROM groups WHERE id = $1",
     };
-    enum err err = OK;
+    enum err err = callback_remove(tx, id);
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(id));
     tx->highest_removed = id > tx->highest_removed ? id : tx->highest_removed;
@@ -305,6 +307,8 @@ static enum err prune_one(struct tx *tx, int64_t id)
     enum err err = children_is_held(tx, id, &held);
     if (err == OK && !held)
         err = result_is_kept(tx, id, &held);
+    if (err == OK && !held)
+        err = callback_is_pending(tx, id, &held);
     if (err != OK)
         return err;
     return held ? DB_EXECUTE(tx->db, "UPDATE groups SET prune_at = $2 WHERE id = $1", v_int(id),

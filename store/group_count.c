@@ -3,6 +3,7 @@
  * row says afterwards what its members are: so its end is seen once. */
 #include "store/groups.h"
 
+#include "store/callback.h"
 #include "store/internal.h"
 
 #include <stdlib.h>
@@ -20,7 +21,7 @@ struct delta {
 };
 
 struct now {
-    int64_t state, unfinished, failed, ends, retention_ms;
+    int64_t state, unfinished, failed, ends, retention_ms, cancelled;
 };
 
 void group_touch(struct tx *tx, int64_t id)
@@ -74,7 +75,8 @@ static enum err write_delta(struct tx *tx, const struct delta *d, struct now *no
         "UPDATE groups SET held = held + $2, scheduled = scheduled + $3, queued = queued + $4, "
         "running = running + $5, waiting = waiting + $6, succeeded = succeeded + $7, failed = failed + $8, "
         "cancelled = cancelled + $9, ends = ends + $10 WHERE id = $1 AND state & " SQL_GROUP_GONE " = 0 "
-        "RETURNING state, held + scheduled + queued + running + waiting, failed, ends, retention_ms",
+        "RETURNING state, held + scheduled + queued + running + waiting, failed, ends, retention_ms, "
+        "cancelled",
         v_int(d->group), v_int(d->by[STATUS_HELD]), v_int(d->by[STATUS_SCHEDULED]), v_int(d->by[STATUS_QUEUED]),
         v_int(d->by[STATUS_RUNNING]), v_int(d->by[STATUS_WAITING]), v_int(d->by[STATUS_SUCCEEDED]),
         v_int(d->by[STATUS_FAILED]), v_int(d->by[STATUS_CANCELLED]), v_int(d->ends));
@@ -82,7 +84,8 @@ static enum err write_delta(struct tx *tx, const struct delta *d, struct now *no
         return ERR_DB;
     enum err err = db_step_found(stmt);
     if (err == OK)
-        *now = (struct now){db_int(stmt, 0), db_int(stmt, 1), db_int(stmt, 2), db_int(stmt, 3), db_int(stmt, 4)};
+        *now = (struct now){db_int(stmt, 0), db_int(stmt, 1), db_int(stmt, 2),
+                            db_int(stmt, 3), db_int(stmt, 4), db_int(stmt, 5)};
     db_reset(stmt);
     return err;
 }
@@ -118,6 +121,12 @@ static enum err wake_waiters(struct tx *tx, int64_t id)
     return err;
 }
 
+/* As group_read.c has it. */
+static enum status ended_as(const struct now *now)
+{
+    return now->failed ? STATUS_FAILED : now->cancelled ? STATUS_CANCELLED : STATUS_SUCCEEDED;
+}
+
 static enum err end(struct tx *tx, int64_t id, const struct now *now)
 {
     enum err err = DB_EXECUTE(tx->db,
@@ -128,6 +137,8 @@ static enum err end(struct tx *tx, int64_t id, const struct now *now)
     change->group = id;
     change->group_final = true;
     change->prune_at = tx_prune_at(tx, tx->now + now->retention_ms);
+    if (err == OK)
+        err = callback_due(tx, &(struct callback_end){.owner = id, .event = (int)ended_as(now), .at = tx->now});
     return err == OK ? wake_waiters(tx, id) : err;
 }
 

@@ -18,8 +18,10 @@
  *     message.h   what a body sends, and what it is sent
  *     group.h     invocations that were submitted together
  *     hold.h      what is held: promises, and what comes after others
+ *     deliveries.h  requests that tell of an end: due, tried, repeated
  *     alter.h     what a client asks of them: cancel, retry, patch, delete
  *     upkeep.h    what time asks: promote, expire, prune, follow up, refill
+ *     schedule.h  schedules: when each is due, and what it made
  *     tasks.h     tasks by number, their counts and pauses
  *     recover.h   what was running when the last process died
  *     read.h      reading one invocation
@@ -31,6 +33,7 @@
 #include "store/change.h"
 #include "store/group.h"
 #include "store/hold.h"
+#include "store/deliveries.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"
@@ -38,6 +41,7 @@
 #include "store/op.h"
 #include "store/read.h"
 #include "store/recover.h"
+#include "store/schedule.h"
 #include "store/step.h"
 #include "store/submit.h"
 #include "store/tasks.h"

@@ -3,6 +3,7 @@
 #include "store/transition.h"
 
 #include "base/json.h"
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/groups.h"
 #include "store/holds.h"
@@ -86,6 +87,8 @@ static enum err insert_rest(struct tx *tx, struct submission *s)
         err = insert_labels(tx, s->id, s->labels);
     if (err == OK && s->group && !s->preset_id)
         err = group_note_member(tx, s);
+    if (err == OK && s->callback.p)
+        err = callback_note_invocation(tx, s);
     return err == OK && s->status == STATUS_HELD ? hold_note(tx, s) : err;
 }
 
@@ -180,8 +183,8 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX || s->group ||
-                                                hold_is_wanted(s)));
+    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->callback.p ||
+                                                s->args.len > INLINE_MAX || s->group || hold_is_wanted(s)));
 }
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)

@@ -21,25 +21,26 @@ struct submission {
     int max_retries;
     int64_t timeout_ms; /* 0: none */
     int64_t retention_ms;
-    int64_t run_at;               /* 0: now */
-    int64_t expires_at;           /* 0: never */
-    int64_t max_queued;           /* 0: no limit; of the task */
-    struct span args;             /* verbatim JSON, absent if none was given */
-    struct span labels;           /* a JSON object of strings, absent if none */
-    int64_t parent, parent_lease; /* whose turn submits it; 0: nobody's */
-    struct span step;             /* its name there; absent: it has none */
-    bool detached;                /* a cancellation of the parent does not reach it */
-    bool hold;                    /* a promise: hold.h */
-    int64_t release_by;           /* of a promise; 0: no such time */
-    const int64_t *after;         /* what it comes after: */
-    int after_count;              /* no one twice, at most AFTER_MAX */
-    int after_policy;             /* enum after_policy; 0: AFTER_SUCCESS */
-    bool composed;                /* its arguments are made when it starts, of others' results or of its group's */
-    int64_t delay_ms;             /* of what is held: from its release, in place of run_at; 0: none */
-    int64_t expires_ms;           /* the same in place of expires_at */
-    int64_t group;                /* it is one more member of this, which is open; 0: of none */
-    struct span name;             /* its name there; absent: none */
-    const int *after_members;     /* op_group: what it comes after in the group, by index, besides `after` */
+    int64_t run_at;                       /* 0: now */
+    int64_t expires_at;                   /* 0: never */
+    int64_t max_queued;                   /* 0: no limit; of the task */
+    struct span args;                     /* verbatim JSON, absent if none was given */
+    struct span labels;                   /* a JSON object of strings, absent if none */
+    int64_t parent, parent_lease;         /* whose turn submits it; 0: nobody's */
+    struct span step;                     /* its name there; absent: it has none */
+    struct span callback, callback_place; /* a URL that is told of its end, and HOST:PORT of it; absent: none */
+    bool detached;                        /* a cancellation of the parent does not reach it */
+    bool hold;                            /* a promise: hold.h */
+    int64_t release_by;                   /* of a promise; 0: no such time */
+    const int64_t *after;                 /* what it comes after: */
+    int after_count;                      /* no one twice, at most AFTER_MAX */
+    int after_policy;                     /* enum after_policy; 0: AFTER_SUCCESS */
+    bool composed;            /* its arguments are made when it starts, of others' results or of its group's */
+    int64_t delay_ms;         /* of what is held: from its release, in place of run_at; 0: none */
+    int64_t expires_ms;       /* the same in place of expires_at */
+    int64_t group;            /* it is one more member of this, which is open; 0: of none */
+    struct span name;         /* its name there; absent: none */
+    const int *after_members; /* op_group: what it comes after in the group, by index, besides `after` */
     int after_member_count;
     const int64_t *member_ids;    /* op_group's: the ids of the members, */
     int64_t preset_id;            /* and its own; 0: it gets the next one */

@@ -231,13 +231,13 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
         "$4") ", "                                                                \
               "result = $5, error = $6, flags = flags | $7"
 #define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
-    enum err err = DB_EXECUTE(tx->db,
-                              follow_believed || from == STATUS_WAITING ? END
-                                  ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = 0" ENDS_FROM
-                                                                        : END ENDS_FROM,
-                              v_int(turn->id), v_int(turn->lease), v_int(finish->status),
-                              v_int(finish->finished_at), row_result(finish), row_error(finish),
-                              v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
+    enum err err = DB_EXECUTE(
+        tx->db,
+        follow_believed || from == STATUS_WAITING ? END
+            ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = follow & " SQL_FOLLOW_STAYS ENDS_FROM
+                                                  : END ENDS_FROM,
+        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
+        row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
@@ -475,14 +475,14 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
 /* Not started, so no turn ends with it. */
 static struct db_stmt *final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_QUERY(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = " PRUNE_AT(
-            "$4") ", "
-                  "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
-                  "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7) RETURNING grp",
-        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_time(move->cancel_requested_at), v_time(move->expired_by));
+    return DB_QUERY(tx->db,
+                    "UPDATE invocations SET status = $3, finished_at = $4, prune_at = " PRUNE_AT(
+                        "$4") ", "
+                              "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, "
+                              "follow = follow & " SQL_FOLLOW_STAYS " "
+                              "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7) RETURNING grp",
+                    v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                    v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
 static struct db_stmt *final_lost(struct tx *tx, const struct move_final *move)
@@ -493,7 +493,8 @@ static struct db_stmt *final_lost(struct tx *tx, const struct move_final *move)
             "$4") ", "
                   "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
                   "NULL, rank = NULL, "
-                  "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
+                  "follow = follow & " SQL_FOLLOW_STAYS ", started_at = CASE WHEN status = " SQL_QUEUED
+                  " THEN $9 ELSE started_at END "
                   "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8 RETURNING grp",
         v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
         v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),

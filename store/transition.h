@@ -25,13 +25,20 @@
 #define FOLLOW_NUMBER_WAITED 4
 #define FOLLOW_NUMBER_RESUMED 8
 #define FOLLOW_NUMBER_DEPENDENT 16
+#define FOLLOW_NUMBER_CALLBACK 128
+#define FOLLOW_NUMBER_SCHEDULE 64
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
 #define SQL_FOLLOW_RESUMED SQL_NUMBER(FOLLOW_NUMBER_RESUMED)
 #define SQL_FOLLOW_DEPENDENT SQL_NUMBER(FOLLOW_NUMBER_DEPENDENT)
+#define SQL_FOLLOW_SCHEDULE SQL_NUMBER(FOLLOW_NUMBER_SCHEDULE)
 /* Those that stay while it is not final, whatever its turns do. */
-#define SQL_FOLLOW_LASTING "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT ")"
+#define SQL_FOLLOW_LASTING \
+    "(" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_DEPENDENT " | " SQL_FOLLOW_SCHEDULE " | " SQL_FOLLOW_STAYS ")"
+#define SQL_FOLLOW_CALLBACK SQL_NUMBER(FOLLOW_NUMBER_CALLBACK)
+/* Of those, the ones that stay for good. */
+#define SQL_FOLLOW_STAYS SQL_FOLLOW_CALLBACK
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
     FOLLOW_LEASE = FOLLOW_NUMBER_LEASE,   /* its lease has a time, which the end takes out of the index */
@@ -39,15 +46,19 @@ enum {
     FOLLOW_RESUMED =
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
     FOLLOW_DEPENDENT = FOLLOW_NUMBER_DEPENDENT, /* it comes after others, or others after it */
+    FOLLOW_CALLBACK = FOLLOW_NUMBER_CALLBACK,   /* somebody is to be told of its end */
+    FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE,   /* the schedule's next one waits for its end */
 };
 
 /* Bits of `flags`. On disk, too. */
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
+#define FLAG_NUMBER_CALLBACK 8192
 #define FLAG_NUMBER_NAMED 131072
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
 #define SQL_FLAG_SUSPENDED SQL_NUMBER(FLAG_NUMBER_SUSPENDED)
 #define SQL_FLAG_NAMED SQL_NUMBER(FLAG_NUMBER_NAMED)
+#define SQL_FLAG_CALLBACK SQL_NUMBER(FLAG_NUMBER_CALLBACK)
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
@@ -60,6 +71,7 @@ enum {
     FLAG_HOLDS = 256,                       /* and one in holds */
     FLAG_COMPOSED = 512,                    /* its arguments are made of others' when it starts */
     FLAG_NAMED = FLAG_NUMBER_NAMED,         /* it has a name in its group */
+    FLAG_CALLBACK = FLAG_NUMBER_CALLBACK,   /* and one in callbacks */
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */

@@ -122,7 +122,7 @@ static void make_texts(void)
 
 bool transition_insert_is_plain(const struct submission *s)
 {
-    return !s->key.p && !s->parent && !s->labels.p && !s->name.p && !args_are_outside(s) &&
+    return !s->key.p && !s->parent && !s->labels.p && !s->name.p && !s->callback.p && !args_are_outside(s) &&
            (s->preset_id ? !hold_has_row(s) : !s->group && !hold_is_wanted(s));
 }
 

@@ -1,6 +1,7 @@
 /* Upkeep in small steps: promoting what is due, expiring, pruning, refilling
  * the dispatcher's window. Each step is bounded, so that it delays no client's
  * commit noticeably; `more` asks for the next. */
+#include "store/callback.h"
 #include "store/children.h"
 #include "store/groups.h"
 #include "store/holds.h"
@@ -109,14 +110,16 @@ static enum err count_over(struct tx *tx, int64_t *over)
     return err;
 }
 
-/* A step's child stays while its parent may ask for it, and what somebody waits for: it
- * is looked at later. */
+/* A step's child stays while its parent may ask for it, what somebody waits for, and what somebody
+ * is to be told of: it is looked at later. */
 static enum err prune_one(struct tx *tx, const struct due *due, struct follow_up_room *room)
 {
     bool held = false;
     enum err err = due->flags & FLAG_CHILD ? children_is_held(tx, due->id, &held) : OK;
     if (err == OK && !held)
         err = result_is_kept(tx, due->id, &held);
+    if (err == OK && !held && due->flags & FLAG_CALLBACK)
+        err = callback_is_pending(tx, due->id, &held);
     if (err != OK)
         return err;
     if (held)
@@ -176,6 +179,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
     case UPKEEP_RELEASE_BY: return holds_expire(tx, op);
+    case UPKEEP_SCHEDULE: return OK;
     }
     return ERR_INVALID;
 }

@@ -12,8 +12,9 @@ enum upkeep {
     UPKEEP_WAKE,       /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP,  /* what follows changes without a bound: a step of it */
     UPKEEP_RELEASE_BY, /* promises -> cancelled as `not_released` where release_by <= now */
+    UPKEEP_SCHEDULE,   /* a timer alone: what schedules are due is read and handed over (schedule.h) */
 };
-enum { UPKEEPS = UPKEEP_RELEASE_BY + 1 };
+enum { UPKEEPS = UPKEEP_SCHEDULE + 1 };
 struct op_upkeep {
     struct op op;
     enum upkeep what;

@@ -20,6 +20,7 @@ build header:uthash.h uthash-dev
 run cmd:python3 python3
 run cmd:curl curl
 run cmd:jq jq
+run file:/usr/share/zoneinfo/Europe/Berlin tzdata
 test lib:criterion libcriterion-dev
 test cmd:curl curl
 test cmd:jq jq
@@ -27,6 +28,8 @@ test cmd:python3 python3
 test cmd:openssl openssl
 test cmd:setarch util-linux
 test cmd:node nodejs
+test file:/usr/share/zoneinfo/Europe/Berlin tzdata
+test file:/usr/lib/python3/dist-packages/croniter/__init__.py python3-croniter
 coverage cmd:gcov gcc
 bench cmd:wrk wrk
 bench cmd:curl curl

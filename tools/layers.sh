@@ -16,7 +16,9 @@ BEGIN {
     below["store"] = "base store"
     below["workers/sdk"] = "workers/sdk"
     below["workers/tasks"] = "base workers/tasks"
-    below["workers/kinds"] = "base workers/tasks workers/kinds workers/sdk workers/journal.h"
+    below["workers/kinds"] = "base workers/tasks workers/kinds workers/sdk workers/transfers workers/journal.h"
+    below["workers/transfers"] = "base workers/transfers"
+    below["workers/callbacks"] = "base store workers/transfers workers/callbacks workers/kinds/attempt.h"
     below["workers/queue"] = "base store workers/tasks workers/queue"
     below["workers"] = "base store workers"
     below["server/config"] = "base workers server/config"
@@ -38,7 +40,9 @@ BEGIN {
     library["pcre2.h"] = "workers/tasks/bounds[.]c"
     library["nettle/"] = "base/digest[.]c"
     library["dlfcn.h"] = "workers/kinds/native(_module)?[.]c|server/http/own_pages[.]c"
-    library["curl/"] = "workers/kinds/http([.]|/).*|server/cli/client[a-z_]*[.]c"
+    home["workers/transfers/transfer.h"] = "workers/transfers/.*|workers/kinds/http/.*"
+    home["store/callback.h"] = "(tests/)?store/.*"
+    library["curl/"] = "workers/(kinds/http|transfers)/.*|server/cli/client[a-z_]*[.]c"
 }
 function fault(text) {
     print place ": " text

@@ -7,8 +7,8 @@
  *                         if there is one, or common_args, the submission is `composed`
  *     compose_check()     do they fit the task? A reference fits everywhere
  *
- * References are looked for in what comes after something or is a member of a chain or a graph.
- * In all other arguments `$result` is a name like any other, and nothing is looked for.
+ * References are looked for in what comes after something, is a link of a chain, or has a name in a
+ * graph. In all other arguments `$result` is a name like any other, and nothing is looked for.
  *
  * When it runs (workers/composed.h): compose_add_uncovered() of what is shared, compose_substitute()
  * in that and in its own, then compose_bind().

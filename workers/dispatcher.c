@@ -13,16 +13,24 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <utlist.h>
+
+enum { CLOCK_STEP_MS = 1000 };
 
 static void wake(struct runner *runner)
 {
     uint64_t one = 1;
     if (runner->wake_fd >= 0 && write(runner->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
         log_error("write", LOG_STR("error", strerror(errno))); /* EAGAIN: it is readable already */
+}
+
+void dispatcher_wake_locked(struct runner *runner)
+{
+    wake(runner);
 }
 
 void dispatcher_set_locked(struct runner *runner, int timer, int64_t at)
@@ -104,6 +112,7 @@ static void rewrite(struct runner *runner)
 static void act(struct runner *runner, int timer)
 {
     switch (timer) {
+    case TIMER_CALLBACKS: deliver_due(runner); return; /* the same */
     case TIMER_FLUSH: flush(runner); break;
     case TIMER_REFILL: refill_all(runner); break;
     case TIMER_REWRITE: rewrite(runner); break;
@@ -111,6 +120,7 @@ static void act(struct runner *runner, int timer)
     case TIMER_SPARE: threads_try_spare(runner); break;
     case TIMER_LEASES: leases_expire(runner); break;
     case TIMER_WAITS: waits_expire(runner); break;
+    case UPKEEP_SCHEDULE: schedules_act(runner); return;
     default: begin_upkeep(runner, (enum upkeep)timer); return; /* done when it is committed */
     }
     pthread_mutex_lock(&runner->lock);
@@ -156,11 +166,29 @@ static void sleep_until(struct runner *runner, int64_t wall_ms, int64_t mono_us)
         log_info("the clock was set");
 }
 
+/* By how much the wall clock is ahead of the monotonic one. */
+static int64_t clock_lead_ms(void)
+{
+    return clock_now_ms() - clock_mono_us() / 1000;
+}
+
+/* A clock that only drifts is not set. (The kernel says so too, but not when it is asleep.) */
+static void look_at_clock(struct runner *runner, int64_t *lead_ms)
+{
+    int64_t now_ms = clock_lead_ms();
+    if (llabs(now_ms - *lead_ms) < CLOCK_STEP_MS)
+        return;
+    *lead_ms = now_ms;
+    schedules_clock_was_set(runner);
+}
+
 static void *dispatcher_main(void *arg)
 {
     struct runner *runner = arg;
+    int64_t lead_ms = clock_lead_ms();
     for (;;) {
         int64_t wall_ms, mono_us;
+        look_at_clock(runner, &lead_ms);
         pthread_mutex_lock(&runner->lock);
         bool ended = runner->ended;
         int due = ended ? TIMER_NEVER : timers_take(&runner->timers, clock_now_ms(), clock_mono_us());

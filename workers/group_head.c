@@ -19,7 +19,8 @@ static const char *const own_names[OWN_COUNT] = {
 };
 
 /* Of a submission's fields those that a group without a task has, too. */
-static const char *const shared_names[] = {"labels", "retention", "key", "step", "detached", "hold", "release_by"};
+static const char *const shared_names[] = {"labels",   "retention", "key",        "step",
+                                           "detached", "hold",      "release_by", "callback"};
 enum { SHARED_COUNT = sizeof shared_names / sizeof *shared_names };
 
 struct head {
@@ -142,10 +143,12 @@ static void settle_common(struct group_reading *reading)
     group->detached = common->detached;
     group->key_owner = common->key_owner;
     group->key = common->key;
+    group->callback = common->callback;
+    group->callback_place = common->callback_place;
     common->hold = common->detached = false;
     common->release_by = 0;
     common->parent = common->parent_lease = 0;
-    common->step = common->key = (struct span){NULL, 0};
+    common->step = common->key = common->callback = common->callback_place = (struct span){NULL, 0};
 }
 
 const struct task *group_reading_task(struct group_reading *reading, struct span name)

@@ -16,6 +16,7 @@ struct registry {
     int count;
     struct entry *by_name;
     struct entry *entries; /* in the order of the configuration */
+    struct policy callbacks;
 };
 
 static void definition_free(const struct kind *kind, void *definition)
@@ -37,6 +38,7 @@ static void registry_free(struct registry *registry)
         task_release(task);
     }
     free(registry->entries);
+    policy_release(&registry->callbacks);
     free(registry);
 }
 
@@ -238,6 +240,7 @@ struct registry *registry_parse(const struct kind *const *table, const struct re
     else if (tasks && !cJSON_IsNull(tasks))
         faults_add(faults, yaml_line(source->doc, tasks), "/tasks", "must be a mapping of names to tasks");
     share_pools(&reading, source->pools, registry);
+    policy_read(&reading.in, source->callbacks, &registry->callbacks);
     reading_release(&reading);
 
     if (faults->total == before)
@@ -273,6 +276,11 @@ struct task *registry_find(const struct registry *registry, struct span name)
     if (name.len > 0 && name.len <= TASK_NAME_MAX)
         HASH_FIND(hh, registry->by_name, name.p, name.len, entry);
     return entry ? &entry->task : NULL;
+}
+
+const struct policy *registry_callbacks(const struct registry *registry)
+{
+    return &registry->callbacks;
 }
 
 int registry_count(const struct registry *registry)

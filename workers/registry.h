@@ -9,6 +9,7 @@
 
 #include "base/faults.h"
 #include "base/yaml.h"
+#include "workers/callbacks/policy.h"
 #include "workers/kinds/kinds.h"
 #include "workers/tasks/task.h"
 
@@ -17,8 +18,8 @@ struct registry;
 /* Where the tasks of a configuration stand. */
 struct registry_source {
     const struct yaml *doc;
-    const cJSON *tasks, *pools, *defaults; /* the mappings of those names; NULL: there is none */
-    const char *folder;                    /* absolute: where relative paths start */
+    const cJSON *tasks, *pools, *defaults, *callbacks; /* the mappings of those names; NULL: there is none */
+    const char *folder;                                /* absolute: where relative paths start */
 };
 
 /* Reads the tasks, which are of these kinds (NULL-terminated; kinds.h has those
@@ -35,6 +36,9 @@ void registry_load(const struct registry *registry, struct faults *faults);
 
 /* By name; NULL if there is none. Constant time. */
 struct task *registry_find(const struct registry *registry, struct span name);
+
+/* What is said of callbacks, beside the tasks. Lives as long as the registry. */
+const struct policy *registry_callbacks(const struct registry *registry);
 
 /* In the order of the configuration. */
 int registry_count(const struct registry *registry);

@@ -88,6 +88,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         stop_running(runner, change->id, true);
     if (change->to == STATUS_QUEUED && !change->message)
         queue_offer(&runner->queue, change, now_us);
+    if (change->callback)
+        dispatcher_set_locked(runner, TIMER_CALLBACKS, 0);
     if (change->follow_up)
         dispatcher_set_locked(runner, UPKEEP_FOLLOW_UP, 0);
     if (change->due_at)
@@ -159,6 +161,7 @@ static void on_health(void *context, bool healthy)
     runner_gate_locked(runner);
     if (healthy) {
         dispatcher_set_locked(runner, TIMER_REFILL, 0); /* those that failed are asked for again */
+        dispatcher_set_locked(runner, TIMER_CALLBACKS, 0);
         patient_well_locked(runner);
         leases_begin_anew_locked(runner);
     }
@@ -387,6 +390,7 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     runner->store = options->store;
     runner->limits = options->limits;
     runner->slot_count = options->slots;
+    runner->callbacks = options->callbacks;
     runner->wake_fd = runner->clock_fd = -1;
     runner->healthy = true;
     runner->paused = store_paused(options->store);
@@ -396,7 +400,8 @@ enum err runner_open(const struct runner_options *options, struct runner **out, 
     pthread_cond_init(&runner->quiet, &runner->monotonic);
     init_slots(runner);
     queue_init(&runner->queue);
-    timers_init(&runner->timers, TIMERS, UPKEEPS); /* each is due once at the start */
+    timers_init(&runner->timers, TIMERS, TIMER_CALLBACKS + 1); /* each is due once at the start */
+    runner->scheduling = scheduling_new();
     runner_gate_locked(runner);
 
     runner->registry = registry_ref(options->registry);
@@ -456,6 +461,14 @@ void runner_set_url(struct runner *runner, const char *url)
     pthread_mutex_lock(&runner->lock);
     free(runner->url);
     runner->url = url ? xstrdup(url) : NULL;
+    pthread_mutex_unlock(&runner->lock);
+}
+
+void runner_add_url(struct runner *runner, struct buf *out)
+{
+    pthread_mutex_lock(&runner->lock);
+    if (runner->url)
+        buf_adds(out, runner->url);
     pthread_mutex_unlock(&runner->lock);
 }
 
@@ -531,11 +544,13 @@ void runner_free(struct runner *runner)
     orphans_close(runner->orphans);
     dispatcher_end(runner);
     starter_end(runner);
+    deliver_end(runner);
     threads_end(runner);
     free(runner->slots);
     free(runner->free_slots);
     run_free_spares(runner);
     free(runner->url);
+    scheduling_free(runner->scheduling);
     waits_release(runner);
     leases_release(runner);
     queue_release(&runner->queue);

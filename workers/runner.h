@@ -16,12 +16,24 @@
 #include "workers/registry.h"
 
 struct runner;
+struct schedule_list;
+
+/* What callbacks say, which is for whoever knows how things are shown. */
+struct runner_callbacks {
+    void *context;
+
+    /* Appends the body of a delivery, in which a result has at most so many bytes. ERR_NOT_FOUND:
+     * its owner is gone. On a thread of the runner's, with its reader. NULL: there are no callbacks. */
+    enum err (*add_body)(void *context, struct reader *reader, const struct delivery *delivery,
+                         int64_t result_bytes, struct buf *out);
+};
 
 struct runner_options {
     struct store *store;       /* opened, not started; outlives the runner */
     struct registry *registry; /* referenced */
     int slots;
     struct attempt_limits limits;
+    struct runner_callbacks callbacks;
     const char *store_path;   /* a file, to ask whether its disk is full */
     const char *journal_path; /* NULL: none is kept (`:memory:`) */
 };
@@ -37,6 +49,13 @@ MUST_USE enum err runner_start(struct runner *runner, struct reason *why);
 MUST_USE enum err runner_set_registry(struct runner *runner, struct registry *registry,
                                       const struct attempt_limits *limits);
 
+/* The schedules of the configuration, at the start and at each reload: blocks until they are on disk, or, if the
+ * disk takes no writes, leaves that to the dispatcher. After store_start; referenced. */
+void runner_set_schedules(struct runner *runner, struct schedule_list *list);
+
+/* One was made, changed or resumed: it may be due sooner than any other. */
+void runner_schedules_changed(struct runner *runner);
+
 /* Stops and resumes new work, of the whole service or of a task; queues the
  * write through `op` (its done is the caller's) and acts on its commit. */
 void runner_pause(struct runner *runner, struct op_pause *op);
@@ -44,6 +63,9 @@ void runner_pause(struct runner *runner, struct op_pause *op);
 /* The address of this server, by which lease URLs are made, without a slash at
  * its end; NULL: it has none. It is copied. Before runner_start(), and at a reload. */
 void runner_set_url(struct runner *runner, const char *url);
+
+/* Appends it, nothing if there is none. */
+void runner_add_url(struct runner *runner, struct buf *out);
 
 /* Prunes now: fewer may be kept than before (store_set_retain_max). */
 void runner_prune(struct runner *runner);

@@ -15,6 +15,8 @@
  *     lending.c     what is run elsewhere, given out
  *     leases.c      the leases that are out
  *     roster.c      who asks for it
+ *     deliver.c     callbacks on their way
+ *     scheduling.c  schedules: what is due, read and handed over
  *     dispatcher.c  what time asks */
 #pragma once
 
@@ -123,9 +125,10 @@ struct starter {
     const struct registry *served; /* of this configuration */
 };
 
-/* What the dispatcher minds, after the upkeeps. */
+/* What the dispatcher minds, after the upkeeps: the first on the wall clock, too. */
 enum {
-    TIMER_FLUSH = UPKEEPS,
+    TIMER_CALLBACKS = UPKEEPS,
+    TIMER_FLUSH,
     TIMER_REFILL,
     TIMER_REWRITE,
     TIMER_SHORTAGE,
@@ -187,6 +190,12 @@ struct runner {
 
     struct starter starter;
 
+    struct runner_callbacks callbacks;
+    struct sending *sendings; /* deliveries that are under way, */
+    int sending_count;
+    struct sending *unmade;     /* of these, those whose body is still to be made */
+    struct receiver *receivers; /* and where they go */
+
     int unfinished; /* turns whose end is not on disk yet */
     bool paused, healthy, closing;
     bool serves; /* kinds are told of its tasks */
@@ -195,6 +204,7 @@ struct runner {
 
     struct timers timers;
     struct upkeep_call upkeeps[UPKEEPS];
+    struct scheduling *scheduling; /* its own fields are said there */
     struct run *rewrites;
     int claims_faulted; /* runs whose claim met a fault: nothing more starts while they are as many as slots */
     pthread_t dispatcher;
@@ -235,6 +245,15 @@ static inline int runner_room_locked(const struct runner *runner)
 {
     return runner->slots_free - runner->slots_held - runner->resuming;
 }
+
+/* --- scheduling.c ------------------------------------------------------------------- */
+
+struct scheduling *scheduling_new(void);
+void scheduling_free(struct scheduling *scheduling); /* takes NULL */
+
+/* The dispatcher's, when UPKEEP_SCHEDULE is due; and when the clock was set. */
+void schedules_act(struct runner *runner);
+void schedules_clock_was_set(struct runner *runner);
 
 /* --- recovery.c -------------------------------------------------------------------- */
 
@@ -281,6 +300,18 @@ void starter_ring_locked(struct runner *runner); /* asked.c has something for it
 
 /* The registry is another one. */
 void starter_tasks_locked(struct runner *runner);
+
+/* --- deliver.c ------------------------------------------------------------------------- */
+
+/* TIMER_CALLBACKS: asks the disk what is due, if there is room for it. */
+void deliver_due(struct runner *runner);
+
+/* The starter's: makes one body and sends it; the lock is given up and taken again. False: there
+ * is none to be made. */
+bool deliver_work_locked(struct runner *runner, struct thread *thread);
+
+/* Gives up what is under way, which stays due. When nothing is begun any more. */
+void deliver_end(struct runner *runner);
 
 /* --- asked.c --------------------------------------------------------------------------- */
 
@@ -458,3 +489,4 @@ void leases_release(struct runner *runner);
 MUST_USE enum err dispatcher_start(struct runner *runner, struct reason *why);
 void dispatcher_end(struct runner *runner); /* runner->ended is set */
 void dispatcher_set_locked(struct runner *runner, int timer, int64_t at);
+void dispatcher_wake_locked(struct runner *runner); /* a timer is under way no more */

@@ -102,10 +102,11 @@ static void *starter_main(void *arg)
     pthread_mutex_lock(&runner->lock);
     while (!runner->ended) {
         int64_t next_us = asked_work_locked(runner, &starter->thread);
+        bool delivers = deliver_work_locked(runner, &starter->thread);
         struct run *run = has_work_locked(runner) ? run_take_in_flight_locked(runner) : NULL;
         if (run)
             start_locked(runner, run);
-        else if (!starter->asked)
+        else if (!delivers && !starter->asked)
             sleep_locked(runner, next_us);
     }
     pthread_mutex_unlock(&runner->lock);

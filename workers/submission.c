@@ -28,6 +28,7 @@ enum field {
     FIELD_AFTER,
     FIELD_AFTER_POLICY,
     FIELD_GROUP,
+    FIELD_CALLBACK,
     FIELD_STEP, /* of a turn's alone, from here on */
     FIELD_DETACHED,
     FIELD_COUNT,
@@ -50,6 +51,7 @@ static const char *const names[FIELD_COUNT] = {
     [FIELD_AFTER] = "after",
     [FIELD_AFTER_POLICY] = "after_policy",
     [FIELD_GROUP] = "group",
+    [FIELD_CALLBACK] = "callback",
     [FIELD_STEP] = "step",
     [FIELD_DETACHED] = "detached",
 };
@@ -332,6 +334,42 @@ static void read_child(const struct submission_context *context, const struct sp
         faults_add(faults, 0, "/step", "a step's name has 1 to %d characters, and no NUL", STEP_NAME_MAX);
 }
 
+/* Behind what stands in the texts, which move. */
+static void keep_callback(struct span url, struct span place, struct submission *out, struct buf *texts)
+{
+    bool has_key = texts->data && out->key.p == texts->data, has_step = texts->data && out->step.p == texts->data;
+    texts->len = has_key || has_step ? texts->len : 0;
+    size_t at = texts->len;
+    buf_add_span(texts, url);
+    buf_add_span(texts, place);
+    out->callback = (struct span){texts->data + at, url.len};
+    out->callback_place = (struct span){texts->data + at + url.len, place.len};
+    out->key.p = has_key ? texts->data : out->key.p;
+    out->step.p = has_step ? texts->data : out->step.p;
+}
+
+/* After the key and the step. */
+static void read_callback(const struct submission_context *context, struct span value, struct submission *out,
+                          struct buf *texts, struct faults *faults)
+{
+    struct reason why = {"must be a string: an http or https URL"};
+    struct buf place = {0};
+    if (!value.p)
+        return;
+    bool is_text = json_type(value) == JSON_STRING;
+    context->scratch->len = 0;
+    if (is_text)
+        json_unescape(value, context->scratch);
+    const char *url = buf_cstr(context->scratch);
+    if (is_text && strlen(url) < context->scratch->len)
+        reason_set(&why, "must not have a NUL in it");
+    else if (is_text && policy_allows(registry_callbacks(context->registry), url, &place, &why))
+        keep_callback(buf_span(context->scratch), buf_span(&place), out, texts);
+    if (!out->callback.p)
+        faults_add(faults, 0, "/callback", "%s", why.text);
+    buf_release(&place);
+}
+
 /* White space, the order of members and the key's place make no other body. */
 static void digest_body(const struct submission_context *context, struct span body, struct submission *out)
 {
@@ -379,6 +417,7 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);
     read_child(context, values, out, scratch_key, faults);
+    read_callback(context, values[FIELD_CALLBACK], out, scratch_key, faults);
     enum err err = OK;
     if (task && !context->no_args)
         err = submission_read_args(context, task, values[FIELD_ARGS], out, faults);

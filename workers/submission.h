@@ -29,7 +29,7 @@ struct submission_context {
 };
 
 /* Reads checked JSON. Spans in `out` point into `body`, `context`, and for a
- * key or a step with escapes into `scratch_key`, which the caller keeps until the
+ * callback, and a key or a step with escapes, into `scratch_key`, which the caller keeps until the
  * submission is done; so long he has what submission_release() frees. ERR_INVALID
  * with every fault added (JSON Pointers); then there is nothing to free. */
 MUST_USE enum err submission_read(const struct submission_context *context, struct span body,

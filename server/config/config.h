@@ -7,6 +7,7 @@
 #include "base/faults.h"
 #include "base/log.h"
 #include "workers/registry.h"
+#include "workers/schedule_list.h"
 
 enum scope { SCOPE_READ = 1, SCOPE_SUBMIT = 2, SCOPE_WORK = 4, SCOPE_ADMIN = 8, SCOPE_ALL = 15 };
 
@@ -61,7 +62,8 @@ struct config {
         int64_t idle_timeout_ms;         /* a silent connection is closed; 60s */
     } limits;
 
-    struct registry *registry; /* the tasks; a reference is the config's */
+    struct registry *registry;       /* the tasks; a reference is the config's */
+    struct schedule_list *schedules; /* the same of these */
 };
 
 /* What flags gave; NULL or 0 where none was. Every one has an ERRAND_*

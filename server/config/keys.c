@@ -1,4 +1,5 @@
 #include "server/config/keys.h"
+#include "workers/schedule_definition.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -206,6 +207,11 @@ const struct key config_keys[] = {
      .read = read_later,
      .members = task_option_keys,
      .help = "options of every task that does not set its own"},
+    {.name = "callbacks",
+     .type = KEY_OTHER,
+     .read = read_later,
+     .members = policy_keys,
+     .help = "requests that tell of an end (docs/callbacks.md)"},
     {.name = "pools",
      .type = KEY_OTHER,
      .read = read_later,
@@ -213,6 +219,13 @@ const struct key config_keys[] = {
      .members = pool_keys,
      .each = "NAME:",
      .help = "of processes, for all tasks that name one (`pool`)"},
+    {.name = "schedules",
+     .type = KEY_OTHER,
+     .read = read_later,
+     .default_text = "{}",
+     .members = schedule_keys,
+     .each = "NAME:",
+     .help = "what submits by the clock, by name"},
     {.name = "tasks",
      .type = KEY_OTHER,
      .read = read_later,

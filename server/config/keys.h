@@ -7,8 +7,8 @@
 #include "base/keys.h"
 #include "server/config/config.h"
 
-/* Fills a struct config, all but `tasks`, `pools` and `defaults`, which
- * registry_parse() reads. */
+/* Fills a struct config, all but `tasks`, `pools`, `callbacks` and `defaults`, which
+ * registry_parse() reads, and `schedules`, which schedule_list_parse() does. */
 extern const struct key config_keys[];
 
 /* Of `log`, which fill a struct config. config_settle_log() tells each task what is logged of

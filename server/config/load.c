@@ -47,11 +47,21 @@ static void read_tasks(struct loading *l)
                                              .tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks"),
                                              .pools = cJSON_GetObjectItemCaseSensitive(root, "pools"),
                                              .defaults = cJSON_GetObjectItemCaseSensitive(root, "defaults"),
+                                             .callbacks = cJSON_GetObjectItemCaseSensitive(root, "callbacks"),
                                              .folder = l->config->folder,
                                          },
                                          l->faults);
     if (l->config->registry)
         config_settle_log(l->config);
+}
+
+/* They name tasks: if those have faults, what is said of these would be wrong. */
+static void read_schedules(struct loading *l)
+{
+    const cJSON *root = l->doc ? yaml_root(l->doc) : NULL;
+    if (l->config->registry)
+        l->config->schedules = schedule_list_parse(l->doc, cJSON_GetObjectItemCaseSensitive(root, "schedules"),
+                                                   l->config->registry, l->faults);
 }
 
 /* The whole file, or false with errno set. Stops a little past the size that
@@ -143,6 +153,7 @@ static void begin(struct loading *l, struct faults *faults, char *folder)
 static struct config *finish(struct loading *l, int faults_before)
 {
     read_tasks(l);
+    read_schedules(l);
     config_check(l->config, l->listen, l->store, l->faults);
     yaml_free(l->doc);
     if (l->faults->total == faults_before)
@@ -223,6 +234,7 @@ void config_free(struct config *config)
     if (!config)
         return;
     registry_unref(config->registry);
+    schedule_list_unref(config->schedules);
     config_release_keys(config);
     free(config->file);
     free(config->folder);

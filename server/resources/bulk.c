@@ -177,10 +177,10 @@ static void batch_done(struct op *op)
     request_wake_marking(op->owner, &batch->back);
 }
 
-/* A key or a step that had escapes stands in scratch: it must outlive the line. */
+/* A callback, and a key or a step that had escapes, stands in scratch: it must outlive the line. */
 static void own_key(struct batch *batch, const struct submission *s, struct buf *scratch)
 {
-    if (!scratch->data || (s->key.p != scratch->data && s->step.p != scratch->data))
+    if (!scratch->data || (s->key.p != scratch->data && s->step.p != scratch->data && !s->callback.p))
         return;
     if (!batch->keys)
         batch->keys = xcalloc(BATCH_LINES, sizeof *batch->keys);

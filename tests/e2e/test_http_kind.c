@@ -1,5 +1,5 @@
 /* HTTP tasks, against a service of the test's own (service.py). */
-#include "tests/e2e/support.h"
+#include "tests/e2e/service.h"
 
 #include <math.h>
 #include <signal.h>
@@ -12,96 +12,6 @@
 #include <unistd.h>
 
 SUITE(http_kind);
-
-/* --- the service ------------------------------------------------------------------ */
-
-struct service {
-    char *folder, *url;
-    struct server *server; /* whose folder has the service's */
-    pid_t pid;
-};
-
-static void start_service(struct service *service, const char *certificate, const char *key)
-{
-    char *port = format("%s/port", service->folder);
-    unlink(port);
-    service->pid = fork();
-    if (service->pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execlp("python3", "python3", "tests/e2e/service.py", service->folder, certificate, key, NULL);
-        _exit(127);
-    }
-    WAIT_UNTIL(exists(port));
-    service->url = format("http%s://127.0.0.1:%s", certificate ? "s" : "", read_whole(port));
-}
-
-/* A server whose tasks may have $SERVICE in them; not started. */
-static struct service *prepare_with_service(void)
-{
-    struct service *service = calloc(1, sizeof *service);
-    service->server = prepare("{}");
-    service->folder = service->server->folder;
-    return service;
-}
-
-static struct server *serve_tasks(struct service *service, const char *config)
-{
-    configure(service->server, replaced(config, "$SERVICE", service->url));
-    start(service->server);
-    return service->server;
-}
-
-static struct service *service_for(const char *config)
-{
-    struct service *service = prepare_with_service();
-    start_service(service, NULL, NULL);
-    serve_tasks(service, config);
-    return service;
-}
-
-static int count_lines(const char *text)
-{
-    int count = 0;
-    for (; *text; text++)
-        count += *text == '\n';
-    return count;
-}
-
-static char *seen(const struct service *service)
-{
-    return read_whole(format("%s/requests", service->folder));
-}
-
-static int seen_count(const struct service *service)
-{
-    return count_lines(seen(service));
-}
-
-/* The n-th request. */
-static cJSON *request(const struct service *service, int n)
-{
-    char *line = seen(service);
-    for (; n > 0 && line; n--)
-        line = strchr(line, '\n') + 1;
-    cJSON *parsed = cJSON_Parse(line);
-    REQUIRE(parsed, "%s", seen(service));
-    return parsed;
-}
-
-static const char *header_of(const cJSON *parsed, const char *name)
-{
-    const cJSON *pair;
-    cJSON_ArrayForEach(
-        pair, cJSON_GetObjectItem(parsed, "headers")) if (strcasecmp(cJSON_GetArrayItem(pair, 0)->valuestring,
-                                                                     name) == 0) return cJSON_GetArrayItem(pair, 1)
-        ->valuestring;
-    return NULL;
-}
-
-static double number_in(const cJSON *parsed, const char *name)
-{
-    return cJSON_GetObjectItem(parsed, name)->valuedouble;
-}
 
 /* --- outcomes ----------------------------------------------------------------------- */
 

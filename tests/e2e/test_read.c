@@ -273,7 +273,7 @@ Test(read, an_unknown_invocation_is_404)
                                         "/invocations/0000000000000/nosuch",
                                         "/sets",
                                         "/loops",
-                                        "/schedules",
+                                        "/nosuch",
                                         "/events",
                                         "/metrics",
                                         "/slots",

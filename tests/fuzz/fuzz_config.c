@@ -50,6 +50,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             require(registry_find(config->registry, span_of(task->name)) == task);
             use(task, &out);
         }
+        for (int i = 0; i < schedule_list_count(config->schedules); i++) {
+            struct span definition = buf_span(&schedule_list_at(config->schedules, i)->definition);
+            require(json_check(definition.p, definition.len, JSON_DEPTH_MAX, NULL) == OK);
+        }
         buf_release(&out);
     }
     config_free(config);

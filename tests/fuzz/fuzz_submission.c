@@ -7,12 +7,14 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <strings.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const int64_t now_ms = INT64_C(1767225600000);
 
 static const char text[] =
+    "callbacks: {hosts: ['*.example.org', '127.0.0.1:*'], secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}\n"
     "tasks:\n"
     "  any: {kind: command, run: [cat]}\n"
     "  add: {kind: command, run: [echo, \"{x}\", \"{y}\"], params: {x: integer, y: {type: integer, default: 1}}}\n"
@@ -54,6 +56,8 @@ static void expect_submission(const struct submission *s)
     assert(s->priority >= 0 && s->priority <= 127 && s->max_retries >= 0);
     assert(s->timeout_ms >= 0 && s->retention_ms >= 0 && s->expires_at >= 0);
     assert(!s->key.p || (s->key.len > 0 && utf8_valid(s->key) && utf8_length(s->key) <= KEY_MAX));
+    assert(!s->callback.p || (strncasecmp(s->callback.p, "http", 4) == 0 && s->callback.len <= 2000));
+    assert(!s->callback.p || (memchr(s->callback_place.p, ':', s->callback_place.len) && utf8_valid(s->callback)));
     submission_row(s, &row);
     row.status = STATUS_QUEUED;
     row.id = INT64_C(1) << 40;

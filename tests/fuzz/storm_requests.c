@@ -458,6 +458,21 @@ static void add_error(struct maker *m, struct buf *out)
     buf_adds(out, PICK(&m->chance, errors));
 }
 
+static void add_schedule(struct maker *m, struct buf *out)
+{
+    static const char *const bodies[] = {
+        "{\"cron\":\"* * * * *\",\"task\":\"echo\"}",
+        "{\"cron\":\"0 0 L * 5#2\",\"task\":\"echo\",\"timezone\":\"Europe/Berlin\",\"args\":[1]}",
+        "{\"cron\":\"@daily\",\"task\":\"far\",\"jitter\":\"5m\",\"dst\":{\"gap\":\"skip\"}}",
+        "{\"cron\":\"@daily\",\"task\":\"echo\",\"overlap\":\"cancel\",\"labels\":{\"a\":\"b\"}}",
+        "{\"cron\":\"\\u0030 0 30 2 *\",\"task\":\"echo\"}",
+        "{\"cron\":\"@daily\",\"task\":\"echo\",\"timezone\":\"../x\"}",
+        "{\"from\":\"2026-01-01T00:00:00Z\",\"to\":\"2026-01-01T00:03:00Z\"}",
+        "{\"from\":\"0000-01-01T00:00:00Z\",\"to\":\"9999-12-31T23:59:59Z\"}",
+        "{}"};
+    buf_adds(out, PICK(&m->chance, bodies));
+}
+
 static void add_lease_request(struct maker *m, struct buf *out)
 {
     static const char *const workers[] = {
@@ -624,7 +639,7 @@ static void mutate(struct chance *c, struct buf *b, size_t start)
 
 /* --- targets ---------------------------------------------------------------------------------- */
 
-enum body { NO_BODY, SUBMISSION, PATCH, SELECTION, LEASE, TURN };
+enum body { NO_BODY, SUBMISSION, PATCH, SELECTION, LEASE, TURN, SCHEDULE };
 
 static const struct target {
     const char *method, *path; /* %s: an id, or of a turn the token; {}: a task */
@@ -656,7 +671,15 @@ static const struct target {
     {"POST", "/pause", .admin = true, .weight = 1},
     {"POST", "/resume", .admin = true, .weight = 6},
     {"GET", "/shutdown", .weight = 1}, /* POST stops the server: no such request is made */
-    {"PUT", "/schedules/x", .weight = 1},
+    {"GET", "/schedules", .weight = 1},
+    {"GET", "/schedules/preview?cron=*/5+*+*+*+*&timezone=Europe/Berlin&count=9", .weight = 1},
+    {"GET", "/schedules/x", .weight = 1},
+    {"PUT", "/schedules/x", SCHEDULE, .admin = true, .weight = 3},
+    {"DELETE", "/schedules/x", .admin = true, .weight = 1},
+    {"POST", "/schedules/x/pause", .admin = true, .weight = 1},
+    {"POST", "/schedules/x/resume", .admin = true, .weight = 1},
+    {"POST", "/schedules/x/run", .weight = 1},
+    {"POST", "/schedules/x/backfill", SCHEDULE, .weight = 1},
     {"POST", "/leases", LEASE, .weight = 8},
     {"GET", "/leases/%s", .turn = true, .weight = 1},
     {"POST", "/leases/%s/heartbeat", TURN, .turn = true, .weight = 3},
@@ -959,6 +982,7 @@ static void make_body(struct maker *m, const struct target *target, bool lines)
     case SELECTION: add_selection(m, &m->body); break;
     case LEASE: add_lease_request(m, &m->body); break;
     case TURN: add_turn_body(m, &m->body); break;
+    case SCHEDULE: add_schedule(m, &m->body); break;
     }
     if (m->body.len && chance_one_in(c, 5))
         mutate(c, &m->body, 0);

@@ -345,7 +345,7 @@ void check_counters(struct fixture *f)
                          (long long)real, s);
         }
     store_tasks_free(tasks, count);
-    static const char *const satellites[] = {"payloads", "labels", "errors", "details", "inboxes"};
+    static const char *const satellites[] = {"payloads", "labels", "errors", "details", "inboxes", "callbacks"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
         cr_assert_eq(
             askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,
@@ -357,6 +357,9 @@ void check_counters(struct fixture *f)
                           "AND id NOT IN (SELECT id FROM follow_ups)",
                           followed[i]),
                      0, "orphans in %s", followed[i]);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM deliveries WHERE owner NOT IN (SELECT id FROM invocations) "
+                        "AND owner NOT IN (SELECT id FROM follow_ups)"),
+                 0, "orphans in deliveries");
     cr_assert_eq(
         ask(f, "SELECT COUNT(*) FROM errors WHERE id NOT IN (SELECT id FROM invocations WHERE status = 6)"), 0,
         "errors of what did not fail");

@@ -200,6 +200,52 @@ static void suspend_twice(struct fixture *f)
     IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
 }
 
+static void ignore_delivery(void *context, const struct delivery *delivery)
+{
+    (void)context;
+    (void)delivery;
+}
+
+/* Tried twice, and repeated; more of them than are kept. */
+static void tell(struct fixture *f)
+{
+    struct submission s = plain(f);
+    s.callback = SPAN("http://a/");
+    s.callback_place = SPAN("a:80");
+    s.retention_ms = 0;
+    submit_all(f, &s, 1);
+    IS_OK(alter(f, ALTER_CANCEL, s.id));
+    for (int i = 0; i < DELIVERIES_MAX; i++) {
+        IS_OK(alter(f, ALTER_RETRY, s.id));
+        IS_OK(alter(f, ALTER_CANCEL, s.id));
+    }
+    upkeep(f, UPKEEP_PRUNE);
+    for (int i = 0; i < 2; i++) {
+        struct op_due due;
+        struct op_delivered delivered;
+        struct op_repeat repeat;
+        op_due_init(&due);
+        due.room = due.room_per_place = 10;
+        IS_OK(store_do(f->store, &due.op));
+        op_delivered_init(&delivered, &due.items[0]);
+        delivered.status = DELIVERY_DELIVERED;
+        IS_OK(store_do(f->store, &delivered.op));
+        op_repeat_init(&repeat, s.id, due.items[0].n);
+        IS_OK(store_do(f->store, &repeat.op));
+        op_due_release(&due);
+    }
+    struct buf url = {0};
+    IS_OK(reader_callback(f->reader, s.id, &url));
+    IS_OK(reader_deliveries(f->reader, s.id, ignore_delivery, NULL));
+    buf_release(&url);
+    IS_OK(alter(f, ALTER_DELETE, s.id));
+    struct op_due empty;
+    op_due_init(&empty);
+    empty.room = empty.room_per_place = 10;
+    IS_OK(store_do(f->store, &empty.op));
+    op_due_release(&empty);
+}
+
 static bool ignore_result(void *context, const struct group_result *result)
 {
     (void)context, (void)result;
@@ -254,6 +300,66 @@ static void use_groups(struct fixture *f)
     buf_release(&out);
 }
 
+static bool ignore_schedule(void *context, const struct schedule *row)
+{
+    if (context)
+        *(int64_t *)context = row->id;
+    return true;
+}
+
+/* Made, paused, due while the last one runs, and gone on with as that ends. */
+static void use_schedules(struct fixture *f)
+{
+    struct op_schedule_put put;
+    struct op_schedule_sync sync;
+    struct op_schedule_pause pause;
+    struct op_schedule_remove remove;
+    struct waited w;
+    int64_t id, next;
+    struct schedule_put one = {SPAN("a"), SPAN("{1}"), 10};
+    for (int i = 0; i < 2; i++) {
+        op_schedule_put_init(&put);
+        put.put = (struct schedule_put){SPAN("b"), i ? SPAN("{2}") : SPAN("{1}"), 10};
+        IS_OK(store_do(f->store, &put.op));
+        op_schedule_sync_init(&sync);
+        sync.items = &one;
+        sync.count = i;
+        IS_OK(store_do(f->store, &sync.op));
+    }
+    IS_OK(reader_schedule(f->reader, SPAN("a"), ignore_schedule, &id));
+    IS_OK(reader_schedules(f->reader, 0, 10, ignore_schedule, NULL));
+    IS_OK(reader_schedules_due(f->reader, 10, 10, ignore_schedule, NULL));
+    IS_OK(reader_schedules_next(f->reader, 0, &next));
+    static const enum schedule_overlap overlaps[] = {OVERLAP_SKIP, OVERLAP_SKIP, OVERLAP_QUEUE, OVERLAP_CANCEL};
+    for (int i = 0; i < 4; i++) {
+        struct submission s = plain(f);
+        struct op_schedule_fire fire;
+        op_schedule_fire_init(&fire);
+        fire.id = id;
+        fire.moves = true;
+        fire.version = 1;
+        fire.believed_next = 10 + i;
+        fire.next_at = 11 + i;
+        fire.overlap = overlaps[i];
+        fire.items = &s;
+        fire.due = &fire.believed_next;
+        fire.count = 1;
+        IS_OK(store_do(f->store, &fire.op));
+        if (!i)
+            started(&w, f, s.id, 1);
+        fire.moves = false;
+        fire.count = 0;
+        IS_OK(store_do(f->store, &fire.op));
+    }
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_SUCCEEDED));
+    op_schedule_pause_init(&pause);
+    pause.id = id;
+    pause.version = 1;
+    IS_OK(store_do(f->store, &pause.op));
+    op_schedule_remove_init(&remove, SPAN("b"));
+    IS_OK(store_do(f->store, &remove.op));
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -273,6 +379,7 @@ static void do_everything(struct fixture *f)
     use_steps_and_messages(f, &w.turn);
     struct log_chunk chunk = {1, SPAN("x")};
     w.finish.log = &chunk;
+    tell(f);
     w.finish.log_count = 1;
     w.finish.drop_stdout = true;
     IS_OK(end(&w, f, FINISH_RETRY, STATUS_FAILED));
@@ -328,6 +435,7 @@ static void do_everything(struct fixture *f)
     wait_for_a_child(f);
     suspend_twice(f);
     use_groups(f);
+    use_schedules(f);
     store_set_retain_max(f->store, 1);
     upkeep(f, UPKEEP_PRUNE);
     int64_t casualty = submit(f);
@@ -370,9 +478,26 @@ static const struct {
     {"FROM labels l", "labels_1 (name=? AND value=? AND id>? AND id<?)"},
     {"FROM errors e", "errors_1 (type=? AND id>? AND id<?)"},
     {"SELECT waiter FROM waits WHERE target", "waits_target (target=?"},
+    {"s.next_at <= ?1", "schedules_due (next_at>? AND next_at<?)"},
+    {"SELECT next_at FROM schedules", "schedules_due (next_at>?)"},
+    {"DELETE FROM schedule_waiting WHERE behind", "schedule_waiting_behind (behind=?)"},
+    {"FROM schedules WHERE source", "schedules_source (source=? AND id>?)"},
     {"UPDATE waits SET ended = 1 WHERE waiter", "(waiter=? AND target=?)"},
     {"c.parent = ?1 AND c.step = ?2", "children_step (parent=? AND step=?)"},
     {"SELECT parent FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"UPDATE callbacks SET made", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM callbacks c JOIN", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"FROM callback_places WHERE next_at <= ?1", "callback_places_due (next_at<?)"},
+    {"SELECT next_at FROM callback_places", "callback_places_due (next_at>?)"},
+    {"FROM deliveries WHERE place", "deliveries_due (place=?)"},
+    {"FROM deliveries WHERE owner = ?1 AND n = ?2", "deliveries_1 (owner=? AND n=?)"},
+    {"FROM deliveries WHERE owner = ?1 ORDER BY n", "deliveries_1 (owner=?)"},
+    {"DELETE FROM deliveries WHERE owner = ?1 AND n <=", "deliveries_1 (owner=? AND n<?)"},
+    {"SELECT n, LENGTH(url) FROM deliveries", "deliveries_1 (owner=?)"},
+    {"SELECT 1 FROM deliveries", "deliveries_1 (owner=?)"},
+    {"UPDATE deliveries", "deliveries_1 (owner=? AND n=?)"},
+    {"UPDATE callback_places", "callback_places_1 (place=?)"},
+    {"FROM callback_places WHERE place", "callback_places_1 (place=?)"},
     {"SELECT parent, step FROM children", "INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM children WHERE parent = ?1 AND id > ?2", "children_parent (parent=? AND id>?)"},
     {"c.parent = ?3", "children_parent (parent=? AND id>? AND id<?)"},

@@ -107,6 +107,7 @@ export interface Options {
   retention?: Duration;
   labels?: Record<string, string>;
   key?: string;
+  callback?: string;
   /** A promise: it runs when it is released, and is cancelled if that has not been done by `releaseBy`. */
   hold?: boolean;
   releaseBy?: Duration;

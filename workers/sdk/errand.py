@@ -707,6 +707,7 @@ class Options(TypedDict, total=False):
     after: Any  # handles or ids: it runs when those have ended,
     after_policy: str  # "success" (all of them), "any", or "failure" (one of them at least)
     group: Any  # an open group, or its id: it is one more member
+    callback: str  # a URL that is told of its end
     step: str  # of a child
     detached: bool  # of a child
 

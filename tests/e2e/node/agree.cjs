@@ -141,12 +141,20 @@ function free(body) {
   if (typeof body.group === 'string') delete body.group;
 }
 
+// What a cron line and a zone may be is no pattern's to say.
+function boundSchedule(body) {
+  for (const [name, good] of [['cron', '30 2 * * *'], ['timezone', 'UTC'], ['task', 'any']])
+    if (typeof body[name] === 'string') body[name] = good;
+  if (typeof body.jitter === 'string' && isDuration(body.jitter)) body.jitter = '1h';
+}
+
 const bodies = [
   { method: 'POST', path: '/leases', schema: 'LeaseRequest', fix: boundLease },
   { method: 'POST', path: '/tasks', schema: 'Submission', fix: free },
   { method: 'POST', path: '/leases/TOKEN/children', schema: 'Child', fix: free },
   { method: 'PUT', path: '/leases/TOKEN/steps/a-recorded-value', schema: 'StepValue' },
   { method: 'PATCH', path: '/invocations/ID', schema: 'Patch' },
+  { method: 'PUT', path: '/schedules/agree', schema: 'ScheduleDefinition', fix: boundSchedule },
   { method: 'POST', path: '/invocations/cancel', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
   { method: 'POST', path: '/invocations/retry', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
 ].map((each) => ({ ...each, valid: compiled(schemaOf(each.schema)) }));

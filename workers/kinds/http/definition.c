@@ -1,83 +1,12 @@
 /* What a configuration says of a service: read, checked, freed. */
 #include "workers/kinds/http/http.h"
 
-#include "base/digest.h"
-#include "base/utf8.h"
+#include "workers/transfers/settings.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum {
-    HEADERS_MAX = 50,
-    VALUE_BYTES = 8 * 1024,
-    SECRET_MIN_BYTES = 24, /* as the Standard Webhooks rules have it */
-    SECRET_MAX_BYTES = 64,
-};
-
-#define SECRET_PREFIX "whsec_"
-
-/* --- texts that may stand elsewhere -------------------------------------------------- */
-
-/* The first line of it, without its end. NULL with the fault. */
-static char *read_file(const struct keys_input *in, const cJSON *item, const char *pointer, const char *name)
-{
-    struct buf path = {0};
-    char text[VALUE_BYTES + 2];
-    if (*name != '/')
-        buf_addf(&path, "%s/", in->folder);
-    buf_adds(&path, name);
-    int fd = open(buf_cstr(&path), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    if (n < 0)
-        faults_add(in->faults, yaml_line(in->doc, item), pointer, "cannot read %s: %s", buf_cstr(&path),
-                   strerrordesc_np(error));
-    buf_release(&path);
-    if (n < 0)
-        return NULL;
-    struct span line = {text, (size_t)n};
-    const char *end = memchr(text, '\n', line.len);
-    if (end)
-        line.len = (size_t)(end - text);
-    if (line.len && line.p[line.len - 1] == '\r')
-        line.len--;
-    return span_dup(line);
-}
-
-static char *read_elsewhere(const struct keys_input *in, const cJSON *item, const char *pointer)
-{
-    const cJSON *only = item->child;
-    bool one = only && !only->next && cJSON_IsString(only);
-    if (one && strcmp(only->string, "file") == 0)
-        return read_file(in, item, pointer, only->valuestring);
-    if (one && strcmp(only->string, "env") == 0) {
-        const char *value = getenv(only->valuestring);
-        if (value)
-            return xstrdup(value);
-        faults_add(in->faults, yaml_line(in->doc, item), pointer, "there is no variable %s in the environment",
-                   only->valuestring);
-        return NULL;
-    }
-    faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a text, {file: PATH} or {env: NAME}");
-    return NULL;
-}
-
-/* A text, or where it is to be found: the caller's. NULL with the fault. */
-static char *read_text(const struct keys_input *in, const cJSON *item, const char *pointer)
-{
-    if (cJSON_IsObject(item))
-        return read_elsewhere(in, item, pointer);
-    struct span text = keys_text(item);
-    if (text.p)
-        return span_dup(text);
-    faults_add(in->faults, yaml_line(in->doc, item), pointer, "must be a text, {file: PATH} or {env: NAME}");
-    return NULL;
-}
+enum { HEADERS_MAX = 50 };
 
 /* --- the address --------------------------------------------------------------------- */
 
@@ -104,17 +33,6 @@ static const char *fault_of(const char *text, CURLU *url)
     if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
         return "must not have a user and a password in it: put them into `headers`, as Authorization";
     return has_part(url, CURLUPART_FRAGMENT) ? "must not have a fragment (#...)" : NULL;
-}
-
-static bool check_proxy(char *text, struct reason *why)
-{
-    CURLU *url = curl_url();
-    bool good =
-        strstr(text, "://") && curl_url_set(url, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK;
-    curl_url_cleanup(url);
-    if (!good)
-        reason_set(why, "is no URL like http://proxy.example.org:3128 or socks5h://127.0.0.1:1080");
-    return good;
 }
 
 static bool check_url(char *text, struct reason *why)
@@ -153,7 +71,7 @@ static bool is_value(const char *value)
     for (const char *c = value; *c; c++)
         if (((unsigned char)*c < ' ' && *c != '\t') || *c == 127)
             return false;
-    return strlen(value) <= VALUE_BYTES;
+    return strlen(value) <= SETTINGS_TEXT_BYTES;
 }
 
 /* "Name: value" as curl wants it; NULL with the fault. */
@@ -162,7 +80,7 @@ static char *read_header(const struct keys_input *in, const cJSON *member, const
     const char *fault = !is_token(member->string)     ? "is no name of a header"
                         : is_reserved(member->string) ? "is set by Errand itself"
                                                       : NULL;
-    char *value = fault ? NULL : read_text(in, member, pointer);
+    char *value = fault ? NULL : settings_text(in, member, pointer);
     if (value && !is_value(value))
         fault = "has a value with control characters, or of more than 8 KiB";
     if (fault)
@@ -193,24 +111,10 @@ static void read_headers(const struct keys_input *in, const cJSON *item, const c
     }
 }
 
-/* --- the secret ------------------------------------------------------------------------ */
-
 static void read_secret(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
     struct http_task *http = target;
-    char *text = read_text(in, item, pointer);
-    if (!text)
-        return;
-    size_t n = strlen(SECRET_PREFIX);
-    bool good = strncmp(text, SECRET_PREFIX, n) == 0 && base64_decode(span_of(text + n), &http->secret) &&
-                http->secret.len >= SECRET_MIN_BYTES && http->secret.len <= SECRET_MAX_BYTES;
-    if (!good)
-        faults_add(in->faults, yaml_line(in->doc, item), pointer,
-                   "must be " SECRET_PREFIX " and %d to %d bytes in base64, as `echo " SECRET_PREFIX
-                   "$(openssl rand -base64 32)` prints them",
-                   SECRET_MIN_BYTES, SECRET_MAX_BYTES);
-    explicit_bzero(text, strlen(text));
-    free(text);
+    settings_secret(in, item, pointer, &http->secret);
 }
 
 /* --- the keys -------------------------------------------------------------------------- */
@@ -281,7 +185,7 @@ const struct key http_keys[] = {
      .type = KEY_TEXT,
      .min = 1,
      .max = 2000,
-     .check = check_proxy,
+     .check = settings_check_proxy,
      .example = "http://proxy.example.org:3128",
      .offset = offsetof(struct http_task, proxy),
      .help = "http: the proxy; default: none, whatever the environment says"},
@@ -305,9 +209,7 @@ void http_release(void *definition)
     for (char **line = http->headers; line && *line; line++)
         free(*line);
     free(http->headers);
-    if (http->secret.len)
-        explicit_bzero(http->secret.data, http->secret.len);
-    buf_release(&http->secret);
+    settings_secret_release(&http->secret);
 }
 
 /* --- advice ---------------------------------------------------------------------------- */

@@ -9,12 +9,18 @@ static int in_flight(const struct task *task)
 static void start(struct attempt *attempt)
 {
     struct reason why = {"no memory for a transfer"};
-    struct transfer *transfer = transfer_new(attempt);
-    if (transfer && driver_add(transfer, &why))
+    struct request *request = request_new(attempt);
+    if (request && driver_add(&request->transfer, &why))
         return;
-    transfer_free(transfer);
+    request_free(request);
     outcome_unstarted(attempt->outcome, span_of(why.text));
     attempt_end(attempt);
+}
+
+static void look(struct attempt *attempt)
+{
+    (void)attempt;
+    driver_look();
 }
 
 const struct kind http_kind = {
@@ -26,7 +32,7 @@ const struct kind http_kind = {
     .check = http_check,
     .advise = http_advise,
     .start = start,
-    .stop = driver_look,
+    .stop = look,
     .end = driver_end,
     .release = http_release,
 };

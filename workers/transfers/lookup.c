@@ -1,7 +1,7 @@
 /* Names on their way to addresses. Curl makes a thread for each transfer that
- * looks up a name, unless it knows it from the last minute; so while one of a
- * task's transfers is at it, the others wait for what it finds. */
-#include "workers/kinds/http/http.h"
+ * looks up a name, unless it knows it from the last minute; so while one of
+ * those that go to a host is at it, the others wait for what it finds. */
+#include "workers/transfers/transfer.h"
 
 #include "base/clock.h"
 
@@ -31,7 +31,7 @@ static void let_go(struct lookup *lookup)
 
 bool lookup_begin(struct transfer *transfer)
 {
-    struct lookup *lookup = &transfer->task->lookup;
+    struct lookup *lookup = transfer->lookup;
     if (lookup->by) {
         LL_PREPEND2(lookup->held, transfer, next_held);
         return false;
@@ -43,7 +43,7 @@ bool lookup_begin(struct transfer *transfer)
 
 void lookup_done(struct transfer *transfer)
 {
-    struct lookup *lookup = &transfer->task->lookup;
+    struct lookup *lookup = transfer->lookup;
     if (lookup->by != transfer)
         return;
     lookup->known_us = clock_mono_us();
@@ -52,7 +52,7 @@ void lookup_done(struct transfer *transfer)
 
 void lookup_leave(struct transfer *transfer)
 {
-    struct lookup *lookup = &transfer->task->lookup;
+    struct lookup *lookup = transfer->lookup;
     if (lookup->by == transfer)
         let_go(lookup);
     if (transfer->driven)
@@ -63,7 +63,7 @@ void lookup_leave(struct transfer *transfer)
 
 struct transfer *lookup_share(struct transfer *transfer)
 {
-    struct lookup *lookup = &transfer->task->lookup;
+    struct lookup *lookup = transfer->lookup;
     struct transfer *held = lookup->by == transfer ? lookup->held : NULL;
     if (held)
         lookup->held = held->next_held;

@@ -3,12 +3,13 @@
  *
  * Threads: driver_add() and driver_end() by any; the rest is the thread's own,
  * as is what is below the line in the struct. */
-#include "workers/kinds/http/http.h"
+#include "workers/transfers/transfer.h"
 
 #include "base/clock.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -26,7 +27,7 @@ static bool runs, is_to_end;
 static struct transfer *arrived; /* the last first */
 
 static atomic_int wake_fd = -1;
-static atomic_bool look; /* some attempt is to be */
+static atomic_bool look; /* some transfer is to be */
 static pthread_t thread;
 
 static struct {
@@ -45,9 +46,8 @@ static void wake(void)
         return; /* it is readable already */
 }
 
-void driver_look(struct attempt *attempt)
+void driver_look(void)
 {
-    (void)attempt;
     atomic_store(&look, true);
     wake();
 }
@@ -62,14 +62,11 @@ static void leave_curl(struct transfer *transfer)
 
 static void end(struct transfer *transfer, enum ending ending, CURLcode code)
 {
-    struct attempt *attempt = transfer->attempt;
     leave_curl(transfer);
     lookup_leave(transfer);
     deadlines_remove(&driver.deadlines, &transfer->deadline);
     DL_DELETE(driver.all, transfer);
-    answer_take(transfer, ending, code);
-    transfer_free(transfer);
-    attempt_end(attempt);
+    transfer->class->end(transfer, ending, code);
 }
 
 /* What the name's host is was asked for all who wait for it; also if there was no answer in curl's time. */
@@ -101,7 +98,7 @@ static void take_ended(void)
         struct transfer *transfer;
         CURLcode code = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&transfer);
-        if (code == CURLE_OK && transfer_follow(transfer)) {
+        if (code == CURLE_OK && transfer->class->follow && transfer->class->follow(transfer)) {
             leave_curl(transfer);
             drive(transfer);
             continue;
@@ -113,20 +110,15 @@ static void take_ended(void)
 
 /* --- deadlines and stops ------------------------------------------------------------------ */
 
-/* As the attempt has it now: it stands still while its body waits. */
+/* As its maker has it now. */
 static void watch(struct transfer *transfer)
 {
-    int64_t at_us = transfer->attempt->deadline_us;
+    int64_t at_us = transfer->class->deadline_us(transfer);
     if (transfer->deadline.place && transfer->deadline.at_us == at_us)
         return;
     deadlines_remove(&driver.deadlines, &transfer->deadline);
     if (at_us)
         deadlines_add(&driver.deadlines, &transfer->deadline, at_us);
-}
-
-static bool is_stopped(const struct transfer *transfer)
-{
-    return atomic_load(&transfer->attempt->stop) != STOP_NONE;
 }
 
 static void look_at_all(void)
@@ -135,7 +127,7 @@ static void look_at_all(void)
     if (!atomic_exchange(&look, false))
         return;
     DL_FOREACH_SAFE (driver.all, transfer, next) {
-        if (is_stopped(transfer))
+        if (transfer->class->is_stopped(transfer))
             end(transfer, ENDING_STOPPED, CURLE_OK);
         else
             watch(transfer);
@@ -175,7 +167,7 @@ static bool take_arrived(void)
     LL_FOREACH_SAFE2 (list, transfer, next, next_arrived) {
         DL_APPEND(driver.all, transfer);
         watch(transfer);
-        if (is_stopped(transfer))
+        if (transfer->class->is_stopped(transfer))
             end(transfer, ENDING_STOPPED, CURLE_OK);
         else
             begin(transfer);

@@ -1,0 +1,1 @@
+-- A number that is kept: what it is for comes from another branch.
