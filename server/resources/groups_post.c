@@ -208,7 +208,8 @@ static enum next step_done(struct request *rq)
     struct making *making = rq->state;
     const struct group_submission *group = &making->read->group;
     if (making->op.op.err != OK) {
-        making->partial |= err_is_fault(making->op.op.err) && !making->op.last; /* perhaps its beginning is there */
+        making->partial |=
+            err_is_fault(making->op.op.err) && !making->op.last; /* perhaps its beginning is there */
         return abandon(rq);
     }
     making->at += making->op.count;
