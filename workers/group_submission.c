@@ -111,7 +111,8 @@ static bool check_text(struct group_reading *reading, struct span text)
 
 static bool take_of_member(void *of, struct span key, struct span value)
 {
-    static const char *const of_groups[] = {"key", "step", "detached", "hold", "release_by", "group", "callback", NULL};
+    static const char *const of_groups[] = {"key",        "step",  "detached", "hold",
+                                            "release_by", "group", "callback", NULL};
     struct group_reading *reading = of;
     bool is_name = json_key_is(key, "name");
     if (is_name || json_key_is(key, "after")) {

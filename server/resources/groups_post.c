@@ -174,7 +174,7 @@ static enum next abandoned(struct request *rq)
     enum err err = making->abandon.op.err;
     if (!err_is_fault(err))
         return end_refused(rq);
-    if (rq->closing || ++making->tries == TRIES_MAX) {
+    if (rq->closing || !making->at || ++making->tries == TRIES_MAX) {
         char id[ID_TEXT_LEN + 1] = "";
         id_format(making->read->group.id, id);
         log_warn("what is there of a group goes at the next start", LOG_STR("group", id));
@@ -207,8 +207,11 @@ static enum next step_done(struct request *rq)
 {
     struct making *making = rq->state;
     const struct group_submission *group = &making->read->group;
-    if (making->op.op.err != OK)
+    if (making->op.op.err != OK) {
+        making->partial |=
+            err_is_fault(making->op.op.err) && !making->op.last; /* perhaps its beginning is there */
         return abandon(rq);
+    }
     making->at += making->op.count;
     making->partial = making->at < group->total;
     if (group->replayed || !making->partial)
