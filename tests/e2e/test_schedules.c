@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 SUITE(schedules);
 
@@ -589,4 +590,24 @@ Test(schedules, a_kill_while_what_is_due_is_on_its_way_to_disk_makes_it_once)
     start(s);
     WAIT_UNTIL(made(s, "h") >= 1);
     expect_hours(s, "h", due, 1);
+}
+
+/* It starts all the same, and writes them when it can. */
+Test(schedules, those_of_the_file_come_when_the_disk_takes_writes_again)
+{
+    if (!is_plain())
+        cr_skip_test("a sanitizer wants to be loaded first");
+    struct server *s = prepare(TASKS);
+    char *bad = file_in(s, "bad");
+    s->variables = (const char *[]){format("LD_PRELOAD=%s", native("bad_disk")), format("BAD_DISK=%s", bad), NULL};
+    start(s);
+    kill_hard(s);
+    configure(s, "schedules:\n" DAILY("a") TASKS);
+    touch(bad);
+    start(s);
+    REQUIRE(count(get(s, "/schedules")) == 0);
+    EXPECT_PROBLEM(put(s, "b", "{'cron': '@daily', 'task': 'echo'}"), 503, "unavailable");
+    unlink(bad);
+    WAIT_UNTIL(count(get(s, "/schedules")) == 1);
+    EXPECT_TEXT(get(s, "/schedules"), "items.0.name", "a");
 }
