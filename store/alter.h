@@ -8,7 +8,7 @@
  * outcome of each stands in `errs` (may be NULL). */
 enum alter {
     ALTER_CANCEL, /* final ones stay as they are: OK */
-    ALTER_RETRY,  /* failed and cancelled ones, else ERR_CONFLICT */
+    ALTER_RETRY,  /* failed and cancelled ones, else ERR_CONFLICT; ERR_BUSY: another has its unique place */
     ALTER_PATCH,  /* scheduled and queued ones, else ERR_CONFLICT */
     ALTER_DELETE, /* final ones, else ERR_CONFLICT */
 };

@@ -22,6 +22,7 @@ struct ready {
     int64_t expires_at;
     int64_t run_at; /* since when it is eligible; 0: since it was queued */
     struct span args;
+    unsigned flags; /* the row's (store/transition.h) */
     bool suspect; /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
     bool resumes; /* it has suspended: the turn starts with what that left */
 };

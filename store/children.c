@@ -83,6 +83,7 @@ enum err children_find(struct tx *tx, struct submission *s)
         return check_name(tx, s);
     if (err == OK)
         err = ask_again(tx, &found, failed);
+    s->not_unique = err == ERR_BUSY; /* its retry is refused */
     if (err != OK)
         return err;
     s->replayed = true;

@@ -3,6 +3,7 @@
 #include "store/children.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
+#include "store/unique.h"
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
 {
@@ -48,10 +49,14 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM errors WHERE id = $1",   "DELETE FROM details WHERE id = $1",
         "DELETE FROM children WHERE id = $1", "DELETE FROM suspensions WHERE id = $1",
     };
+    static const char *const particulars[] = {"DELETE FROM uniques WHERE id = $1"};
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
         err = DB_EXECUTE(tx->db, texts[i], v_int(t->id));
+    for (size_t i = 0; i < sizeof particulars / sizeof *particulars && err == OK && t->flags & FLAG_PARTICULAR;
+         i++)
+        err = DB_EXECUTE(tx->db, particulars[i], v_int(t->id));
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -87,6 +92,16 @@ static enum err take_end_back(struct tx *tx, struct transition *t)
 static enum err keep_no_more(struct tx *tx, struct transition *t)
 {
     return t->follow & FOLLOW_RESUMED ? suspension_keeps_no_more(tx, t->id) : OK;
+}
+
+static enum err leave_place(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_UNIQUE ? unique_ended(tx, t->id) : OK;
+}
+
+static enum err retake_place(struct tx *tx, struct transition *t)
+{
+    return unique_retake(tx, t->id);
 }
 
 /* A start looks for these; what has suspended needs nobody to look for it. */
@@ -137,6 +152,8 @@ static const struct follower {
     {1 << STATUS_FAILED, WAITS_TO_START, NULL, forget_error},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, leave_place},
+    {STATUS_FINALS, WAITS_TO_START, retake_place, NULL},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},

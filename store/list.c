@@ -188,14 +188,24 @@ static bool has_prefix_only(struct span error)
     return error.len > 0 && error.p[error.len - 1] == '*';
 }
 
+/* Its own, or one that was answered with it. */
+static enum err add_key(struct scan *scan, struct db_value owner, struct db_value key)
+{
+    enum err err = add_stream(
+        scan, "i.id", "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4", owner, key);
+    return err == OK ? add_stream(scan, "k.id",
+                                  "further_keys k CROSS JOIN invocations i WHERE i.id = k.id AND k.key_owner = $3 "
+                                  "AND k.key = $4",
+                                  owner, key)
+                     : err;
+}
+
 static enum err choose(struct scan *scan)
 {
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     const struct filter *f = &scan->query->filter;
     if (f->key.p)
-        return add_stream(scan, "i.id",
-                          "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4",
-                          v_text(key_owner(f->key_owner)), v_text(f->key));
+        return add_key(scan, v_text(key_owner(f->key_owner)), v_text(f->key));
     if (f->parent)
         return add_stream(scan, "c.id", "children c CROSS JOIN invocations i WHERE i.id = c.id AND c.parent = $3",
                           v_int(f->parent), nothing);

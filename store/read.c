@@ -241,7 +241,9 @@ enum err reader_find_key(struct reader *reader, struct span owner, struct span k
 {
     struct db_stmt *stmt = DB_QUERY(reader->db,
                                     "SELECT id, key_digest FROM invocations "
-                                    "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL",
+                                    "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL UNION ALL "
+                                    "SELECT k.id, k.key_digest FROM further_keys k JOIN invocations i "
+                                    "ON i.id = k.id WHERE k.key_owner = $1 AND k.key = $2",
                                     v_text(key_owner(owner)), v_text(key));
     if (!stmt)
         return ERR_DB;

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "store/children.h"
 #include "store/internal.h"
+#include "store/unique.h"
 
 static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
 {
@@ -48,7 +49,7 @@ static enum err replay(struct tx *tx, struct submission *s)
             err = ERR_MISMATCH;
     }
     db_reset(stmt);
-    return err;
+    return err == ERR_NOT_FOUND ? further_key_find(tx, s) : err;
 }
 
 static enum err check_room(struct tx *tx, struct submission *s)
@@ -64,26 +65,56 @@ static void prepare(struct tx *tx, struct submission *s)
     s->status = s->run_at > tx->now ? STATUS_SCHEDULED : STATUS_QUEUED;
 }
 
-enum err submission_insert(struct tx *tx, struct submission *s)
+/* Its key was there, or who has its place: then it is none of its own. */
+static enum err take_place(struct tx *tx, struct submission *s)
+{
+    enum err err = s->key.p ? replay(tx, s) : ERR_NOT_FOUND;
+    return err == ERR_NOT_FOUND ? unique_take(tx, s) : err;
+}
+
+/* New work is refused; what was accepted before is still found. */
+static enum err find_room(struct tx *tx, struct submission *s)
+{
+    enum err err = check_room(tx, s);
+    if (err != ERR_LIMIT || !s->key.p)
+        return err;
+    enum err found = replay(tx, s);
+    return found == ERR_NOT_FOUND ? ERR_LIMIT : found;
+}
+
+static enum err insert(struct tx *tx, struct submission *s)
 {
     bool taken;
-    s->replayed = false;
-    enum err err = s->parent ? children_find(tx, s) : OK;
-    if (err == OK && !s->replayed && s->max_queued)
-        err = check_room(tx, s);
-    if (err == ERR_LIMIT && s->key.p) { /* new work is refused; what was accepted before is still found */
-        enum err found = replay(tx, s);
-        err = found == ERR_NOT_FOUND ? ERR_LIMIT : found;
-    }
-    if (err != OK || s->replayed)
-        return err;
-    prepare(tx, s);
-    err = transition_insert(tx, s, &taken);
+    enum err err = transition_insert(tx, s, &taken);
     if (err == OK && taken)
         return replay(tx, s);
     if (err == OK && s->parent)
         err = children_note(tx, s);
     return err == OK && s->labels.p ? insert_labels(tx, s->id, s->labels) : err;
+}
+
+enum err submission_insert(struct tx *tx, struct submission *s)
+{
+    s->replayed = s->not_unique = false;
+    enum err err = s->parent ? children_find(tx, s) : OK;
+    if (err != OK || s->replayed)
+        return err;
+    prepare(tx, s);
+    int64_t id = s->id;
+    bool needs_place = s->particulars && s->particulars->unique.scope;
+    if (needs_place)
+        err = take_place(tx, s);
+    if (err != OK || s->replayed)
+        return err;
+    if (s->max_queued)
+        err = find_room(tx, s);
+    if (err == OK && !s->replayed)
+        err = insert(tx, s);
+    if (needs_place && !err_is_fault(err) && (err != OK || s->replayed)) {
+        enum err untaken = unique_untake(tx, id);
+        return untaken == OK ? err : untaken;
+    }
+    return err;
 }
 
 /* Nothing is to be looked at before it is inserted. */
@@ -155,7 +186,8 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->args.len > INLINE_MAX));
+    return op->count > 1 ||
+           (op->count == 1 && (s->labels.p || s->parent || s->particulars || s->args.len > INLINE_MAX));
 }
 
 void op_submit_init(struct op_submit *op, struct submission *items, int count)

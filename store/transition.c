@@ -4,6 +4,7 @@
 
 #include "store/internal.h"
 #include "store/suspensions.h"
+#include "store/unique.h"
 
 enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
 {
@@ -40,6 +41,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
+        .flags = (unsigned)flags,
         .suspect = db_int(stmt, 14) >= SUSPECT_AFTER_DEATHS,
         .resumes = flags & FLAG_SUSPENDED,
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
@@ -48,9 +50,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
     };
 }
 
-/* Steps a statement that returns READY_COLUMNS of the row it changed.
- * ERR_CONFLICT: it changed none. */
-static enum err changed_ready(struct tx *tx, struct db_stmt *stmt, struct ready *out)
+enum err transition_changed(struct tx *tx, struct db_stmt *stmt, struct ready *out)
 {
     if (!stmt)
         return ERR_DB;
@@ -98,7 +98,7 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 static enum err report_ready(struct tx *tx, int64_t id)
 {
     struct ready ready;
-    enum err err = changed_ready(
+    enum err err = transition_changed(
         tx, DB_QUERY(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE id = $1", v_int(id)), &ready);
     if (err == OK)
         tx_change(tx, id, ready.task, STATUS_QUEUED, STATUS_QUEUED)->ready = ready;
@@ -127,17 +127,19 @@ static enum err start_row(struct tx *tx, const struct op_claim *claim)
 #define START                                                                                       \
     "UPDATE invocations SET status = " SQL_RUNNING ", attempt = $3, started_at = $4, worker = $5, " \
     "lease = $2, holder = $6"
-#define STARTS_FROM " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7"
+#define STARTS_FROM                                                                      \
+    " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7 " \
+    "AND flags & " SQL_FLAG_VERSION " = $8"
     return claim->lease_until
                ? DB_EXECUTE(tx->db,
                             START
-                            ", lease_until = $8, lease_ms = $9, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
+                            ", lease_until = $9, lease_ms = $10, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
                             v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
                             v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
-                            v_int(claim->lease_until), v_int(claim->lease_ms))
+                            v_int(claim->flags & FLAG_VERSION), v_int(claim->lease_until), v_int(claim->lease_ms))
                : DB_EXECUTE(tx->db, START STARTS_FROM, v_int(turn->id), v_int(turn->lease), v_int(turn->attempt),
                             v_int(claim->started_at), v_text(claim->worker), v_int(tx->store->options.node),
-                            v_int(claim->failures));
+                            v_int(claim->failures), v_int(claim->flags & FLAG_VERSION));
 }
 
 enum err transition_start(struct tx *tx, const struct op_claim *claim)
@@ -150,6 +152,8 @@ enum err transition_start(struct tx *tx, const struct op_claim *claim)
         return start_refused(tx, claim);
     if (claim->resumes && claim->lease_until)
         err = suspension_given(tx, turn->id);
+    if (err == OK && claim->flags & FLAG_PARTICULAR)
+        err = unique_started(tx, turn->id);
     if (err != OK)
         return err;
     struct transition t = {.id = turn->id, .task = turn->task, .from = STATUS_QUEUED, .to = STATUS_RUNNING};
@@ -218,13 +222,13 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
     "$6, "                                                                                                      \
     "flags = flags | $7"
 #define ENDS_FROM " WHERE id = $1 AND status = $9 AND lease = $2 AND follow = $8"
-    enum err err = DB_EXECUTE(tx->db,
-                              follow_believed || from == STATUS_WAITING ? END
-                                  ", lease_until = NULL, waits_left = NULL, rank = NULL, follow = 0" ENDS_FROM
-                                                                        : END ENDS_FROM,
-                              v_int(turn->id), v_int(turn->lease), v_int(finish->status),
-                              v_int(finish->finished_at), row_result(finish), row_error(finish),
-                              v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
+    enum err err = DB_EXECUTE(
+        tx->db,
+        follow_believed || from == STATUS_WAITING ? END ", lease_until = NULL, waits_left = NULL, rank = NULL, "
+                                                        "follow = follow & " SQL_FOLLOW_STAYS ENDS_FROM
+                                                  : END ENDS_FROM,
+        v_int(turn->id), v_int(turn->lease), v_int(finish->status), v_int(finish->finished_at), row_result(finish),
+        row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     if (err == OK)
@@ -235,7 +239,7 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                   \
     "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & (" SQL_FOLLOW_WAITED \
-    " | " SQL_FOLLOW_RESUMED ")"                                                                  \
+    " | " SQL_FOLLOW_RESUMED " | " SQL_FOLLOW_STAYS ")"                                           \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                  \
     "progress_note = NULL "
 
@@ -263,7 +267,7 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
 #define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
     if (err == OK)
-        err = changed_ready(
+        err = transition_changed(
             tx,
             DB_QUERY(tx->db,
                      unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
@@ -380,7 +384,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
         "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
         "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
         "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & " SQL_FOLLOW_WAITED " WHERE id = $1 AND lease = $2 AND status = $3",
+        "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_STAYS
+        ") WHERE id = $1 AND lease = $2 AND status = $3",
         v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -395,7 +400,7 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
 enum err transition_move_wake(struct tx *tx, int64_t id)
 {
     struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED};
-    enum err err = changed_ready(
+    enum err err = transition_changed(
         tx,
         DB_QUERY(tx->db,
                  "UPDATE invocations SET status = " SQL_QUEUED ", attempt = attempt - 1, waits_left = NULL, "
@@ -442,7 +447,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     struct db_stmt *stmt = move->ahead ? due_ahead(tx, move)
                            : move->set ? due_set(tx, move)
                                        : due_promote(tx, move);
-    enum err err = changed_ready(tx, stmt, &t.note.ready);
+    enum err err = transition_changed(tx, stmt, &t.note.ready);
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
@@ -457,13 +462,13 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
 /* Not started, so no turn ends with it. */
 static enum err final_unstarted(struct tx *tx, const struct move_final *move)
 {
-    return DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
-        "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, follow = 0 "
-        "WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
-        v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
-        v_time(move->cancel_requested_at), v_time(move->expired_by));
+    return DB_EXECUTE(tx->db,
+                      "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
+                      "error = $5, cancel_requested_at = COALESCE($6, cancel_requested_at), rank = NULL, "
+                      "follow = follow & " SQL_FOLLOW_STAYS
+                      " WHERE id = $1 AND status = $2 AND ($7 IS NULL OR expires_at <= $7)",
+                      v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
+                      v_time(move->cancel_requested_at), v_time(move->expired_by));
 }
 
 static enum err final_lost(struct tx *tx, const struct move_final *move)
@@ -472,7 +477,8 @@ static enum err final_lost(struct tx *tx, const struct move_final *move)
                       "UPDATE invocations SET status = $3, finished_at = $4, prune_at = $4 + retention_ms, "
                       "error = $5, attempt = $6, recoveries = $7, lease = NULL, lease_until = NULL, waits_left = "
                       "NULL, rank = NULL, "
-                      "follow = 0, started_at = CASE WHEN status = " SQL_QUEUED " THEN $9 ELSE started_at END "
+                      "follow = follow & " SQL_FOLLOW_STAYS ", started_at = CASE WHEN status = " SQL_QUEUED
+                      " THEN $9 ELSE started_at END "
                       "WHERE id = $1 AND status = $2 AND lease IS NOT DISTINCT FROM $8",
                       v_int(move->id), v_int(move->from), v_int(move->to), v_int(tx->now), v_text(move->error),
                       v_int(move->lost.attempt), v_int(move->lost.recoveries), v_time(move->lost.lease),
@@ -530,8 +536,8 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
     }
     enum err err = followers_before(tx, &t);
     if (err == OK)
-        err = changed_ready(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
-                            &t.note.ready);
+        err = transition_changed(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
+                                 &t.note.ready);
     return err == OK ? followers_after(tx, &t) : err;
 }
 

@@ -24,6 +24,10 @@
 #define FOLLOW_NUMBER_LEASE 2
 #define FOLLOW_NUMBER_WAITED 4
 #define FOLLOW_NUMBER_RESUMED 8
+#define FOLLOW_NUMBER_UNIQUE 256
+#define FOLLOW_NUMBER_CACHED 1024
+#define SQL_FOLLOW_UNIQUE SQL_NUMBER(FOLLOW_NUMBER_UNIQUE)
+#define SQL_FOLLOW_CACHED SQL_NUMBER(FOLLOW_NUMBER_CACHED)
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
@@ -34,9 +38,18 @@ enum {
     FOLLOW_WAITED = FOLLOW_NUMBER_WAITED, /* somebody waits for its end, or did */
     FOLLOW_RESUMED =
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
+    FOLLOW_UNIQUE = FOLLOW_NUMBER_UNIQUE, /* it has, or had, a place that only one may have */
+    FOLLOW_CACHED = FOLLOW_NUMBER_CACHED, /* its success is kept for those that ask the same */
 };
 
-/* Bits of `flags`. On disk, too. */
+/* What it has for good: no end and no retry takes these away. */
+#define SQL_FOLLOW_STAYS "(" SQL_FOLLOW_UNIQUE " | " SQL_FOLLOW_CACHED ")"
+
+/* Bits of `flags`. On disk, too. The highest ten count how often the arguments were replaced:
+ * a claim that believes in others finds no row. */
+#define FLAG_NUMBER_PARTICULAR 16384
+#define FLAG_NUMBER_VERSION 1072693248
+#define SQL_FLAG_VERSION SQL_NUMBER(FLAG_NUMBER_VERSION)
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
 #define SQL_FLAG_DETAILS SQL_NUMBER(FLAG_NUMBER_DETAILS)
@@ -44,12 +57,15 @@ enum {
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
-    FLAG_DETAILS = FLAG_NUMBER_DETAILS,     /* it has a row in details */
-    FLAG_CHILD = 8,                         /* and one in children */
-    FLAG_PARENT = 16,                       /* it has submitted some of those */
-    FLAG_STEPS = 32,                        /* it has had steps */
-    FLAG_MESSAGES = 64,                     /* it has messages */
-    FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
+    FLAG_DETAILS = FLAG_NUMBER_DETAILS,       /* it has a row in details */
+    FLAG_CHILD = 8,                           /* and one in children */
+    FLAG_PARENT = 16,                         /* it has submitted some of those */
+    FLAG_STEPS = 32,                          /* it has had steps */
+    FLAG_MESSAGES = 64,                       /* it has messages */
+    FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED,   /* it has a row in suspensions */
+    FLAG_PARTICULAR = FLAG_NUMBER_PARTICULAR, /* it has some of what stands in particulars.h */
+    FLAG_VERSION = FLAG_NUMBER_VERSION,
+    FLAG_VERSION_ONE = 1 << 20,
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */
@@ -119,6 +135,17 @@ struct move_due {
 };
 MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
 
+/* One that has never started gets the arguments and the time of a submission, which has its id
+ * and the status that follows from that time. ERR_CONFLICT: it is not as believed. */
+struct move_replace {
+    const struct submission *submission;
+    enum status from;
+    unsigned flags; /* of the row */
+    int old_priority;
+    int64_t old_rank;
+};
+MUST_USE enum err transition_replace(struct tx *tx, const struct move_replace *move);
+
 /* A turn that its holder does not end: it died with its server. */
 struct lost_turn {
     int attempt;   /* its number; 0: no turn was lost */
@@ -168,6 +195,10 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
     "run_at, lease, COALESCE(rank, id), deaths"
 void ready_read(struct db_stmt *stmt, struct ready *out);
+
+/* Steps a statement that returns READY_COLUMNS of the row it changed.
+ * ERR_CONFLICT: it changed none. */
+MUST_USE enum err transition_changed(struct tx *tx, struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row, or the state of a suspended
  * one; what stood there is replaced. */

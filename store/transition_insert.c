@@ -17,10 +17,15 @@ static bool args_are_outside(const struct submission *s)
     return s->args.len > INLINE_MAX;
 }
 
+static int flags_of(const struct submission *s)
+{
+    return (args_are_outside(s) ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0) |
+           (s->particulars ? FLAG_PARTICULAR : 0);
+}
+
 static void insert_values(const struct submission *s, struct db_value out[INSERT_WIDTH])
 {
     bool outside = args_are_outside(s);
-    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0);
     const struct db_value values[INSERT_WIDTH] = {
         v_int(s->id),
         v_int(s->task),
@@ -28,7 +33,7 @@ static void insert_values(const struct submission *s, struct db_value out[INSERT
         v_int(s->priority),
         v_int(s->max_retries),
         v_int(s->retention_ms),
-        v_int(flags),
+        v_int(flags_of(s)),
         v_time(s->timeout_ms),
         v_time(s->run_at),
         v_time(s->expires_at),
@@ -48,10 +53,13 @@ static enum err insert_row(struct tx *tx, const struct submission *s)
     values[INSERT_WIDTH] = v_text(key_owner(s->key_owner));
     values[INSERT_WIDTH + 1] = v_text(s->key);
     values[INSERT_WIDTH + 2] = v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest});
-    return db_execute(tx->db,
-                      INSERT_COLUMNS ", key_owner, key, key_digest) VALUES (" INSERT_VALUES ", $13, $14, $15) "
-                                     "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
-                      values, INSERT_WIDTH + 3);
+    return db_execute(
+        tx->db,
+        INSERT_COLUMNS
+        ", key_owner, key, key_digest) SELECT " INSERT_VALUES ", $13, $14, $15 "
+        "WHERE NOT EXISTS (SELECT 1 FROM further_keys k JOIN invocations i ON i.id = k.id "
+        "WHERE k.key_owner = $13 AND k.key = $14) ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
+        values, INSERT_WIDTH + 3);
 }
 
 /* What follows a new row. */
@@ -71,11 +79,21 @@ static enum err inserted(struct tx *tx, const struct submission *s)
             .timeout_ms = s->timeout_ms,
             .retention_ms = s->retention_ms,
             .expires_at = s->expires_at,
+            .flags = (unsigned)flags_of(s),
             .args = args_are_outside(s) ? (struct span){NULL, 0}
                     : s->args.p         ? s->args
                                         : SPAN(""),
         };
     return followers_after(tx, &t);
+}
+
+/* What its start and its end have to look at. */
+static enum err particulars_follow(struct tx *tx, const struct submission *s)
+{
+    int follow = s->particulars->unique.scope ? FOLLOW_UNIQUE : 0;
+    return follow ? DB_EXECUTE(tx->db, "UPDATE invocations SET follow = follow | $2 WHERE id = $1", v_int(s->id),
+                               v_int(follow))
+                  : OK;
 }
 
 enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
@@ -84,7 +102,9 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
     *taken = err == OK && s->key.p && db_changes(tx->db) == 0;
     if (err != OK || *taken)
         return err;
-    if (args_are_outside(s))
+    if (s->particulars)
+        err = particulars_follow(tx, s);
+    if (err == OK && args_are_outside(s))
         err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
     return err == OK ? inserted(tx, s) : err;
 }
@@ -113,7 +133,7 @@ static void make_texts(void)
 
 bool transition_insert_is_plain(const struct submission *s)
 {
-    return !s->key.p && !s->parent && !s->labels.p && !args_are_outside(s);
+    return !s->key.p && !s->parent && !s->labels.p && !s->particulars && !args_are_outside(s);
 }
 
 int transition_insert_together(int count)

@@ -26,6 +26,7 @@ struct tx {
     int counts_cap, counted;
     int64_t highest_removed; /* id; 0: none was */
     int wakes;               /* waits that ends of this batch have ended */
+    int64_t first_bytes;     /* copied of those whose unique place was asked for */
     struct tx_block *blocks; /* bytes that changes point to */
 };
 

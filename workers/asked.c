@@ -19,6 +19,7 @@ static void call_free(struct asked_call *call)
     suspension_release(&call->suspension);
     buf_release(&call->arena);
     buf_release(&call->text);
+    submission_release(&call->submission);
     free(call->ids);
     free(call);
 }

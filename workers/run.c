@@ -571,6 +571,7 @@ static struct run *run_new(struct runner *runner, const struct grant *grant)
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
+    run->claim.flags = ready->flags;
     run->claim.resumes = ready->resumes;
     run->claim.worker = span_of(grant->in_flight ? run->task->kind->name : runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "workers/kinds/kind.h"
+#include "workers/particulars.h"
 
 enum field {
     FIELD_TASK,
@@ -214,8 +215,8 @@ static const struct task *find_task(const struct submission_context *context, st
     return task;
 }
 
-static void check_args(const struct submission_context *context, const struct task *task, struct span args,
-                       struct faults *faults)
+static void take_args(const struct submission_context *context, const struct task *task, struct span args,
+                      struct submission *out, struct faults *faults)
 {
     struct span bound = args;
     context->scratch->len = 0;
@@ -224,8 +225,8 @@ static void check_args(const struct submission_context *context, const struct ta
             return;
         bound = buf_span(context->scratch);
     }
-    if (kind_check_args(task, bound, faults) != OK)
-        return;
+    if (kind_check_args(task, bound, faults) == OK && !faults->total)
+        out->particulars = particulars_of(task, bound);
 }
 
 /* What it is to the turn that submits it. */
@@ -300,9 +301,11 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_labels(context, values[FIELD_LABELS], out, faults);
     read_child(context, values, out, scratch_key, faults);
     if (task)
-        check_args(context, task, values[FIELD_ARGS], faults);
+        take_args(context, task, values[FIELD_ARGS], out, faults);
     if (faults->total)
         return ERR_INVALID;
+    if (out->particulars)
+        out->particulars->times_given = values[FIELD_RUN_AT].p;
     if (out->key.p)
         digest_body(context, body, out);
     return OK;
@@ -340,7 +343,10 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
     case ERR_MISMATCH: return (struct refusal){422, "key-reused", "the key was used before with another body"};
     case ERR_LIMIT:
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
-    case ERR_BUSY: return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
+    case ERR_BUSY:
+        if (s->not_unique)
+            return (struct refusal){409, "not-unique", "another invocation has its unique place"};
+        return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
     case ERR_CONFLICT:
         if (s->parent_cancelled)
             return (struct refusal){409, "cancelled", "its parent is cancelled: only a detached child is taken"};

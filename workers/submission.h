@@ -16,7 +16,7 @@ struct submission_context {
     struct buf *scratch; /* reused for binding */
 };
 
-/* Reads checked JSON. Spans in `out` point into `body`, `context`, and for a
+/* Reads checked JSON; submission_release() after it was done. Spans in `out` point into `body`, `context`, and for a
  * key or a step with escapes into `scratch_key`, which the caller keeps until the
  * submission is done. ERR_INVALID with every fault added (JSON Pointers). */
 MUST_USE enum err submission_read(const struct submission_context *context, struct span body,

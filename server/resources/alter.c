@@ -55,6 +55,8 @@ static enum next altered(struct request *rq)
         return answer_problem(
             rq, 409, "conflict",
             "one that has not ended waits for it, is to get its result, or may ask for it as its step");
+    if (op->op.err == ERR_BUSY)
+        return answer_problem(rq, 409, "not-unique", "another invocation has its unique place");
     if (op->op.err == ERR_CONFLICT)
         return answer_problem(rq, 409, "conflict", "it is %s; %s", status_name(op->status), needs[op->what]);
     if (op->op.err != OK)

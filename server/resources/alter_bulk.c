@@ -112,8 +112,9 @@ static void note_error(struct bulk_alter *bulk, int index, enum err err)
     buf_adds(&bulk->errors, bulk->errors.len ? ",{\"pointer\":\"/ids/" : "{\"pointer\":\"/ids/");
     buf_add_int(&bulk->errors, index);
     buf_addl(&bulk->errors, "\",\"detail\":\"");
-    buf_adds(&bulk->errors,
-             err == ERR_NOT_FOUND ? "there is no such invocation" : "it is neither failed nor cancelled");
+    buf_adds(&bulk->errors, err == ERR_NOT_FOUND ? "there is no such invocation"
+                            : err == ERR_BUSY    ? "another invocation has its unique place"
+                                                 : "it is neither failed nor cancelled");
     buf_addl(&bulk->errors, "\"}");
 }
 

@@ -75,6 +75,7 @@ static void submit(struct span body, struct span header_key)
     if (submission_read(&context, body, &s, &key, &faults) == OK) {
         assert(faults.total == 0);
         expect_submission(&s);
+        submission_release(&s);
     } else {
         expect_faults(&faults);
     }

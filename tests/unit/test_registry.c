@@ -282,6 +282,19 @@ Test(registry, every_fault_of_a_task_is_named)
         {"{kind: command, run: [cat], backoff: {factor: 0.5, jitter: 2, min: 1s}}",
          "/backoff/factor: 0.5 is out of range: 1 to 1000\n/backoff/jitter: 2 is out of range: 0 to 1\n"
          "/backoff/min: unknown key `min`\n"},
+        {"{kind: command, run: [cat], unique: args}",
+         "/unique: must be none, or a mapping such as {per: args, while: unfinished}\n"},
+        {"{kind: command, run: [cat], unique: {per: x, while: soon, on_conflict: ignore, until: 1}}",
+         "/unique/per: must be task, args, or a list of the names of arguments\n"
+         "/unique/while: must be queued, unfinished, or a duration such as 1h, of 3650d at most\n"
+         "/unique/on_conflict: `ignore` is not return, reject or replace\n"
+         "/unique/until: unknown key `until`\n"},
+        {"{kind: command, run: [cat], unique: {debounce: 5s, on_conflict: reject}}",
+         "/unique/debounce: needs `on_conflict: replace`\n"},
+        {"{kind: command, run: [cat], unique: {max_wait: 5s}}",
+         "/unique/max_wait: means nothing without `debounce`\n"},
+        {"{kind: command, run: [cat], unique: {debounce: 5s, max_wait: 1s}}",
+         "/unique/max_wait: is shorter than `debounce`\n"},
         {"{kind: command, run: [cat], backoff: 5s}", "/backoff: must be a mapping, {key: value}\n"},
         {"{kind: command, run: [cat, '{y}'], params: {x: int}, description: [a]}",
          "/params/x: `int` is no type: any, string, integer, number, boolean, array or object; did you mean "

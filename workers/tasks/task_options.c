@@ -20,6 +20,11 @@ static bool check_pattern(char *text, struct reason *why)
     return false;
 }
 
+static void read_unique(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    unique_rule_read(in, item, pointer, &((struct task_options *)target)->unique);
+}
+
 static const struct key backoff_keys[] = {
     {.name = "initial",
      .type = KEY_DURATION,
@@ -108,6 +113,11 @@ const struct key task_option_keys[] = {
      .max = INT64_C(1000000000),
      .offset = offsetof(struct task_options, max_queued),
      .help = "submissions above so many waiting ones are refused (429)"},
+    {.name = "unique",
+     .type = KEY_OTHER,
+     .read = read_unique,
+     .members = unique_rule_keys,
+     .help = "only one of a key at a time"},
     {0},
 };
 
@@ -135,6 +145,7 @@ void task_options_init(struct task_options *options)
 void task_options_copy(struct task_options *to, const struct task_options *from)
 {
     *to = *from;
+    unique_rule_copy(&to->unique, &from->unique);
     char **list = from->retry.retry_for;
     if (!list)
         return;
@@ -149,6 +160,16 @@ void task_options_copy(struct task_options *to, const struct task_options *from)
 void task_options_release(struct task_options *options)
 {
     keys_release(task_option_keys, options);
+    unique_rule_release(&options->unique);
+}
+
+void task_options_add_json(struct buf *out, const struct task_options *options)
+{
+    keys_add_json(out, task_option_keys, options);
+    if (options->unique.lasts) {
+        buf_addl(out, ",\"unique\":");
+        unique_rule_add_json(out, &options->unique);
+    }
 }
 
 void task_options_settle(const struct keys_input *in, const cJSON *mapping, const char *pointer,

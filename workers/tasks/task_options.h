@@ -6,6 +6,7 @@
 
 #include "base/keys.h"
 #include "workers/tasks/retry.h"
+#include "workers/tasks/unique_rule.h"
 
 enum { PRIORITY_MAX = 127, RETRIES_MAX = 1000 };
 
@@ -18,6 +19,7 @@ struct task_options {
     int max_recoveries;    /* after crashes; 3 */
     int64_t max_queued;    /* submissions above are refused; 0 is no limit */
     struct retry_policy retry;
+    struct unique_rule unique;
 };
 
 /* Their keys, of a task and of `defaults`; they fill a struct task_options. */
@@ -27,6 +29,9 @@ extern const struct key task_option_keys[];
 void task_options_init(struct task_options *options);
 void task_options_copy(struct task_options *to, const struct task_options *from);
 void task_options_release(struct task_options *options);
+
+/* Appends them as JSON members, without braces. */
+void task_options_add_json(struct buf *out, const struct task_options *options);
 
 /* Reads `defaults:` over options that are set. */
 void task_options_read(const struct keys_input *in, const cJSON *mapping, const char *pointer,

@@ -1,0 +1,24 @@
+#include "store/particulars.h"
+
+#include "store/submit.h"
+
+#include <stdlib.h>
+
+struct particulars *particulars_new(void)
+{
+    return xcalloc(1, sizeof(struct particulars));
+}
+
+void particulars_free(struct particulars *particulars)
+{
+    if (!particulars)
+        return;
+    buf_release(&particulars->first.text);
+    free(particulars);
+}
+
+void submission_release(struct submission *s)
+{
+    particulars_free(s->particulars);
+    s->particulars = NULL;
+}

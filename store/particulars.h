@@ -1,0 +1,60 @@
+/* What few submissions have beside their row: a place that only one may have.
+ *
+ * A row with any of it says so (FLAG_PARTICULAR); those without pay nothing. */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "store/status.h"
+
+struct submission;
+
+/* How long a place is taken. On disk: they never change. */
+#define UNIQUE_NUMBER_QUEUED 1
+#define UNIQUE_NUMBER_UNFINISHED 2
+#define UNIQUE_NUMBER_TIMED 3
+#define SQL_UNIQUE_QUEUED SQL_NUMBER(UNIQUE_NUMBER_QUEUED)
+#define SQL_UNIQUE_TIMED SQL_NUMBER(UNIQUE_NUMBER_TIMED)
+enum unique_scope {
+    UNIQUE_NONE,
+    UNIQUE_QUEUED = UNIQUE_NUMBER_QUEUED,         /* until the turn starts */
+    UNIQUE_UNFINISHED = UNIQUE_NUMBER_UNFINISHED, /* until it is final */
+    UNIQUE_TIMED = UNIQUE_NUMBER_TIMED,           /* for so long from the submission */
+};
+
+/* What a submission gets that finds its place taken. */
+enum unique_conflict { UNIQUE_RETURN, UNIQUE_REJECT, UNIQUE_REPLACE };
+
+enum { PARTICULAR_KEY_BYTES = 32 };
+
+struct unique_place {
+    enum unique_scope scope; /* UNIQUE_NONE: it needs no place */
+    uint8_t key[PARTICULAR_KEY_BYTES];
+    int64_t for_ms; /* of UNIQUE_TIMED */
+    enum unique_conflict on_conflict;
+    int64_t debounce_ms, max_wait_ms; /* 0: none */
+};
+
+/* Who had the place, as it stood then. */
+struct unique_first {
+    bool returned, replaced; /* one of them: it is what the submission was answered with */
+    bool args_are_known;     /* they were not too long to be read with so many others */
+    int priority, max_retries;
+    int64_t timeout_ms, retention_ms, run_at;
+    struct span args, labels; /* in `text` */
+    struct buf text;
+};
+
+struct particulars {
+    struct unique_place unique;
+    bool times_given; /* run_at is the client's own, and no delay */
+    /* out */
+    struct unique_first first;
+};
+
+/* Owned by whoever read the submission, until submission_release(). */
+struct particulars *particulars_new(void);
+void particulars_free(struct particulars *particulars); /* takes NULL */
+
+/* What was read for it and is the submission's own goes. */
+void submission_release(struct submission *s);

@@ -1,0 +1,1 @@
+-- Another part's; here the numbers have no gap.
