@@ -1,6 +1,7 @@
 /* What a client asks of invocations that are there: cancel, retry, patch,
  * delete. Every write is conditional on the status that was read in the same
  * transaction. */
+#include "store/cached.h"
 #include "store/children.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
@@ -148,6 +149,10 @@ static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, cons
         err = result_is_kept(tx, id, &held);
     if (err != OK || held)
         return err == OK ? ERR_CONFLICT : err;
+    if (row->flags & FLAG_PARTICULAR)
+        err = cached_forget(tx, id);
+    if (err != OK)
+        return err;
     return transition_remove(tx, id, row->task, row->status, &a->room);
 }
 

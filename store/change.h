@@ -23,8 +23,8 @@ struct ready {
     int64_t run_at; /* since when it is eligible; 0: since it was queued */
     struct span args;
     unsigned flags; /* the row's (store/transition.h) */
-    bool suspect; /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
-    bool resumes; /* it has suspended: the turn starts with what that left */
+    bool suspect;   /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
+    bool resumes;   /* it has suspended: the turn starts with what that left */
 };
 
 struct change {
@@ -39,6 +39,7 @@ struct change {
     int64_t due_at;   /* to scheduled: run_at; else 0 */
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */
+    int64_t cached_until;           /* its result answers others until then; 0: it does not */
     bool withdrawn;                 /* from queued, otherwise than by a start */
     int old_priority;               /* where it stood then, */
     int64_t old_rank;               /* and there */

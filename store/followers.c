@@ -1,5 +1,6 @@
 #include "store/followers.h"
 
+#include "store/cached.h"
 #include "store/children.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -49,7 +50,11 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM errors WHERE id = $1",   "DELETE FROM details WHERE id = $1",
         "DELETE FROM children WHERE id = $1", "DELETE FROM suspensions WHERE id = $1",
     };
-    static const char *const particulars[] = {"DELETE FROM uniques WHERE id = $1"};
+    static const char *const particulars[] = {
+        "DELETE FROM uniques WHERE id = $1",
+        "DELETE FROM cache_keys WHERE id = $1",
+        "DELETE FROM cached_from WHERE id = $1",
+    };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
@@ -97,6 +102,11 @@ static enum err keep_no_more(struct tx *tx, struct transition *t)
 static enum err leave_place(struct tx *tx, struct transition *t)
 {
     return t->follow & FOLLOW_UNIQUE ? unique_ended(tx, t->id) : OK;
+}
+
+static enum err keep_result(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_CACHED ? cached_keep(tx, t->id, &t->note.cached_until) : OK;
 }
 
 static enum err retake_place(struct tx *tx, struct transition *t)
@@ -153,6 +163,7 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, wake_waiters},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, keep_no_more},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, leave_place},
+    {STATUS_ANY & ~STATUS_FINALS, 1 << STATUS_SUCCEEDED, NULL, keep_result},
     {STATUS_FINALS, WAITS_TO_START, retake_place, NULL},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},

@@ -14,6 +14,7 @@ void particulars_free(struct particulars *particulars)
     if (!particulars)
         return;
     buf_release(&particulars->first.text);
+    buf_release(&particulars->cached.result);
     free(particulars);
 }
 

@@ -1,4 +1,5 @@
-/* What few submissions have beside their row: a place that only one may have.
+/* What few submissions have beside their row: a place that only one may have, a
+ * result that others have given.
  *
  * A row with any of it says so (FLAG_PARTICULAR); those without pay nothing. */
 #pragma once
@@ -45,8 +46,18 @@ struct unique_first {
     struct buf text;
 };
 
+struct cached {
+    uint8_t key[PARTICULAR_KEY_BYTES];
+    int64_t for_ms; /* how long its success answers others; 0: it does not */
+    /* out */
+    int64_t source; /* whose result it has got; 0: nobody's */
+    bool has_result;
+    struct buf result;
+};
+
 struct particulars {
     struct unique_place unique;
+    struct cached cached;
     bool times_given; /* run_at is the client's own, and no delay */
     /* out */
     struct unique_first first;

@@ -115,6 +115,13 @@ static enum err family(struct reader *reader, struct invocation *out)
     return err;
 }
 
+/* What few rows have, too (particulars.h). */
+static enum err particulars(struct reader *reader, struct invocation *out)
+{
+    return DB_NUMBER(reader->db, &out->cached_from, 0, "SELECT source FROM cached_from WHERE id = $1",
+                     v_int(out->id));
+}
+
 static enum err waiting_for(struct reader *reader, struct invocation *out)
 {
     struct db_stmt *stmt =
@@ -174,6 +181,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
     enum err err = flags & FLAG_DETAILS ? details(reader, out) : OK;
     if (err == OK && (flags & FLAG_CHILD))
         err = family(reader, out);
+    if (err == OK && (flags & FLAG_PARTICULAR))
+        err = particulars(reader, out);
     if (err == OK && out->status == STATUS_WAITING && view == VIEW_FULL)
         err = waiting_for(reader, out);
     if (err == OK && out->has_suspended && view == VIEW_FULL)

@@ -3,6 +3,7 @@
 #include "store/transition.h"
 
 #include "base/json.h"
+#include "store/cached.h"
 #include "store/children.h"
 #include "store/internal.h"
 #include "store/unique.h"
@@ -104,12 +105,16 @@ enum err submission_insert(struct tx *tx, struct submission *s)
     bool needs_place = s->particulars && s->particulars->unique.scope;
     if (needs_place)
         err = take_place(tx, s);
+    if (err == OK && !s->replayed && s->particulars && s->particulars->cached.for_ms)
+        err = cached_find(tx, s);
     if (err != OK || s->replayed)
         return err;
-    if (s->max_queued)
+    if (s->max_queued && !status_is_final(s->status))
         err = find_room(tx, s);
     if (err == OK && !s->replayed)
         err = insert(tx, s);
+    if (needs_place && err == OK && !s->replayed && status_is_final(s->status))
+        err = unique_ended(tx, id);
     if (needs_place && !err_is_fault(err) && (err != OK || s->replayed)) {
         enum err untaken = unique_untake(tx, id);
         return untaken == OK ? err : untaken;

@@ -231,9 +231,9 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
         row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
-    if (err == OK)
-        err = ended(tx, finish, from, follow_believed);
-    return err == OK && outside ? insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result) : err;
+    if (err == OK && outside)
+        err = insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result);
+    return err == OK ? ended(tx, finish, from, follow_believed) : err;
 }
 
 /* What only a turn had, and what it left to look at. */

@@ -3,6 +3,7 @@
  * insert and its end, 39,400 with sixteen rows a statement). */
 #include "store/transition.h"
 
+#include "store/cached.h"
 #include "store/followers.h"
 #include "store/internal.h"
 
@@ -69,6 +70,8 @@ static enum err inserted(struct tx *tx, const struct submission *s)
     t.note.expires_at = s->expires_at;
     if (s->status == STATUS_SCHEDULED)
         t.note.due_at = s->run_at;
+    else if (status_is_final(s->status))
+        t.note.prune_at = tx->now + s->retention_ms;
     else
         t.note.ready = (struct ready){
             .id = s->id,
@@ -88,12 +91,36 @@ static enum err inserted(struct tx *tx, const struct submission *s)
 }
 
 /* What its start and its end have to look at. */
-static enum err particulars_follow(struct tx *tx, const struct submission *s)
+static enum err note_follow(struct tx *tx, const struct submission *s)
 {
-    int follow = s->particulars->unique.scope ? FOLLOW_UNIQUE : 0;
+    bool keeps = s->particulars->cached.for_ms && !s->particulars->cached.source;
+    int follow = (s->particulars->unique.scope ? FOLLOW_UNIQUE : 0) | (keeps ? FOLLOW_CACHED : 0);
     return follow ? DB_EXECUTE(tx->db, "UPDATE invocations SET follow = follow | $2 WHERE id = $1", v_int(s->id),
                                v_int(follow))
                   : OK;
+}
+
+/* It is final already, with what another gave. */
+static enum err take_result(struct tx *tx, const struct submission *s)
+{
+    const struct cached *cached = &s->particulars->cached;
+    struct span result = cached->has_result ? buf_span(&cached->result) : (struct span){NULL, 0};
+    bool outside = result.len > INLINE_MAX;
+    enum err err =
+        DB_EXECUTE(tx->db,
+                   "UPDATE invocations SET finished_at = $2, prune_at = $2 + retention_ms, result = $3, "
+                   "flags = flags | $4 WHERE id = $1",
+                   v_int(s->id), v_int(tx->now), v_text(outside ? (struct span){NULL, 0} : result),
+                   v_int(outside ? FLAG_RESULT_OUTSIDE : 0));
+    return err == OK && outside ? insert_payload(tx, s->id, PAYLOAD_RESULT, result) : err;
+}
+
+static enum err write_particulars(struct tx *tx, const struct submission *s)
+{
+    enum err err = note_follow(tx, s);
+    if (err == OK && s->particulars->cached.for_ms)
+        err = cached_note(tx, s);
+    return err == OK && s->particulars->cached.source ? take_result(tx, s) : err;
 }
 
 enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
@@ -103,7 +130,7 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
     if (err != OK || *taken)
         return err;
     if (s->particulars)
-        err = particulars_follow(tx, s);
+        err = write_particulars(tx, s);
     if (err == OK && args_are_outside(s))
         err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
     return err == OK ? inserted(tx, s) : err;

@@ -1,6 +1,7 @@
 /* One that waits to start gets what another submission of its place says. */
 #include "store/transition.h"
 
+#include "store/cached.h"
 #include "store/followers.h"
 #include "store/internal.h"
 
@@ -41,6 +42,10 @@ enum err transition_replace(struct tx *tx, const struct move_replace *move)
     enum err err = write_row(tx, move, &t.note.ready);
     if (err == OK)
         err = write_payload(tx, move);
+    if (err != OK)
+        return err;
+    if (s->particulars->cached.for_ms)
+        err = cached_note(tx, s);
     if (err != OK)
         return err;
     t.note.expires_at = s->expires_at;

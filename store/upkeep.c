@@ -1,6 +1,7 @@
 /* Upkeep in small steps: promoting what is due, expiring, pruning, refilling
  * the dispatcher's window. Each step is bounded, so that it delays no client's
  * commit noticeably; `more` asks for the next. */
+#include "store/cached.h"
 #include "store/children.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
@@ -167,6 +168,8 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_PRUNE: return prune(tx, op);
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
+    case UPKEEP_CACHE: return cached_tidy(tx, op);
+    case UPKEEPS_END: break;
     }
     return ERR_INVALID;
 }

@@ -11,8 +11,10 @@ enum upkeep {
     UPKEEP_PRUNE,     /* final ones past prune_at or above retain_max are deleted */
     UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
+    UPKEEP_CACHE,     /* kept results that are past their time go */
+    UPKEEPS_END,
 };
-enum { UPKEEPS = UPKEEP_FOLLOW_UP + 1 };
+enum { UPKEEPS = UPKEEPS_END };
 struct op_upkeep {
     struct op op;
     enum upkeep what;

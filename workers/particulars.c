@@ -33,10 +33,14 @@ static struct unique_place place_of(const struct unique_rule *rule, struct span 
 struct particulars *particulars_of(const struct task *task, struct span bound)
 {
     const struct task_options *options = &task->options;
-    if (!options->unique.lasts)
+    if (!options->unique.lasts && !options->cache.for_ms)
         return NULL;
     struct particulars *particulars = particulars_new();
-    particulars->unique = place_of(&options->unique, bound);
+    if (options->unique.lasts)
+        particulars->unique = place_of(&options->unique, bound);
+    particulars->cached.for_ms = options->cache.for_ms;
+    if (options->cache.for_ms)
+        digest_key(&options->cache.per, bound, particulars->cached.key);
     return particulars;
 }
 

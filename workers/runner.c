@@ -96,6 +96,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_EXPIRE, change->expires_at);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
+    if (change->cached_until)
+        dispatcher_set_locked(runner, UPKEEP_CACHE, change->cached_until);
     bool news = leases_take_change_locked(runner, change);
     if (change->cancel)
         waits_cancelled_locked(runner, change->id);

@@ -141,7 +141,7 @@ static enum next committed(struct request *rq)
         rq->deadline_us = clock_mono_us() + s->wait_ms * 1000;
         return wait_for_end(rq);
     }
-    if (s->submission.replayed)
+    if (s->submission.replayed || status_is_final(s->submission.status))
         return show(rq);
     struct invocation row;
     submission_row(&s->submission, &row);

@@ -156,6 +156,8 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     add_id(out, row->parent);
     buf_addl(out, ",\"step\":");
     add_text(out, row->step);
+    buf_addl(out, ",\"cached_from\":");
+    add_id(out, row->cached_from);
     if (payloads) {
         buf_addl(out, ",\"waiting_for\":");
         add_waiting_for(out, row);

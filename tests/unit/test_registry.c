@@ -295,6 +295,12 @@ Test(registry, every_fault_of_a_task_is_named)
          "/unique/max_wait: means nothing without `debounce`\n"},
         {"{kind: command, run: [cat], unique: {debounce: 5s, max_wait: 1s}}",
          "/unique/max_wait: is shorter than `debounce`\n"},
+        {"{kind: command, run: [cat], cache_results: soon}",
+         "/cache_results: `soon` is not a duration with its unit, such as 250ms, 30s or 1h30m\n"},
+        {"{kind: command, run: [cat], cache_results: [10m]}",
+         "/cache_results: must be none, a duration, or a mapping such as {for: 10m, per: args}\n"},
+        {"{kind: command, run: [cat], cache_results: {per: args, size: 5}}",
+         "/cache_results/size: unknown key `size`\n/cache_results: `for` is missing: how long, from the success; `cache_results: 10m` says only this\n"},
         {"{kind: command, run: [cat], backoff: 5s}", "/backoff: must be a mapping, {key: value}\n"},
         {"{kind: command, run: [cat, '{y}'], params: {x: int}, description: [a]}",
          "/params/x: `int` is no type: any, string, integer, number, boolean, array or object; did you mean "

@@ -28,12 +28,14 @@ Test(view, what_is_absent_is_null)
     struct buf wanted = {0};
     buf_addl(&wanted, "{\"id\":\"");
     id_add(&wanted, row.id);
-    buf_addl(&wanted, "\",\"task\":\"add\",\"status\":\"queued\",\"priority\":1,\"args\":null,\"result\":null,"
-                      "\"error\":null,\"attempt\":0,\"max_retries\":0,\"timeout\":null,\"retention\":\"7d\","
-                      "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
-                      "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
-                      "\"key\":null,\"worker\":null,\"parent\":null,\"step\":null,\"waiting_for\":null,"
-                      "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
+    buf_addl(
+        &wanted,
+        "\",\"task\":\"add\",\"status\":\"queued\",\"priority\":1,\"args\":null,\"result\":null,"
+        "\"error\":null,\"attempt\":0,\"max_retries\":0,\"timeout\":null,\"retention\":\"7d\","
+        "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
+        "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
+        "\"key\":null,\"worker\":null,\"parent\":null,\"step\":null,\"cached_from\":null,\"waiting_for\":null,"
+        "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));
     buf_release(&wanted);
     free(text);
@@ -47,7 +49,7 @@ Test(view, who_waits_is_shown_with_those_it_waits_for)
     struct buf wanted = {0};
     buf_addl(&wanted, "\"parent\":\"");
     id_add(&wanted, id);
-    buf_addl(&wanted, "\",\"step\":null,\"waiting_for\":[\"");
+    buf_addl(&wanted, "\",\"step\":null,\"cached_from\":null,\"waiting_for\":[\"");
     id_add(&wanted, id);
     buf_addl(&wanted, "\",\"");
     id_add(&wanted, id);
@@ -98,7 +100,7 @@ Test(view, everything_is_shown_and_payloads_are_verbatim)
         "\"run_at\":\"1970-01-01T00:00:00.001Z\",",
         "\"started_at\":\"2020-01-01T00:00:01.000Z\",",
         "\"labels\":{\"shop\":\"a\"},\"key\":\"k\\\\\",\"worker\":\"slot-1\","
-        "\"parent\":null,\"step\":\"s\\\"\",\"waiting_for\":null,",
+        "\"parent\":null,\"step\":\"s\\\"\",\"cached_from\":null,\"waiting_for\":null,",
         "\"progress\":{\"value\":0.1,\"note\":\"half \\\"way\\\"\"}}",
     };
     char *text = shown(&row, true);

@@ -25,6 +25,11 @@ static void read_unique(const struct keys_input *in, const cJSON *item, const ch
     unique_rule_read(in, item, pointer, &((struct task_options *)target)->unique);
 }
 
+static void read_cache(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    cache_rule_read(in, item, pointer, &((struct task_options *)target)->cache);
+}
+
 static const struct key backoff_keys[] = {
     {.name = "initial",
      .type = KEY_DURATION,
@@ -118,6 +123,11 @@ const struct key task_option_keys[] = {
      .read = read_unique,
      .members = unique_rule_keys,
      .help = "only one of a key at a time"},
+    {.name = "cache_results",
+     .type = KEY_OTHER,
+     .read = read_cache,
+     .members = cache_rule_keys,
+     .help = "a success answers the next submissions of its key"},
     {0},
 };
 
@@ -146,6 +156,7 @@ void task_options_copy(struct task_options *to, const struct task_options *from)
 {
     *to = *from;
     unique_rule_copy(&to->unique, &from->unique);
+    cache_rule_copy(&to->cache, &from->cache);
     char **list = from->retry.retry_for;
     if (!list)
         return;
@@ -161,6 +172,7 @@ void task_options_release(struct task_options *options)
 {
     keys_release(task_option_keys, options);
     unique_rule_release(&options->unique);
+    cache_rule_release(&options->cache);
 }
 
 void task_options_add_json(struct buf *out, const struct task_options *options)
@@ -169,6 +181,10 @@ void task_options_add_json(struct buf *out, const struct task_options *options)
     if (options->unique.lasts) {
         buf_addl(out, ",\"unique\":");
         unique_rule_add_json(out, &options->unique);
+    }
+    if (options->cache.for_ms) {
+        buf_addl(out, ",\"cache_results\":");
+        cache_rule_add_json(out, &options->cache);
     }
 }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/keys.h"
+#include "workers/tasks/cache_rule.h"
 #include "workers/tasks/retry.h"
 #include "workers/tasks/unique_rule.h"
 
@@ -20,6 +21,7 @@ struct task_options {
     int64_t max_queued;    /* submissions above are refused; 0 is no limit */
     struct retry_policy retry;
     struct unique_rule unique;
+    struct cache_rule cache;
 };
 
 /* Their keys, of a task and of `defaults`; they fill a struct task_options. */
