@@ -6,13 +6,14 @@
 static enum err check_parent(struct tx *tx, struct submission *s, int64_t *failed)
 {
     struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT cancel_requested_at IS NOT NULL, failed FROM invocations WHERE " SQL_UNDER_WAY,
+        DB_QUERY(tx->db, "SELECT cancel_requested_at IS NOT NULL, failed, flags FROM invocations WHERE " SQL_UNDER_WAY,
                  v_int(s->parent), v_int(s->parent_lease));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     s->parent_cancelled = err == OK && db_int(stmt, 0);
     *failed = err == OK ? db_int(stmt, 1) : 0;
+    s->parent_particular = err == OK && db_int(stmt, 2) & FLAG_PARTICULAR;
     db_reset(stmt);
     return err == ERR_NOT_FOUND || (err == OK && s->parent_cancelled && !s->detached) ? ERR_CONFLICT : err;
 }

@@ -2,6 +2,7 @@
 
 #include "store/cached.h"
 #include "store/children.h"
+#include "store/deadline.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 #include "store/unique.h"
@@ -54,6 +55,7 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM uniques WHERE id = $1",
         "DELETE FROM cache_keys WHERE id = $1",
         "DELETE FROM cached_from WHERE id = $1",
+        "DELETE FROM deadlines WHERE id = $1",
     };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
@@ -88,7 +90,9 @@ static enum err wake_waiters(struct tx *tx, struct transition *t)
 /* A client's retry takes an end back. */
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
-    enum err err = wait_again(tx, t->id);
+    enum err err = deadline_renew(tx, t->id, &t->note.deadline_at);
+    if (err == OK)
+        err = wait_again(tx, t->id);
     if (err == OK)
         err = children_follow_again(tx, t->id);
     return err == OK ? children_leave(tx, t->id) : err;

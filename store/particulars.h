@@ -1,5 +1,5 @@
 /* What few submissions have beside their row: a place that only one may have, a
- * result that others have given.
+ * result that others have given, a time by which they must be final.
  *
  * A row with any of it says so (FLAG_PARTICULAR); those without pay nothing. */
 #pragma once
@@ -58,7 +58,8 @@ struct cached {
 struct particulars {
     struct unique_place unique;
     struct cached cached;
-    bool times_given; /* run_at is the client's own, and no delay */
+    int64_t deadline_at; /* 0: none */
+    bool times_given;    /* run_at is the client's own, and no delay */
     /* out */
     struct unique_first first;
 };

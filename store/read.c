@@ -118,8 +118,10 @@ static enum err family(struct reader *reader, struct invocation *out)
 /* What few rows have, too (particulars.h). */
 static enum err particulars(struct reader *reader, struct invocation *out)
 {
-    return DB_NUMBER(reader->db, &out->cached_from, 0, "SELECT source FROM cached_from WHERE id = $1",
-                     v_int(out->id));
+    enum err err = reader_deadline(reader, out->id, &out->deadline);
+    return err == OK ? DB_NUMBER(reader->db, &out->cached_from, 0, "SELECT source FROM cached_from WHERE id = $1",
+                                 v_int(out->id))
+                     : err;
 }
 
 static enum err waiting_for(struct reader *reader, struct invocation *out)

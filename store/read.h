@@ -43,6 +43,7 @@ struct invocation {
     int waiting_for_count;      /* lives as long as the spans do */
     int turns;                  /* VIEW_FULL: how many have suspended */
     int64_t wakes_at;           /* VIEW_FULL: the time that wakes it; 0: none */
+    int64_t deadline;           /* when it must be final; 0: no such time */
     int64_t cached_from;        /* whose result it has got; 0: nobody's */
     bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
@@ -51,6 +52,9 @@ MUST_USE enum err reader_get(struct reader *reader, int64_t id, enum view view, 
 
 /* How many submissions of a task were answered with a kept result. */
 MUST_USE enum err reader_cache_hits(struct reader *reader, int task, int64_t *hits);
+
+/* When it must be final; 0: no such time. */
+MUST_USE enum err reader_deadline(struct reader *reader, int64_t id, int64_t *at);
 
 /* Arguments (kind 1) or result (2) that stand outside the row, appended. */
 MUST_USE enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out);

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "store/cached.h"
 #include "store/children.h"
+#include "store/deadline.h"
 #include "store/internal.h"
 #include "store/unique.h"
 
@@ -98,6 +99,8 @@ enum err submission_insert(struct tx *tx, struct submission *s)
 {
     s->replayed = s->not_unique = false;
     enum err err = s->parent ? children_find(tx, s) : OK;
+    if (err == OK && !s->replayed && s->parent_particular && !s->detached)
+        err = deadline_inherit(tx, s);
     if (err != OK || s->replayed)
         return err;
     prepare(tx, s);

@@ -1,5 +1,6 @@
 #include "store/transition.h"
 
+#include "store/deadline.h"
 #include "store/followers.h"
 
 #include "store/internal.h"
@@ -42,6 +43,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
         .flags = (unsigned)flags,
+        .has_deadline = flags & FLAG_PARTICULAR,
         .suspect = db_int(stmt, 14) >= SUSPECT_AFTER_DEATHS,
         .resumes = flags & FLAG_SUSPENDED,
         .args = flags & FLAG_ARGS_OUTSIDE ? (struct span){NULL, 0}
@@ -330,6 +332,29 @@ static enum err hand_over(struct tx *tx, const struct op_finish *finish)
     return err == OK && db_changes(tx->db) == 0 ? ERR_CONFLICT : err;
 }
 
+/* What was asked of the turn while it ran decides how it ends, unless it succeeds. */
+static void heed(struct op_finish *as, unsigned follow)
+{
+    bool final = as->next == FINISH_FINAL;
+    if (follow & FOLLOW_DEADLINE && !(final && as->status == STATUS_SUCCEEDED)) {
+        as->next = FINISH_FINAL;
+        as->status = STATUS_FAILED;
+        as->error = SPAN(DEADLINE_ERROR);
+        as->error_type = SPAN("deadline");
+    } else if (follow & FOLLOW_CANCEL && (!final || as->status == STATUS_FAILED)) {
+        as->next = FINISH_FINAL;
+        as->status = STATUS_CANCELLED;
+    }
+}
+
+/* Nobody has cancelled what was stopped at its deadline. */
+static enum err forget_stop(struct tx *tx, int64_t id, unsigned follow)
+{
+    return follow & FOLLOW_DEADLINE
+               ? DB_EXECUTE(tx->db, "UPDATE invocations SET cancel_requested_at = NULL WHERE id = $1", v_int(id))
+               : OK;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     if (finish->next == FINISH_HAND_OVER)
@@ -339,7 +364,8 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
     if (err != ERR_CONFLICT)
         return err;
     struct row row;
-    err = read_row(tx, finish->turn.turn.id, &row);
+    int64_t turn_id = finish->turn.turn.id;
+    err = read_row(tx, turn_id, &row);
     if (err != OK)
         return err;
     if (row.lease != finish->turn.turn.lease)
@@ -349,12 +375,10 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
     struct op_finish as = *finish;
     if (as.next == FINISH_LOST && as.pays && row.recoveries >= as.max_recoveries)
         as.next = FINISH_FINAL;
-    if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
-        as.next = FINISH_FINAL;
-        as.status = STATUS_CANCELLED;
-    }
-    return as.next == FINISH_FINAL ? end_finally(tx, &as, row.status, row.follow)
-                                   : end_for_now(tx, &as, row.status, row.follow);
+    heed(&as, row.follow);
+    err = as.next == FINISH_FINAL ? end_finally(tx, &as, row.status, row.follow)
+                                  : end_for_now(tx, &as, row.status, row.follow);
+    return err == OK ? forget_stop(tx, turn_id, row.follow) : err;
 }
 
 /* --- a turn that waits, and goes on -------------------------------------------------------- */
@@ -485,8 +509,27 @@ static enum err final_lost(struct tx *tx, const struct move_final *move)
                       v_time(move->lost.started_at));
 }
 
-enum err transition_move_final(struct tx *tx, const struct move_final *move)
+/* A turn that was stopped at its deadline, and lost before it ended. */
+static enum err heed_lost(struct tx *tx, struct move_final *move)
 {
+    int64_t follow;
+    enum err err = DB_NUMBER(tx->db, &follow, 0, "SELECT follow FROM invocations WHERE id = $1", v_int(move->id));
+    if (err != OK || !(follow & FOLLOW_DEADLINE))
+        return err;
+    move->to = STATUS_FAILED;
+    move->error = SPAN(DEADLINE_ERROR);
+    move->error_type = SPAN("deadline");
+    return forget_stop(tx, move->id, FOLLOW_DEADLINE);
+}
+
+enum err transition_move_final(struct tx *tx, const struct move_final *asked)
+{
+    struct move_final as = *asked, *move = &as;
+    if (as.lost.attempt && as.to == STATUS_CANCELLED) {
+        enum err heard = heed_lost(tx, &as);
+        if (heard != OK)
+            return heard;
+    }
     enum err err = move->lost.attempt ? final_lost(tx, move) : final_unstarted(tx, move);
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
@@ -499,6 +542,7 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
+    t.note.is_late = move->is_late;
     return followers_after(tx, &t);
 }
 

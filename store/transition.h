@@ -26,6 +26,8 @@
 #define FOLLOW_NUMBER_RESUMED 8
 #define FOLLOW_NUMBER_UNIQUE 256
 #define FOLLOW_NUMBER_CACHED 1024
+#define FOLLOW_NUMBER_DEADLINE 2048
+#define SQL_FOLLOW_DEADLINE SQL_NUMBER(FOLLOW_NUMBER_DEADLINE)
 #define SQL_FOLLOW_UNIQUE SQL_NUMBER(FOLLOW_NUMBER_UNIQUE)
 #define SQL_FOLLOW_CACHED SQL_NUMBER(FOLLOW_NUMBER_CACHED)
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
@@ -40,6 +42,8 @@ enum {
         FOLLOW_NUMBER_RESUMED, /* it has the rank of what resumes, and what is kept for it, which the end takes away */
     FOLLOW_UNIQUE = FOLLOW_NUMBER_UNIQUE, /* it has, or had, a place that only one may have */
     FOLLOW_CACHED = FOLLOW_NUMBER_CACHED, /* its success is kept for those that ask the same */
+    FOLLOW_DEADLINE =
+        FOLLOW_NUMBER_DEADLINE, /* its deadline came while it ran: it is stopped, and ends as failed */
 };
 
 /* What it has for good: no end and no retry takes these away. */
@@ -166,6 +170,7 @@ struct move_final {
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
     int64_t expired_by;          /* it must have: 0: it need not */
+    bool is_late;                /* its deadline has come */
     struct span error, error_type;
     struct lost_turn lost;
 };

@@ -4,6 +4,7 @@
 #include "store/transition.h"
 
 #include "store/cached.h"
+#include "store/deadline.h"
 #include "store/followers.h"
 #include "store/internal.h"
 
@@ -68,6 +69,7 @@ static enum err inserted(struct tx *tx, const struct submission *s)
 {
     struct transition t = {.id = s->id, .task = s->task, .to = s->status};
     t.note.expires_at = s->expires_at;
+    t.note.deadline_at = s->particulars ? s->particulars->deadline_at : 0;
     if (s->status == STATUS_SCHEDULED)
         t.note.due_at = s->run_at;
     else if (status_is_final(s->status))
@@ -83,6 +85,7 @@ static enum err inserted(struct tx *tx, const struct submission *s)
             .retention_ms = s->retention_ms,
             .expires_at = s->expires_at,
             .flags = (unsigned)flags_of(s),
+            .has_deadline = s->particulars && s->particulars->deadline_at,
             .args = args_are_outside(s) ? (struct span){NULL, 0}
                     : s->args.p         ? s->args
                                         : SPAN(""),
@@ -120,6 +123,8 @@ static enum err write_particulars(struct tx *tx, const struct submission *s)
     enum err err = note_follow(tx, s);
     if (err == OK && s->particulars->cached.for_ms)
         err = cached_note(tx, s);
+    if (err == OK && s->particulars->deadline_at && !status_is_final(s->status))
+        err = deadline_note(tx, s);
     return err == OK && s->particulars->cached.source ? take_result(tx, s) : err;
 }
 

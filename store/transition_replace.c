@@ -2,6 +2,7 @@
 #include "store/transition.h"
 
 #include "store/cached.h"
+#include "store/deadline.h"
 #include "store/followers.h"
 #include "store/internal.h"
 
@@ -46,9 +47,12 @@ enum err transition_replace(struct tx *tx, const struct move_replace *move)
         return err;
     if (s->particulars->cached.for_ms)
         err = cached_note(tx, s);
+    if (err == OK)
+        err = deadline_note(tx, s);
     if (err != OK)
         return err;
     t.note.expires_at = s->expires_at;
+    t.note.deadline_at = s->particulars->deadline_at;
     t.note.due_at = s->status == STATUS_SCHEDULED ? s->run_at : 0;
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;

@@ -3,6 +3,7 @@
  * commit noticeably; `more` asks for the next. */
 #include "store/cached.h"
 #include "store/children.h"
+#include "store/deadline.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -169,6 +170,7 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_WAKE: return suspensions_wake_due(tx, op);
     case UPKEEP_FOLLOW_UP: return follow_up_step(tx, op);
     case UPKEEP_CACHE: return cached_tidy(tx, op);
+    case UPKEEP_DEADLINE: return deadlines_meet(tx, op);
     case UPKEEPS_END: break;
     }
     return ERR_INVALID;

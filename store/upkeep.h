@@ -12,6 +12,7 @@ enum upkeep {
     UPKEEP_WAKE,      /* suspended -> queued where wakes_at <= now */
     UPKEEP_FOLLOW_UP, /* what follows changes without a bound: a step of it */
     UPKEEP_CACHE,     /* kept results that are past their time go */
+    UPKEEP_DEADLINE,  /* what is not final by its deadline fails */
     UPKEEPS_END,
 };
 enum { UPKEEPS = UPKEEPS_END };

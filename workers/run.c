@@ -487,6 +487,14 @@ static bool prepare_args(struct run *run, struct thread *thread)
     return ok;
 }
 
+/* What the body is told of it. If it cannot be read now, it is stopped in time all the same. */
+static void prepare_deadline(struct run *run, struct thread *thread)
+{
+    if (run->grant.job->ready.has_deadline && run_open_reader(run) == OK &&
+        reader_deadline(thread->reader, run->grant.turn.id, &run->attempt.deadline_at) != OK)
+        run->attempt.deadline_at = 0;
+}
+
 static void log_suspect(const struct run *run)
 {
     char id[ID_TEXT_LEN + 1] = "";
@@ -506,6 +514,8 @@ void run_body(struct run *run, struct thread *thread)
     if (run->claims)
         report_claim(run);
     bool prepared = prepare_args(run, thread) && prepare_resumption(run, thread) && prepare_steps(run, thread);
+    if (prepared)
+        prepare_deadline(run, thread);
     if (prepared && run->claims)
         log_start(run);
     if (prepared)

@@ -15,6 +15,7 @@ enum field {
     FIELD_RUN_AT,
     FIELD_DELAY,
     FIELD_EXPIRES_IN,
+    FIELD_DEADLINE,
     FIELD_TIMEOUT,
     FIELD_MAX_RETRIES,
     FIELD_RETENTION,
@@ -32,6 +33,7 @@ static const char *const names[FIELD_COUNT] = {
     [FIELD_RUN_AT] = "run_at",
     [FIELD_DELAY] = "delay",
     [FIELD_EXPIRES_IN] = "expires_in",
+    [FIELD_DEADLINE] = "deadline",
     [FIELD_TIMEOUT] = "timeout",
     [FIELD_MAX_RETRIES] = "max_retries",
     [FIELD_RETENTION] = "retention",
@@ -122,6 +124,19 @@ static void read_times(const struct submission_context *context, const struct sp
     read_duration(context, values[FIELD_EXPIRES_IN], "/expires_in", 1, &expires_in, faults);
     if (expires_in)
         out->expires_at = context->now_ms + expires_in;
+}
+
+/* A duration from now, or a time. */
+static int64_t read_deadline(const struct submission_context *context, struct span value,
+                             const struct task_options *options, struct faults *faults)
+{
+    int64_t ms = options->deadline_ms, at = 0;
+    if (value.p && json_type(value) == JSON_STRING && time_parse(plain_text(context, value), &at))
+        return at;
+    if (value.p && (json_type(value) != JSON_STRING || duration_read(plain_text(context, value), &ms) != OK || !ms))
+        faults_add(faults, 0, "/deadline",
+                   "must be a time such as \"2026-01-31T12:00:00Z\", or a duration such as \"1h30m\"");
+    return ms ? context->now_ms + ms : 0;
 }
 
 /* Faults for a key, an owned copy of which is only made where it has escapes. */
@@ -297,6 +312,7 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_duration(context, values[FIELD_TIMEOUT], "/timeout", 1, &out->timeout_ms, faults);
     read_duration(context, values[FIELD_RETENTION], "/retention", 1, &out->retention_ms, faults);
     read_times(context, values, options, out, faults);
+    int64_t deadline_at = read_deadline(context, values[FIELD_DEADLINE], options, faults);
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);
     read_child(context, values, out, scratch_key, faults);
@@ -304,8 +320,12 @@ enum err submission_read(const struct submission_context *context, struct span b
         take_args(context, task, values[FIELD_ARGS], out, faults);
     if (faults->total)
         return ERR_INVALID;
-    if (out->particulars)
+    if (deadline_at && !out->particulars)
+        out->particulars = particulars_new();
+    if (out->particulars) {
         out->particulars->times_given = values[FIELD_RUN_AT].p;
+        out->particulars->deadline_at = deadline_at;
+    }
     if (out->key.p)
         digest_body(context, body, out);
     return OK;
@@ -323,6 +343,7 @@ void submission_row(const struct submission *s, struct invocation *row)
         .retention_ms = s->retention_ms,
         .run_at = s->run_at,
         .expires_at = s->expires_at,
+        .deadline = s->particulars ? s->particulars->deadline_at : 0,
         .args = s->args,
         .labels = s->labels,
         .key = s->key,

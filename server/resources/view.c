@@ -144,6 +144,8 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     view_time(out, row->finished_at);
     buf_addl(out, ",\"expires_at\":");
     view_time(out, row->expires_at);
+    buf_addl(out, ",\"deadline\":");
+    view_time(out, row->deadline);
     buf_addl(out, ",\"cancel_requested_at\":");
     view_time(out, row->cancel_requested_at);
     buf_addl(out, ",\"labels\":");

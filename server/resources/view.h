@@ -5,7 +5,7 @@
 
 /* Appends the invocation object: id, task, status, priority, [args, result,]
  * error, attempt, max_retries, timeout, retention, created_at, run_at,
- * started_at, finished_at, expires_at, cancel_requested_at, labels, key,
+ * started_at, finished_at, expires_at, deadline, cancel_requested_at, labels, key,
  * worker, parent, step, cached_from, [waiting_for,] progress. `payloads` false leaves out what
  * stands in brackets (basic view). */
 void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads);

@@ -48,11 +48,12 @@ CREATE TABLE cache_hits (
     n    INTEGER NOT NULL
 );
 
--- open: it is still to be looked at.
+-- open: it is still to be looked at. for_ms: how long it was at first.
 CREATE TABLE deadlines (
-    id   INTEGER PRIMARY KEY,
-    at   INTEGER NOT NULL,
-    open INTEGER NOT NULL
+    id     INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    for_ms INTEGER NOT NULL,
+    open   INTEGER NOT NULL
 );
 CREATE INDEX deadlines_at ON deadlines (at) WHERE open = 1;
 

@@ -216,11 +216,11 @@ Test(config, the_printed_defaults_name_every_key)
         "per",          "while",
         "on_conflict",  "debounce",
         "max_wait",     "cache_results",
-        "for",          "kind",
-        "description",  "params",
-        "module",       "function",
-        "run",          "cwd",
-        "env",
+        "deadline",     "for",
+        "kind",         "description",
+        "params",       "module",
+        "function",     "run",
+        "cwd",          "env",
     };
     struct buf text = {0};
     config_add_defaults(&text);

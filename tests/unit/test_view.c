@@ -33,7 +33,7 @@ Test(view, what_is_absent_is_null)
         "\",\"task\":\"add\",\"status\":\"queued\",\"priority\":1,\"args\":null,\"result\":null,"
         "\"error\":null,\"attempt\":0,\"max_retries\":0,\"timeout\":null,\"retention\":\"7d\","
         "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
-        "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
+        "\"finished_at\":null,\"expires_at\":null,\"deadline\":null,\"cancel_requested_at\":null,\"labels\":null,"
         "\"key\":null,\"worker\":null,\"parent\":null,\"step\":null,\"cached_from\":null,\"waiting_for\":null,"
         "\"wakes_at\":null,\"turns\":0,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));

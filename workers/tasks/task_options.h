@@ -15,6 +15,7 @@ struct task_options {
     int priority;          /* 0 (first) .. PRIORITY_MAX; 1 */
     int64_t timeout_ms;    /* of an attempt, from its start; 0 is none */
     int64_t expires_in_ms; /* must start by then; 0 is never */
+    int64_t deadline_ms;   /* must be final by then, from its submission; 0 is never */
     int64_t retention_ms;  /* of a final invocation */
     int max_retries;       /* after failures; 0 */
     int max_recoveries;    /* after crashes; 3 */
