@@ -56,6 +56,7 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM cache_keys WHERE id = $1",
         "DELETE FROM cached_from WHERE id = $1",
         "DELETE FROM deadlines WHERE id = $1",
+        "DELETE FROM arguments WHERE id = $1",
     };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;

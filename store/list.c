@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "store/arguments.h"
 #include "store/kin.h"
+#include "store/transition.h"
 
 #include <stdlib.h>
 
@@ -200,6 +202,17 @@ static enum err add_key(struct scan *scan, struct db_value owner, struct db_valu
                      : err;
 }
 
+static enum err add_argument(struct scan *scan)
+{
+    const struct filter *f = &scan->query->filter;
+    struct buf *term = &scan->reader->term;
+    term->len = 0;
+    argument_add_term(term, f->arg_paths[f->arg_indexed - 1], f->arg_values[f->arg_indexed - 1]);
+    return add_stream(scan, "a.id",
+                      "arguments a CROSS JOIN invocations i WHERE i.id = a.id AND a.task = $3 AND a.term = $4",
+                      v_int(f->task), v_text(buf_span(term)));
+}
+
 static enum err choose(struct scan *scan)
 {
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
@@ -209,6 +222,8 @@ static enum err choose(struct scan *scan)
     if (f->parent)
         return add_stream(scan, "c.id", "children c CROSS JOIN invocations i WHERE i.id = c.id AND c.parent = $3",
                           v_int(f->parent), nothing);
+    if (f->arg_indexed)
+        return add_argument(scan);
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
@@ -235,6 +250,9 @@ bool filter_is_indexed(const struct filter *f)
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     if (f->key.p || f->task < 0)
         return true;
+    if (f->arg_count)
+        return f->arg_indexed && f->arg_count == 1 && !f->statuses && !f->parent && !f->label_count &&
+               !f->error.p && !f->worker.p;
     int others =
         (f->parent != 0) + (f->label_count > 0) + (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
     if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
@@ -313,10 +331,26 @@ static bool matches(const struct filter *f, struct db_stmt *stmt)
     return !f->label_count || labels_match(f, db_span(stmt, 17));
 }
 
+/* What no index has decided. */
+static enum err has_arguments(struct reader *reader, const struct filter *f, int64_t id, int task, bool *has)
+{
+    struct db_stmt *stmt = DB_QUERY(reader->db,
+                                    "SELECT COALESCE(i.args, p.data) FROM invocations i LEFT JOIN payloads p "
+                                    "ON p.id = i.id AND p.kind = $2 WHERE i.id = $1",
+                                    v_int(id), v_int(PAYLOAD_ARGS));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    *has = err == OK && f->args_match(f, task, db_span(stmt, 0));
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next)
 {
     const struct list_query *query = scan->query;
     int count = 0, scanned = 0;
+    bool looks_into_args = query->filter.arg_count > (query->filter.arg_indexed ? 1 : 0);
     enum err err = OK;
     struct stream *stream;
     while (err == OK && (stream = next_stream(scan))) {
@@ -324,6 +358,8 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
         bool wanted = matches(&query->filter, stream->stmt);
         if (wanted && query->filter.parent && query->filter.key.p)
             err = has_parent(scan->reader, id, query->filter.parent, &wanted);
+        if (wanted && err == OK && looks_into_args)
+            err = has_arguments(scan->reader, &query->filter, id, (int)db_int(stream->stmt, 1), &wanted);
         if (wanted) {
             struct invocation out;
             if (count == query->limit) {
@@ -337,7 +373,8 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
             }
             count++;
         }
-        if (++scanned % CLOCK_EVERY_ROWS == 0 && query->scan_until_us && clock_mono_us() > query->scan_until_us) {
+        if ((++scanned % CLOCK_EVERY_ROWS == 0 || looks_into_args) && query->scan_until_us &&
+            clock_mono_us() > query->scan_until_us) {
             *next = id;
             return err;
         }

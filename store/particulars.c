@@ -13,6 +13,7 @@ void particulars_free(struct particulars *particulars)
 {
     if (!particulars)
         return;
+    buf_release(&particulars->argument_text);
     buf_release(&particulars->first.text);
     buf_release(&particulars->cached.result);
     free(particulars);

@@ -1,5 +1,6 @@
 /* What few submissions have beside their row: a place that only one may have, a
- * result that others have given, a time by which they must be final.
+ * result that others have given, a time by which they must be final, arguments
+ * by which they are looked for.
  *
  * A row with any of it says so (FLAG_PARTICULAR); those without pay nothing. */
 #pragma once
@@ -55,11 +56,21 @@ struct cached {
     struct buf result;
 };
 
+/* One that its task has an index of: bytes of `argument_text`. */
+struct argument {
+    size_t path, path_len, value, value_len;
+};
+
+enum { ARGUMENTS_MAX = 16 };
+
 struct particulars {
     struct unique_place unique;
     struct cached cached;
     int64_t deadline_at; /* 0: none */
     bool times_given;    /* run_at is the client's own, and no delay */
+    struct argument arguments[ARGUMENTS_MAX];
+    int argument_count;
+    struct buf argument_text;
     /* out */
     struct unique_first first;
 };

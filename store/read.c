@@ -26,6 +26,7 @@ void reader_close(struct reader *reader)
     buf_release(&reader->result);
     buf_release(&reader->note);
     buf_release(&reader->targets);
+    buf_release(&reader->term);
     buf_release(&reader->step);
     buf_release(&reader->row);
     for (int i = 0; i < reader->query_count; i++) {

@@ -3,6 +3,7 @@
  * insert and its end, 39,400 with sixteen rows a statement). */
 #include "store/transition.h"
 
+#include "store/arguments.h"
 #include "store/cached.h"
 #include "store/deadline.h"
 #include "store/followers.h"
@@ -125,6 +126,8 @@ static enum err write_particulars(struct tx *tx, const struct submission *s)
         err = cached_note(tx, s);
     if (err == OK && s->particulars->deadline_at && !status_is_final(s->status))
         err = deadline_note(tx, s);
+    if (err == OK)
+        err = arguments_note(tx, s);
     return err == OK && s->particulars->cached.source ? take_result(tx, s) : err;
 }
 

@@ -1,6 +1,7 @@
 /* One that waits to start gets what another submission of its place says. */
 #include "store/transition.h"
 
+#include "store/arguments.h"
 #include "store/cached.h"
 #include "store/deadline.h"
 #include "store/followers.h"
@@ -49,6 +50,8 @@ enum err transition_replace(struct tx *tx, const struct move_replace *move)
         err = cached_note(tx, s);
     if (err == OK)
         err = deadline_note(tx, s);
+    if (err == OK)
+        err = arguments_note_anew(tx, s);
     if (err != OK)
         return err;
     t.note.expires_at = s->expires_at;

@@ -8,6 +8,10 @@
 /* NULL for a plain one; owned. `bound` are the arguments by name, as checked. */
 struct particulars *particulars_of(const struct task *task, struct span bound);
 
+/* Has an invocation of that task with these arguments, as they were sent, those of the filter that no
+ * index has found? */
+bool particulars_match(const struct registry *registry, const struct filter *filter, int task, struct span args);
+
 /* Was it answered with one that had its unique place? */
 bool submission_met_first(const struct submission *s);
 

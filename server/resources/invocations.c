@@ -57,9 +57,9 @@ static void read_cursor(struct listing *listing, struct faults *faults)
 /* Of the children of one, or with 0 of all. */
 static bool read_query(struct listing *listing, int64_t parent)
 {
-    static const char *const known[] = {"parent", "status",        "task",           "worker", "error",
-                                        "key",    "created_after", "created_before", "order",  "view",
-                                        "limit",  "cursor",        "label",          "label.", NULL};
+    static const char *const known[] = {"parent",        "status",         "task",  "worker", "error", "key",
+                                        "created_after", "created_before", "order", "view",   "limit", "cursor",
+                                        "label",         "label.",         "arg.",  NULL};
     static const char *const repeatable[] = {"status", "label", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
     struct request *rq = listing->rq;

@@ -59,11 +59,10 @@ CREATE INDEX deadlines_at ON deadlines (at) WHERE open = 1;
 
 -- Arguments that a task has an index of.
 CREATE TABLE arguments (
-    task  INTEGER NOT NULL,
-    path  TEXT NOT NULL,
-    value TEXT NOT NULL,
-    id    INTEGER NOT NULL,
-    PRIMARY KEY (task, path, value, id)
+    task INTEGER NOT NULL,
+    term TEXT NOT NULL,
+    id   INTEGER NOT NULL,
+    PRIMARY KEY (task, term, id)
 );
 CREATE INDEX arguments_id ON arguments (id);
 

@@ -216,11 +216,12 @@ Test(config, the_printed_defaults_name_every_key)
         "per",          "while",
         "on_conflict",  "debounce",
         "max_wait",     "cache_results",
-        "deadline",     "for",
-        "kind",         "description",
-        "params",       "module",
-        "function",     "run",
-        "cwd",          "env",
+        "deadline",     "index",
+        "for",          "kind",
+        "description",  "params",
+        "module",       "function",
+        "run",          "cwd",
+        "env",
     };
     struct buf text = {0};
     config_add_defaults(&text);

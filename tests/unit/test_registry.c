@@ -124,22 +124,22 @@ Test(registry, options_come_from_the_task_then_from_the_defaults_then_from_erran
     } rows[] = {
         {"tasks: {a: {kind: command, run: [cat]}}",
          "{\"priority\":1,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[\"*\"],\"backoff\":{\"initial\":"
-         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\"}"},
+         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\",\"index\":[]}"},
         {"defaults: {priority: 0, timeout: 1h30m, expires_in: 1d, max_retries: 2, max_recoveries: 0, retry_for: "
          "[timeout, \"exit:*\"], backoff: {initial: 10ms, jitter: 0}, retention: 1h, max_queued: 5}\n"
          "tasks: {a: {kind: command, run: [cat]}}",
          "{\"priority\":0,\"timeout\":\"1h30m\",\"expires_in\":\"1d\",\"max_retries\":2,\"max_recoveries\":0,"
          "\"retry_for\":[\"timeout\",\"exit:*\"],\"backoff\":{\"initial\":\"10ms\",\"factor\":2,\"max\":\"10m\","
-         "\"jitter\":0},\"retention\":\"1h\",\"max_queued\":5}"},
+         "\"jitter\":0},\"retention\":\"1h\",\"max_queued\":5,\"index\":[]}"},
         {"defaults: {priority: 0, timeout: 1h, expires_in: 1d, retry_for: [timeout], backoff: {initial: 10ms, "
          "jitter: 0}, max_queued: 5}\n"
          "tasks: {a: {kind: command, run: [cat], priority: 127, timeout: none, expires_in: none, max_queued: none,"
          " retry_for: [x, '*'], backoff: {factor: 1.25}}}",
          "{\"priority\":127,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[\"*\"],\"backoff\":{\"initial\":"
-         "\"10ms\",\"factor\":1.25,\"max\":\"10m\",\"jitter\":0},\"retention\":\"7d\"}"},
+         "\"10ms\",\"factor\":1.25,\"max\":\"10m\",\"jitter\":0},\"retention\":\"7d\",\"index\":[]}"},
         {"tasks: {a: {kind: command, run: [cat], retry_for: []}}",
          "{\"priority\":1,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[],\"backoff\":{\"initial\":"
-         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\"}"},
+         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\",\"index\":[]}"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct registry *registry = good(rows[i].yaml);

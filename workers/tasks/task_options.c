@@ -1,5 +1,7 @@
 #include "workers/tasks/task_options.h"
 
+#include "workers/tasks/argument.h"
+
 #include <stdlib.h>
 
 enum { TYPE_MAX = 100, RETRY_FOR_MAX = 100 };
@@ -28,6 +30,15 @@ static void read_unique(const struct keys_input *in, const cJSON *item, const ch
 static void read_cache(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
 {
     cache_rule_read(in, item, pointer, &((struct task_options *)target)->cache);
+}
+
+static bool check_path(char *text, struct reason *why)
+{
+    bool good = argument_path_is_good(span_of(text));
+    if (!good)
+        reason_set(why, "must be the name of an argument, 1 to %d bytes, such as order or user.id",
+                   ARGUMENT_PATH_MAX);
+    return good;
 }
 
 static const struct key backoff_keys[] = {
@@ -136,6 +147,13 @@ const struct key task_option_keys[] = {
      .read = read_cache,
      .members = cache_rule_keys,
      .help = "a success answers the next submissions of its key"},
+    {.name = "index",
+     .type = KEY_LIST,
+     .default_text = "[]",
+     .max = ARGUMENT_PATHS_MAX,
+     .check = check_path,
+     .offset = offsetof(struct task_options, index),
+     .help = "arguments that invocations are found by: ?task=NAME&arg.user.id=7"},
     {0},
 };
 
@@ -160,20 +178,26 @@ void task_options_init(struct task_options *options)
     settle_retry_for(options);
 }
 
+static char **copy_list(char **list)
+{
+    size_t count = 0;
+    if (!list)
+        return NULL;
+    while (list[count])
+        count++;
+    char **copy = xcalloc(count + 1, sizeof(*copy));
+    for (size_t i = 0; i < count; i++)
+        copy[i] = xstrdup(list[i]);
+    return copy;
+}
+
 void task_options_copy(struct task_options *to, const struct task_options *from)
 {
     *to = *from;
     unique_rule_copy(&to->unique, &from->unique);
     cache_rule_copy(&to->cache, &from->cache);
-    char **list = from->retry.retry_for;
-    if (!list)
-        return;
-    size_t count = 0;
-    while (list[count])
-        count++;
-    to->retry.retry_for = xcalloc(count + 1, sizeof(*list));
-    for (size_t i = 0; i < count; i++)
-        to->retry.retry_for[i] = xstrdup(list[i]);
+    to->retry.retry_for = copy_list(from->retry.retry_for);
+    to->index = copy_list(from->index);
 }
 
 void task_options_release(struct task_options *options)

@@ -22,6 +22,7 @@ struct task_options {
     int64_t max_queued;    /* submissions above are refused; 0 is no limit */
     struct retry_policy retry;
     struct unique_rule unique;
+    char **index; /* paths of arguments that invocations are found by; NULL: none */
     struct cache_rule cache;
 };
 
