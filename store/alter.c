@@ -3,6 +3,7 @@
  * transaction. */
 #include "store/cached.h"
 #include "store/children.h"
+#include "store/history.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -70,7 +71,11 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
         return ERR_CONFLICT;
     if (err == OK)
         tx_change(tx, id, row->task, row->status, row->status)->cancel = true;
-    return err;
+    return err == OK
+               ? history_note(tx,
+                              &(struct history_note){
+                                  .id = id, .at = tx->now, .status = row->status, .reason = "cancel_requested"})
+               : err;
 }
 
 /* Its children are reached in steps. */
@@ -199,7 +204,9 @@ static enum err apply_alter(struct tx *tx, struct op *base)
     op->changed = 0;
     struct alteration a = {op, {FOLLOW_UP_ROWS, FOLLOW_UP_BYTES}};
     for (int i = 0; i < op->count; i++) {
+        tx->who = op->who;
         enum err err = alter_one(tx, &a, op->ids[i]);
+        tx->who = (struct span){NULL, 0};
         if (err_is_fault(err))
             return err;
         if (op->errs)

@@ -36,5 +36,6 @@ struct op_alter {
     bool set_run_at;
     int64_t run_at; /* 0: now */
     struct alter_belief belief;
+    struct span who; /* asks for it: a token's name, borrowed until done(); absent: nobody is known */
 };
 void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count);

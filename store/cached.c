@@ -119,7 +119,8 @@ enum err cached_tidy(struct tx *tx, struct op_upkeep *op)
     if (err != OK && err != ERR_NOT_FOUND)
         return err;
     op->more = err == OK;
-    return DB_NUMBER(tx->db, &op->next_at, 0, "SELECT until_at FROM cached_results ORDER BY until_at LIMIT 1");
+    return DB_NUMBER(tx->db, &op->next_at, 0,
+                     "SELECT until_at FROM cached_results WHERE until_at > 0 ORDER BY until_at LIMIT 1");
 }
 
 enum err reader_cache_hits(struct reader *reader, int task, int64_t *hits)

@@ -5,9 +5,9 @@
 
 static enum err check_parent(struct tx *tx, struct submission *s, int64_t *failed)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT cancel_requested_at IS NOT NULL, failed, flags FROM invocations WHERE " SQL_UNDER_WAY,
-                 v_int(s->parent), v_int(s->parent_lease));
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db, "SELECT cancel_requested_at IS NOT NULL, failed, flags FROM invocations WHERE " SQL_UNDER_WAY,
+        v_int(s->parent), v_int(s->parent_lease));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);

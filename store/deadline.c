@@ -123,7 +123,7 @@ enum err deadlines_meet(struct tx *tx, struct op_upkeep *op)
     for (int i = 0; i < count && err == OK; i++)
         err = meet(tx, &late[i]);
     op->more = count == STEP_ROWS;
-    return err == OK
-               ? DB_NUMBER(tx->db, &op->next_at, 0, "SELECT at FROM deadlines WHERE open = 1 ORDER BY at LIMIT 1")
-               : err;
+    return err == OK ? DB_NUMBER(tx->db, &op->next_at, 0,
+                                 "SELECT at FROM deadlines WHERE open = 1 AND at > 0 ORDER BY at LIMIT 1")
+                     : err;
 }

@@ -3,6 +3,7 @@
 #include "store/cached.h"
 #include "store/children.h"
 #include "store/deadline.h"
+#include "store/history.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
 #include "store/unique.h"
@@ -52,10 +53,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM children WHERE id = $1", "DELETE FROM suspensions WHERE id = $1",
     };
     static const char *const particulars[] = {
-        "DELETE FROM uniques WHERE id = $1",
-        "DELETE FROM cache_keys WHERE id = $1",
-        "DELETE FROM cached_from WHERE id = $1",
-        "DELETE FROM deadlines WHERE id = $1",
+        "DELETE FROM uniques WHERE id = $1",     "DELETE FROM cache_keys WHERE id = $1",
+        "DELETE FROM cached_from WHERE id = $1", "DELETE FROM deadlines WHERE id = $1",
         "DELETE FROM arguments WHERE id = $1",
     };
     enum err err = OK;
@@ -65,6 +64,8 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
     for (size_t i = 0; i < sizeof particulars / sizeof *particulars && err == OK && t->flags & FLAG_PARTICULAR;
          i++)
         err = DB_EXECUTE(tx->db, particulars[i], v_int(t->id));
+    if (err == OK && t->flags & FLAG_HISTORY)
+        err = DB_EXECUTE(tx->db, "DELETE FROM history WHERE id = $1", v_int(t->id));
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -134,6 +135,16 @@ static enum err forget_waits(struct tx *tx, struct transition *t)
     return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM waiting_in_place WHERE id = $1", v_int(t->id)) : err;
 }
 
+static enum err keep_history(struct tx *tx, struct transition *t)
+{
+    return t->reason ? history_note(tx, &(struct history_note){.id = t->id,
+                                                               .at = t->ended_at ? t->ended_at : tx->now,
+                                                               .status = t->to,
+                                                               .until_at = t->note.due_at,
+                                                               .reason = t->reason})
+                     : OK;
+}
+
 /* The counters are the sum of these: written once a batch (tx.c). */
 static enum err note_change(struct tx *tx, struct transition *t)
 {
@@ -174,6 +185,7 @@ static const struct follower {
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_FINALS, NONE, NULL, remove_satellites},
+    {STATUS_ANY, STATUS_ANY, NULL, keep_history},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},
 };
 enum { FOLLOWERS = sizeof followers / sizeof *followers };

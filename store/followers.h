@@ -14,6 +14,7 @@ struct transition {
     int64_t id;
     int task;
     enum status from, to;
+    const char *reason; /* kept with the change; NULL: the row tells it */
     unsigned follow;    /* to a final one: what stood in the row, as far as is known */
     struct change note; /* what the listeners hear of it, beyond that */
 

@@ -27,6 +27,7 @@
 
 #include "store/alter.h"
 #include "store/change.h"
+#include "store/history.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"

@@ -37,13 +37,13 @@ struct submission {
     /* out */
     int64_t id;
     enum status status;
-    bool replayed;         /* the key was there with the same digest, or the step, or its unique place is taken:
+    bool replayed;          /* the key was there with the same digest, or the step, or its unique place is taken:
                             * id is the first one's */
-    bool not_unique;       /* with ERR_BUSY: another has its unique place, and does not give it */
-    int64_t parent_failed; /* how often, so far */
+    bool not_unique;        /* with ERR_BUSY: another has its unique place, and does not give it */
+    int64_t parent_failed;  /* how often, so far */
     bool parent_particular; /* the parent has some of what stands in particulars.h */
-    bool parent_cancelled; /* with ERR_CONFLICT: that is why */
-    enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
+    bool parent_cancelled;  /* with ERR_CONFLICT: that is why */
+    enum err err;           /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
                             * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded
                             * value, or it is not unique) or a fault */
 };

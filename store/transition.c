@@ -3,6 +3,7 @@
 #include "store/deadline.h"
 #include "store/followers.h"
 
+#include "store/history.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/unique.h"
@@ -261,6 +262,10 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
         .ended_as = retry || lost ? STATUS_FAILED : STATUS_CANCELLED,
         .ended_at = finish->finished_at,
         .ended_error = finish->error,
+        .reason = retry       ? "retry"
+                  : lost      ? "lost"
+                  : unstarted ? NULL
+                              : "interrupted",
     };
 #define GOES_BACK                                                                                       \
     "UPDATE invocations SET status = $3, failures = failures + $4, failed = COALESCE(failed, 0) + $4, " \
@@ -268,6 +273,8 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
 #define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
+    if (err == OK && !unstarted)
+        err = history_begin(tx, turn->id, from);
     if (err == OK)
         err = transition_changed(
             tx,
@@ -394,6 +401,7 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = move->to};
+    t.reason = move->to == STATUS_WAITING ? "waits" : "goes_on";
     return err == OK ? followers_after(tx, &t) : err;
 }
 
@@ -402,19 +410,25 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
 enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
 {
     const struct turn *turn = move->turn;
-    enum err err = DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = " SQL_WAITING ", lease = NULL, holder = NULL, lease_until = NULL, "
-        "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
-        "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
-        "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_STAYS
-        ") WHERE id = $1 AND lease = $2 AND status = $3",
-        v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
+    enum err err = history_begin(tx, turn->id, move->from);
+    if (err == OK)
+        err = history_note_start(tx, turn->id);
+    if (err != OK)
+        return err;
+    err = DB_EXECUTE(tx->db,
+                     "UPDATE invocations SET status = " SQL_WAITING
+                     ", lease = NULL, holder = NULL, lease_until = NULL, "
+                     "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
+                     "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
+                     "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
+                     "follow = follow & (" SQL_FOLLOW_WAITED " | " SQL_FOLLOW_STAYS
+                     ") WHERE id = $1 AND lease = $2 AND status = $3",
+                     v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     struct transition t = {.id = turn->id, .task = turn->task, .from = move->from, .to = STATUS_WAITING};
     t.note.suspended = true;
+    t.reason = "suspended";
     t.note.wakes_at = move->wakes_at;
     return err == OK ? followers_after(tx, &t) : err;
 }
@@ -423,7 +437,7 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
  * start that follows counts as no attempt. */
 enum err transition_move_wake(struct tx *tx, int64_t id)
 {
-    struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED};
+    struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED, .reason = "woken"};
     enum err err = transition_changed(
         tx,
         DB_QUERY(tx->db,
@@ -468,10 +482,13 @@ static struct db_stmt *due_ahead(struct tx *tx, const struct move_due *move)
 enum err transition_move_due(struct tx *tx, const struct move_due *move)
 {
     struct transition t = {.id = move->id, .from = move->from, .to = move->to};
+    enum err err = move->set ? history_begin(tx, move->id, move->from) : OK;
+    if (err != OK)
+        return err;
     struct db_stmt *stmt = move->ahead ? due_ahead(tx, move)
                            : move->set ? due_set(tx, move)
                                        : due_promote(tx, move);
-    enum err err = transition_changed(tx, stmt, &t.note.ready);
+    err = transition_changed(tx, stmt, &t.note.ready);
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
@@ -480,6 +497,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
+    t.reason = move->set ? "patched" : NULL;
     return followers_after(tx, &t);
 }
 
@@ -543,6 +561,7 @@ enum err transition_move_final(struct tx *tx, const struct move_final *asked)
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
     t.note.is_late = move->is_late;
+    t.reason = move->to == STATUS_CANCELLED && tx->who.len ? "cancelled" : NULL;
     return followers_after(tx, &t);
 }
 
@@ -578,7 +597,12 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
         t.ended_at = tx->now;
         t.ended_error = move->lost.error;
     }
+    t.reason = move->lost.attempt ? "lost" : "retried";
     enum err err = followers_before(tx, &t);
+    if (err == OK)
+        err = history_begin(tx, move->id, move->from);
+    if (err == OK && !move->lost.attempt)
+        err = history_note_end(tx, move->id, move->from);
     if (err == OK)
         err = transition_changed(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
                                  &t.note.ready);

@@ -51,6 +51,7 @@ enum {
 
 /* Bits of `flags`. On disk, too. The highest ten count how often the arguments were replaced:
  * a claim that believes in others finds no row. */
+#define FLAG_NUMBER_HISTORY 2048
 #define FLAG_NUMBER_PARTICULAR 16384
 #define FLAG_NUMBER_VERSION 1072693248
 #define SQL_FLAG_VERSION SQL_NUMBER(FLAG_NUMBER_VERSION)
@@ -67,6 +68,7 @@ enum {
     FLAG_STEPS = 32,                          /* it has had steps */
     FLAG_MESSAGES = 64,                       /* it has messages */
     FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED,   /* it has a row in suspensions */
+    FLAG_HISTORY = FLAG_NUMBER_HISTORY,       /* some of its changes are kept */
     FLAG_PARTICULAR = FLAG_NUMBER_PARTICULAR, /* it has some of what stands in particulars.h */
     FLAG_VERSION = FLAG_NUMBER_VERSION,
     FLAG_VERSION_ONE = 1 << 20,

@@ -27,20 +27,11 @@ enum field {
 };
 
 static const char *const names[FIELD_COUNT] = {
-    [FIELD_TASK] = "task",
-    [FIELD_ARGS] = "args",
-    [FIELD_PRIORITY] = "priority",
-    [FIELD_RUN_AT] = "run_at",
-    [FIELD_DELAY] = "delay",
-    [FIELD_EXPIRES_IN] = "expires_in",
-    [FIELD_DEADLINE] = "deadline",
-    [FIELD_TIMEOUT] = "timeout",
-    [FIELD_MAX_RETRIES] = "max_retries",
-    [FIELD_RETENTION] = "retention",
-    [FIELD_LABELS] = "labels",
-    [FIELD_KEY] = "key",
-    [FIELD_STEP] = "step",
-    [FIELD_DETACHED] = "detached",
+    [FIELD_TASK] = "task",           [FIELD_ARGS] = "args",         [FIELD_PRIORITY] = "priority",
+    [FIELD_RUN_AT] = "run_at",       [FIELD_DELAY] = "delay",       [FIELD_EXPIRES_IN] = "expires_in",
+    [FIELD_DEADLINE] = "deadline",   [FIELD_TIMEOUT] = "timeout",   [FIELD_MAX_RETRIES] = "max_retries",
+    [FIELD_RETENTION] = "retention", [FIELD_LABELS] = "labels",     [FIELD_KEY] = "key",
+    [FIELD_STEP] = "step",           [FIELD_DETACHED] = "detached",
 };
 
 /* Sorts the members into the table; what is not in it is a fault. */
@@ -133,7 +124,8 @@ static int64_t read_deadline(const struct submission_context *context, struct sp
     int64_t ms = options->deadline_ms, at = 0;
     if (value.p && json_type(value) == JSON_STRING && time_parse(plain_text(context, value), &at))
         return at;
-    if (value.p && (json_type(value) != JSON_STRING || duration_read(plain_text(context, value), &ms) != OK || !ms))
+    if (value.p &&
+        (json_type(value) != JSON_STRING || duration_read(plain_text(context, value), &ms) != OK || !ms))
         faults_add(faults, 0, "/deadline",
                    "must be a time such as \"2026-01-31T12:00:00Z\", or a duration such as \"1h30m\"");
     return ms ? context->now_ms + ms : 0;

@@ -14,12 +14,14 @@ struct altering {
     struct op_alter op;
     int64_t id;
     struct buf condition; /* If-Match; empty: there is none */
+    struct buf who;       /* the token's name: a reload may come before the commit */
 };
 
 static void altering_free(void *state)
 {
     struct altering *altering = state;
     buf_release(&altering->condition);
+    buf_release(&altering->who);
     free(altering);
 }
 
@@ -75,6 +77,9 @@ static struct altering *begin(struct request *rq, enum alter what, int64_t id)
     rq->release = altering_free;
     altering->id = id;
     op_alter_init(&altering->op, what, &altering->id, 1);
+    if (rq->token)
+        buf_adds(&altering->who, rq->token->name);
+    altering->op.who = buf_span(&altering->who);
     altering->op.op.owner = rq;
     altering->op.op.done = resource_wake;
     return altering;

@@ -66,7 +66,7 @@ CREATE TABLE arguments (
 );
 CREATE INDEX arguments_id ON arguments (id);
 
--- Changes that neither the row nor its attempts tell. status 0: none changed.
+-- Changes that neither the row nor its attempts tell. seq 0: the submission.
 CREATE TABLE history (
     id       INTEGER NOT NULL,
     seq      INTEGER NOT NULL,
@@ -75,7 +75,6 @@ CREATE TABLE history (
     until_at INTEGER,
     reason   TEXT,
     attempt  INTEGER,
-    turn     INTEGER,
     worker   TEXT,
     who      TEXT,
     PRIMARY KEY (id, seq)

@@ -346,8 +346,9 @@ void check_counters(struct fixture *f)
                          (long long)real, s);
         }
     store_tasks_free(tasks, count);
-    static const char *const satellites[] = {"payloads", "labels",     "errors",      "details",   "inboxes",
-                                             "uniques",  "cache_keys", "cached_from", "arguments", "deadlines"};
+    static const char *const satellites[] = {"payloads", "labels",    "errors",     "details",
+                                             "inboxes",  "uniques",   "cache_keys", "cached_from",
+                                             "history",  "arguments", "deadlines"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
         cr_assert_eq(
             askf(f, "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations)", satellites[i]), 0,

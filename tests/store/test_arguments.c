@@ -84,10 +84,10 @@ STORE_TEST(long_texts_are_told_apart_by_their_digest)
 
 STORE_TEST(no_two_arguments_have_one_term)
 {
+    (void)f;
     static const struct {
         const char *path, *text;
     } terms[] = {{"a", "b=c"}, {"a=b", "c"}, {"a", "=b"}, {"a=", "b"}, {"1:a", "b"}, {"", "1:a=b"}};
-    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM arguments"), 0);
     enum { TERMS = sizeof terms / sizeof *terms };
     char texts[TERMS][64];
     for (int i = 0; i < TERMS; i++) {

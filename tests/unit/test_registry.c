@@ -300,7 +300,8 @@ Test(registry, every_fault_of_a_task_is_named)
         {"{kind: command, run: [cat], cache_results: [10m]}",
          "/cache_results: must be none, a duration, or a mapping such as {for: 10m, per: args}\n"},
         {"{kind: command, run: [cat], cache_results: {per: args, size: 5}}",
-         "/cache_results/size: unknown key `size`\n/cache_results: `for` is missing: how long, from the success; `cache_results: 10m` says only this\n"},
+         "/cache_results/size: unknown key `size`\n/cache_results: `for` is missing: how long, from the success; "
+         "`cache_results: 10m` says only this\n"},
         {"{kind: command, run: [cat], backoff: 5s}", "/backoff: must be a mapping, {key: value}\n"},
         {"{kind: command, run: [cat, '{y}'], params: {x: int}, description: [a]}",
          "/params/x: `int` is no type: any, string, integer, number, boolean, array or object; did you mean "
