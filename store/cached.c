@@ -5,6 +5,8 @@
 #include "store/reader.h"
 #include "store/transition.h"
 
+enum { COPIED_BYTES = 64 << 20 /* of kept results, in one commit */ };
+
 static struct span cache_key(const struct submission *s)
 {
     return (struct span){(const char *)s->particulars->cached.key, sizeof s->particulars->cached.key};
@@ -21,7 +23,10 @@ enum err cached_find(struct tx *tx, struct submission *s)
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
+    if (err == OK && tx->cached_bytes + (int64_t)db_span(stmt, 1).len > COPIED_BYTES)
+        err = ERR_NOT_FOUND; /* its body runs: a line of a few bytes would write millions */
     if (err == OK) {
+        tx->cached_bytes += (int64_t)db_span(stmt, 1).len;
         cached->source = db_int(stmt, 0);
         cached->has_result = !db_is_null(stmt, 1);
         buf_add_span(&cached->result, db_span(stmt, 1));

@@ -116,6 +116,8 @@ enum err submission_insert(struct tx *tx, struct submission *s)
         err = find_room(tx, s);
     if (err == OK && !s->replayed)
         err = insert(tx, s);
+    if (s->particulars)
+        buf_release(&s->particulars->cached.result); /* it is in the row */
     if (needs_place && err == OK && !s->replayed && status_is_final(s->status))
         err = unique_ended(tx, id);
     if (needs_place && !err_is_fault(err) && (err != OK || s->replayed)) {

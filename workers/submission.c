@@ -124,10 +124,16 @@ static int64_t read_deadline(const struct submission_context *context, struct sp
     int64_t ms = options->deadline_ms, at = 0;
     if (value.p && json_type(value) == JSON_STRING && time_parse(plain_text(context, value), &at))
         return at;
-    if (value.p &&
-        (json_type(value) != JSON_STRING || duration_read(plain_text(context, value), &ms) != OK || !ms))
+    enum err err = !value.p                          ? OK
+                   : json_type(value) == JSON_STRING ? duration_read(plain_text(context, value), &ms)
+                                                     : ERR_INVALID;
+    if (err == ERR_LIMIT)
+        faults_add(faults, 0, "/deadline", "is too long; it is 36500d at most");
+    else if (err != OK)
         faults_add(faults, 0, "/deadline",
                    "must be a time such as \"2026-01-31T12:00:00Z\", or a duration such as \"1h30m\"");
+    else if (value.p && !ms)
+        faults_add(faults, 0, "/deadline", "must not be zero; leave it out if none is meant");
     return ms ? context->now_ms + ms : 0;
 }
 

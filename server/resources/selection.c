@@ -154,7 +154,7 @@ static bool set_argument(struct selection *selection, struct span path, struct s
         return false;
     }
     if (!argument_path_is_good(path)) {
-        reason_set(why, "the name of an argument has 1 to %d bytes, and no NUL", ARGUMENT_PATH_MAX);
+        reason_set(why, "the name of an argument has 1 to %d characters, and no NUL", ARGUMENT_PATH_MAX);
         return false;
     }
     filter->args_match = has_args;

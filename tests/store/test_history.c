@@ -150,6 +150,7 @@ STORE_TEST(waits_and_suspensions_are_told_and_told_apart)
 /* Spent times by hand: each row says what it was, from when, and until when it was to be scheduled. */
 STORE_TEST(times_are_told_apart)
 {
+    (void)f;
     struct history history = {0};
     static const struct history_item items[] = {
         {.at = 1000, .status = STATUS_HELD},

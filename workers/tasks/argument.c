@@ -1,11 +1,13 @@
 #include "workers/tasks/argument.h"
 
 #include "base/json.h"
+#include "base/utf8.h"
 #include "workers/tasks/args_key.h"
 
 bool argument_path_is_good(struct span path)
 {
-    return path.len > 0 && path.len <= ARGUMENT_PATH_MAX && utf8_valid(path) && !memchr(path.p, '\0', path.len);
+    return path.len > 0 && utf8_valid(path) && utf8_length(path) <= ARGUMENT_PATH_MAX &&
+           !memchr(path.p, '\0', path.len);
 }
 
 bool argument_text(struct span bound, const char *path, struct buf *out)

@@ -7,7 +7,8 @@
 
 enum { ARGUMENT_PATHS_MAX = 16, ARGUMENT_PATH_MAX = 255 };
 
-/* A path such as user.id: 1 to ARGUMENT_PATH_MAX bytes of UTF-8 without NUL. */
+/* A path such as user.id: 1 to ARGUMENT_PATH_MAX characters without NUL. (Names of more bytes than that are
+ * found by nothing.) */
 bool argument_path_is_good(struct span path);
 
 /* Appends the text of the scalar that stands there in the bound arguments: a string's own, without

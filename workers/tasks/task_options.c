@@ -34,7 +34,7 @@ static void read_cache(const struct keys_input *in, const cJSON *item, const cha
 
 static bool check_path(char *text, struct reason *why)
 {
-    bool good = argument_path_is_good(span_of(text));
+    bool good = argument_path_is_good(span_of(text)) && strlen(text) <= ARGUMENT_PATH_MAX;
     if (!good)
         reason_set(why, "must be the name of an argument, 1 to %d bytes, such as order or user.id",
                    ARGUMENT_PATH_MAX);
