@@ -145,7 +145,7 @@ const bodies = [
   { method: 'POST', path: '/invocations/retry', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
 ].map((each) => ({ ...each, valid: compiled(schemaOf(each.schema)) }));
 
-const lasting = (body) => ['delay', 'expires_in', 'timeout', 'retention'].some((name) => isTooLong(body[name]));
+const lasting = (body) => ['delay', 'expires_in', 'deadline', 'timeout', 'retention'].some((name) => isTooLong(body[name]));
 
 function bodyRequest() {
   const which = pick(bodies);
