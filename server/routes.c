@@ -6,6 +6,7 @@
 #include "server/resources/groups.h"
 #include "server/resources/groups_post.h"
 #include "server/resources/callbacks.h"
+#include "server/resources/history.h"
 #include "server/resources/inbox.h"
 #include "server/resources/invocation.h"
 #include "server/resources/invocations.h"
@@ -49,6 +50,7 @@ const struct route server_routes[] = {
     {METHOD_DELETE, "/invocations/{id}", SCOPE_ADMIN, BODY_NONE, .handler = alter_delete},
     {METHOD_GET, "/invocations/{id}/result", SCOPE_READ, BODY_NONE, .handler = invocation_result},
     {METHOD_GET, "/invocations/{id}/attempts", SCOPE_READ, BODY_NONE, .handler = invocation_attempts},
+    {METHOD_GET, "/invocations/{id}/history", SCOPE_READ, BODY_NONE, .handler = history_get},
     {METHOD_GET, "/invocations/{id}/children", SCOPE_READ, BODY_NONE, .handler = invocations_children},
     {METHOD_GET, "/invocations/{id}/messages", SCOPE_READ, BODY_NONE, .handler = messages_of_invocation},
     {METHOD_GET, "/invocations/{id}/log", SCOPE_READ, BODY_NONE, .handler = logs_get},

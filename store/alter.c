@@ -1,8 +1,10 @@
 /* What a client asks of invocations that are there: cancel, retry, patch,
  * delete. Every write is conditional on the status that was read in the same
  * transaction. */
+#include "store/cached.h"
 #include "store/children.h"
 #include "store/holds.h"
+#include "store/history.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
@@ -73,7 +75,11 @@ static enum err cancel_running(struct tx *tx, int64_t id, const struct row *row)
         return ERR_CONFLICT;
     if (err == OK)
         tx_change(tx, id, row->task, row->status, row->status)->cancel = true;
-    return err;
+    return err == OK
+               ? history_note(tx,
+                              &(struct history_note){
+                                  .id = id, .at = tx->now, .status = row->status, .reason = "cancel_requested"})
+               : err;
 }
 
 /* Its children are reached in steps. */
@@ -177,6 +183,10 @@ static enum err delete_one(struct tx *tx, struct alteration *a, int64_t id, cons
         err = result_is_kept(tx, id, &held);
     if (err != OK || held)
         return err == OK ? ERR_CONFLICT : err;
+    if (row->flags & FLAG_PARTICULAR)
+        err = cached_forget(tx, id);
+    if (err != OK)
+        return err;
     return transition_remove(tx, id, row->task, row->status, &a->room);
 }
 
@@ -224,7 +234,9 @@ static enum err apply_alter(struct tx *tx, struct op *base)
     op->of_loop = false;
     struct alteration a = {op, {.rows = FOLLOW_UP_ROWS, .bytes = FOLLOW_UP_BYTES}};
     for (int i = 0; i < op->count; i++) {
+        tx->who = op->who;
         enum err err = alter_one(tx, &a, op->ids[i]);
+        tx->who = (struct span){NULL, 0};
         if (err_is_fault(err))
             return err;
         if (op->errs)

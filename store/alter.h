@@ -8,7 +8,8 @@
  * outcome of each stands in `errs` (may be NULL). */
 enum alter {
     ALTER_CANCEL, /* final ones stay as they are: OK */
-    ALTER_RETRY, /* failed and cancelled ones, else ERR_CONFLICT, as for one that comes after what did not succeed */
+    ALTER_RETRY,  /* failed and cancelled ones, else ERR_CONFLICT, as for one that comes after what did not
+                   * succeed; ERR_BUSY: another has its unique place */
     ALTER_PATCH,  /* held, scheduled and queued ones, else ERR_CONFLICT */
     ALTER_DELETE, /* final ones, else ERR_CONFLICT, as for members of a group */
 };
@@ -37,5 +38,6 @@ struct op_alter {
     bool set_run_at;
     int64_t run_at; /* 0: now */
     struct alter_belief belief;
+    struct span who; /* asks for it: a token's name, borrowed until done(); absent: nobody is known */
 };
 void op_alter_init(struct op_alter *op, enum alter what, const int64_t *ids, int count);

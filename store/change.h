@@ -23,8 +23,10 @@ struct ready {
     int64_t run_at; /* since when it is eligible; 0: since it was queued */
     int64_t group;  /* it is a member of; 0: of none */
     struct span args;
-    bool suspect; /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
-    bool resumes; /* it has suspended: the turn starts with what that left */
+    unsigned flags;    /* the row's (store/transition.h) */
+    bool has_deadline; /* it may have one */
+    bool suspect;      /* it ran in the process at two of its unexplained deaths: to run in a child of its own */
+    bool resumes;      /* it has suspended: the turn starts with what that left */
 };
 
 struct change {
@@ -43,6 +45,9 @@ struct change {
     int64_t expires_at;
     int64_t prune_at;               /* to a final one */
     int64_t release_by;             /* of a promise that is new, or a group of them */
+    int64_t deadline_at;            /* it has a new one; else 0 */
+    bool is_late;                   /* to failed, because that has come */
+    int64_t cached_until;           /* its result answers others until then; 0: it does not */
     bool withdrawn;                 /* from queued, otherwise than by a start */
     int old_priority;               /* where it stood then, */
     int64_t old_rank;               /* and there */

@@ -6,14 +6,15 @@
 
 static enum err check_parent(struct tx *tx, struct submission *s, int64_t *failed)
 {
-    struct db_stmt *stmt =
-        DB_QUERY(tx->db, "SELECT cancel_requested_at IS NOT NULL, failed FROM invocations WHERE " SQL_UNDER_WAY,
-                 v_int(s->parent), v_int(s->parent_lease));
+    struct db_stmt *stmt = DB_QUERY(
+        tx->db, "SELECT cancel_requested_at IS NOT NULL, failed, flags FROM invocations WHERE " SQL_UNDER_WAY,
+        v_int(s->parent), v_int(s->parent_lease));
     if (!stmt)
         return ERR_DB;
     enum err err = db_step_found(stmt);
     s->parent_cancelled = err == OK && db_int(stmt, 0);
     *failed = err == OK ? db_int(stmt, 1) : 0;
+    s->parent_particular = err == OK && db_int(stmt, 2) & FLAG_PARTICULAR;
     db_reset(stmt);
     return err == ERR_NOT_FOUND || (err == OK && s->parent_cancelled && !s->detached) ? ERR_CONFLICT : err;
 }
@@ -88,6 +89,7 @@ enum err children_find(struct tx *tx, struct submission *s)
         err = ERR_BUSY;
     if (err == OK && !found.is_group)
         err = ask_again(tx, &found, failed);
+    s->not_unique = err == ERR_BUSY; /* its retry is refused */
     if (err != OK)
         return err;
     s->replayed = true;

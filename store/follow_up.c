@@ -36,6 +36,8 @@ static const struct pieces {
 } all_pieces[] = {
     {0, "SELECT seq, LENGTH(data) FROM logs WHERE id = $1 ORDER BY seq",
      "DELETE FROM logs WHERE id = $1 AND seq <= $2"},
+    {FLAG_PARTICULAR, "SELECT number, LENGTH(key) FROM further_keys WHERE id = $1 ORDER BY number",
+     "DELETE FROM further_keys WHERE id = $1 AND number <= $2"},
     {FLAG_STEPS, "SELECT number, LENGTH(value) FROM steps WHERE id = $1 ORDER BY number",
      "DELETE FROM steps WHERE id = $1 AND number <= $2"},
     {FLAG_MESSAGES,

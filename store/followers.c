@@ -5,8 +5,12 @@
 #include "store/holds.h"
 #include "store/schedule_rows.h"
 #include "store/loop_turn.h"
+#include "store/cached.h"
+#include "store/deadline.h"
+#include "store/history.h"
 #include "store/suspensions.h"
 #include "store/transition.h"
+#include "store/unique.h"
 
 static enum err record_attempt(struct tx *tx, struct transition *t)
 {
@@ -52,6 +56,11 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         "DELETE FROM errors WHERE id = $1",   "DELETE FROM details WHERE id = $1",
         "DELETE FROM children WHERE id = $1", "DELETE FROM suspensions WHERE id = $1",
     };
+    static const char *const particulars[] = {
+        "DELETE FROM uniques WHERE id = $1",     "DELETE FROM cache_keys WHERE id = $1",
+        "DELETE FROM cached_from WHERE id = $1", "DELETE FROM deadlines WHERE id = $1",
+        "DELETE FROM arguments WHERE id = $1",
+    };
     enum err err = OK;
     tx->highest_removed = t->id > tx->highest_removed ? t->id : tx->highest_removed;
     for (size_t i = 0; i < sizeof texts / sizeof *texts && err == OK; i++)
@@ -60,6 +69,11 @@ static enum err remove_satellites(struct tx *tx, struct transition *t)
         err = hold_forget(tx, t->id);
     if (err == OK && t->flags & FLAG_LOOP)
         err = DB_EXECUTE(tx->db, "DELETE FROM iterations WHERE id = $1", v_int(t->id));
+    for (size_t i = 0; i < sizeof particulars / sizeof *particulars && err == OK && t->flags & FLAG_PARTICULAR;
+         i++)
+        err = DB_EXECUTE(tx->db, particulars[i], v_int(t->id));
+    if (err == OK && t->flags & FLAG_HISTORY)
+        err = DB_EXECUTE(tx->db, "DELETE FROM history WHERE id = $1", v_int(t->id));
     if (err == OK)
         err = follow_up_remove(tx, t->id, t->flags, t->room, &t->note.follow_up);
     if (err == OK && t->note.follow_up)
@@ -103,7 +117,9 @@ static enum err tell(struct tx *tx, struct transition *t)
 static enum err take_end_back(struct tx *tx, struct transition *t)
 {
     bool left = false;
-    enum err err = wait_again(tx, t->id);
+    enum err err = deadline_renew(tx, t->id, &t->note.deadline_at);
+    if (err == OK)
+        err = wait_again(tx, t->id);
     if (err == OK)
         err = dependents_again(tx, t->id, &left);
     t->note.follow_up |= left;
@@ -131,6 +147,21 @@ static enum err renew_loop(struct tx *tx, struct transition *t)
                : OK;
 }
 
+static enum err leave_place(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_UNIQUE ? unique_ended(tx, t->id) : OK;
+}
+
+static enum err keep_result(struct tx *tx, struct transition *t)
+{
+    return t->follow & FOLLOW_CACHED ? cached_keep(tx, t->id, &t->note.cached_until) : OK;
+}
+
+static enum err retake_place(struct tx *tx, struct transition *t)
+{
+    return unique_retake(tx, t->id);
+}
+
 /* A start looks for these; what has suspended needs nobody to look for it. */
 static enum err note_in_place(struct tx *tx, struct transition *t)
 {
@@ -144,6 +175,16 @@ static enum err forget_waits(struct tx *tx, struct transition *t)
 {
     enum err err = DB_EXECUTE(tx->db, "DELETE FROM waits WHERE waiter = $1", v_int(t->id));
     return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM waiting_in_place WHERE id = $1", v_int(t->id)) : err;
+}
+
+static enum err keep_history(struct tx *tx, struct transition *t)
+{
+    return t->reason ? history_note(tx, &(struct history_note){.id = t->id,
+                                                               .at = t->ended_at ? t->ended_at : tx->now,
+                                                               .status = t->to,
+                                                               .until_at = t->note.due_at,
+                                                               .reason = t->reason})
+                     : OK;
 }
 
 /* The counters are the sum of these: written once a batch (tx.c). */
@@ -183,11 +224,15 @@ static const struct follower {
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell_dependents},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, tell},
     {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, go_on_schedule},
+    {STATUS_ANY & ~STATUS_FINALS, STATUS_FINALS, NULL, leave_place},
+    {STATUS_ANY & ~STATUS_FINALS, 1 << STATUS_SUCCEEDED, NULL, keep_result},
+    {STATUS_FINALS, WAITS_TO_START, retake_place, NULL},
     {1 << STATUS_RUNNING, 1 << STATUS_WAITING, NULL, note_in_place},
     {1 << STATUS_WAITING, STATUS_ANY, NULL, forget_waits},
     {STATUS_ANY, STATUS_FINALS, NULL, renew_loop},
     {STATUS_FINALS, WAITS_TO_START, NULL, take_end_back},
     {STATUS_ANY, NONE, NULL, remove_satellites},
+    {STATUS_ANY, STATUS_ANY, NULL, keep_history},
     {STATUS_ANY, STATUS_ANY, NULL, note_change},
 };
 enum { FOLLOWERS = sizeof followers / sizeof *followers };

@@ -15,6 +15,7 @@ struct transition {
     int task;
     int64_t group;
     enum status from, to;
+    const char *reason; /* kept with the change; NULL: the row tells it */
     unsigned follow;    /* to a final one: what stood in the row, as far as is known */
     struct change note; /* what the listeners hear of it, beyond that */
 

@@ -59,7 +59,7 @@ enum err hold_let_go(struct tx *tx, int64_t id, enum hold_reason reason)
                                     v_int(id), v_int(reason));
     if (!stmt)
         return ERR_DB;
-    struct move_release move = {.id = id};
+    struct move_release move = {.id = id, .noted = true};
     enum err err = db_step_found(stmt);
     bool free = err == OK && db_int(stmt, 0) == 0;
     if (free) {
@@ -101,7 +101,7 @@ static enum err apply_release(struct tx *tx, struct op *base)
     if (err != OK)
         return err;
     if (op->status == STATUS_HELD && reasons < 0) /* its group alone holds it */
-        return transition_move_release(tx, &(struct move_release){.id = op->id});
+        return transition_move_release(tx, &(struct move_release){.id = op->id, .noted = true});
     if (op->status == STATUS_HELD && reasons & HOLD_PROMISE)
         return hold_let_go(tx, op->id, HOLD_PROMISE);
     bool was_released = reasons >= 0 && !(reasons & HOLD_PROMISE);

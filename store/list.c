@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "store/arguments.h"
 #include "store/kin.h"
+#include "store/transition.h"
 
 #include <stdlib.h>
 
@@ -188,14 +190,35 @@ static bool has_prefix_only(struct span error)
     return error.len > 0 && error.p[error.len - 1] == '*';
 }
 
+/* Its own, or one that was answered with it. */
+static enum err add_key(struct scan *scan, struct db_value owner, struct db_value key)
+{
+    enum err err = add_stream(
+        scan, "i.id", "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4", owner, key);
+    return err == OK ? add_stream(scan, "k.id",
+                                  "further_keys k CROSS JOIN invocations i WHERE i.id = k.id AND k.key_owner = $3 "
+                                  "AND k.key = $4",
+                                  owner, key)
+                     : err;
+}
+
+static enum err add_argument(struct scan *scan)
+{
+    const struct filter *f = &scan->query->filter;
+    struct buf *term = &scan->reader->term;
+    term->len = 0;
+    argument_add_term(term, f->arg_paths[f->arg_indexed - 1], f->arg_values[f->arg_indexed - 1]);
+    return add_stream(scan, "a.id",
+                      "arguments a CROSS JOIN invocations i WHERE i.id = a.id AND a.task = $3 AND a.term = $4",
+                      v_int(f->task), v_text(buf_span(term)));
+}
+
 static enum err choose(struct scan *scan)
 {
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     const struct filter *f = &scan->query->filter;
     if (f->key.p)
-        return add_stream(scan, "i.id",
-                          "invocations i WHERE i.key IS NOT NULL AND i.key_owner = $3 AND i.key = $4",
-                          v_text(key_owner(f->key_owner)), v_text(f->key));
+        return add_key(scan, v_text(key_owner(f->key_owner)), v_text(f->key));
     if (f->parent)
         return add_stream(scan, "c.id", "children c CROSS JOIN invocations i WHERE i.id = c.id AND c.parent = $3",
                           v_int(f->parent), nothing);
@@ -205,6 +228,8 @@ static enum err choose(struct scan *scan)
     if (f->loop.id)
         return add_stream(scan, "n.id", "iterations n CROSS JOIN invocations i WHERE i.id = n.id AND n.loop = $3",
                           v_int(f->loop.id), nothing);
+    if (f->arg_indexed)
+        return add_argument(scan);
     if (f->label_count)
         return add_stream(scan, "l.id",
                           "labels l CROSS JOIN invocations i WHERE i.id = l.id AND l.name = $3 AND l.value = $4",
@@ -231,6 +256,9 @@ bool filter_is_indexed(const struct filter *f)
     static const unsigned by_index = INDEXED_STATUSES | 1u << STATUS_QUEUED;
     if (f->key.p || f->task < 0)
         return true;
+    if (f->arg_count)
+        return f->arg_indexed && f->arg_count == 1 && !f->statuses && !f->parent && !f->group && !f->loop.id &&
+               !f->loop.name.p && !f->label_count && !f->error.p && !f->worker.p;
     int others = (f->parent != 0) + (f->group != 0) + (f->loop.id || f->loop.name.p) + (f->label_count > 0) +
                  (f->error.p != NULL) + (f->task != 0) + (f->statuses != 0);
     if (f->worker.p || f->label_count > 1 || has_prefix_only(f->error))
@@ -320,10 +348,26 @@ static bool matches(const struct filter *f, struct db_stmt *stmt)
     return !f->label_count || labels_match(f, db_span(stmt, 17));
 }
 
+/* What no index has decided. */
+static enum err has_arguments(struct reader *reader, const struct filter *f, int64_t id, int task, bool *has)
+{
+    struct db_stmt *stmt = DB_QUERY(reader->db,
+                                    "SELECT COALESCE(i.args, p.data) FROM invocations i LEFT JOIN payloads p "
+                                    "ON p.id = i.id AND p.kind = $2 WHERE i.id = $1",
+                                    v_int(id), v_int(PAYLOAD_ARGS));
+    if (!stmt)
+        return ERR_DB;
+    enum err err = db_step_found(stmt);
+    *has = err == OK && f->args_match(f, task, db_span(stmt, 0));
+    db_reset(stmt);
+    return err == ERR_NOT_FOUND ? OK : err;
+}
+
 static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next)
 {
     const struct list_query *query = scan->query;
     int count = 0, scanned = 0;
+    bool looks_into_args = query->filter.arg_count > (query->filter.arg_indexed ? 1 : 0);
     enum err err = OK;
     struct stream *stream;
     while (err == OK && (stream = next_stream(scan))) {
@@ -333,6 +377,8 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
             err = has_parent(scan->reader, id, query->filter.parent, &wanted);
         if (wanted && query->filter.loop.id && (query->filter.key.p || query->filter.parent))
             err = has_loop(scan->reader, id, query->filter.loop.id, &wanted);
+        if (wanted && err == OK && looks_into_args)
+            err = has_arguments(scan->reader, &query->filter, id, (int)db_int(stream->stmt, 1), &wanted);
         if (wanted) {
             struct invocation out;
             if (count == query->limit) {
@@ -346,7 +392,8 @@ static enum err walk(struct scan *scan, row_fn row, void *context, int64_t *next
             }
             count++;
         }
-        if (++scanned % CLOCK_EVERY_ROWS == 0 && query->scan_until_us && clock_mono_us() > query->scan_until_us) {
+        if ((++scanned % CLOCK_EVERY_ROWS == 0 || looks_into_args) && query->scan_until_us &&
+            clock_mono_us() > query->scan_until_us) {
             *next = id;
             return err;
         }

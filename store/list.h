@@ -5,6 +5,8 @@
 #include "store/read.h"
 #include "store/submit.h"
 
+enum { FILTER_ARGUMENTS_MAX = 8 };
+
 struct filter {
     unsigned statuses;  /* bits 1 << enum status; 0: any */
     int task;           /* 0: any; -1: none can match */
@@ -13,6 +15,12 @@ struct filter {
     struct span label_names[LABELS_MAX], label_values[LABELS_MAX];
     int label_count;
     struct span key_owner, key;
+    struct span arg_paths[FILTER_ARGUMENTS_MAX], arg_values[FILTER_ARGUMENTS_MAX]; /* texts of scalars */
+    int arg_count;
+    int arg_indexed; /* one past that of them which the task has an index of; 0: it has of none */
+    /* Has such an invocation, with these arguments as they were sent, the others? NULL without arguments. */
+    bool (*args_match)(const struct filter *filter, int task, struct span args);
+    const void *args_context;
     int64_t parent;                        /* whose children; 0: any */
     int64_t group;                         /* whose members; 0: any */
     struct loop_ref loop;                  /* whose iterations; zeros: any */

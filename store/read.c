@@ -27,6 +27,7 @@ void reader_close(struct reader *reader)
     buf_release(&reader->result);
     buf_release(&reader->note);
     buf_release(&reader->targets);
+    buf_release(&reader->term);
     buf_release(&reader->step);
     buf_release(&reader->row);
     for (int i = 0; i < reader->query_count; i++) {
@@ -115,6 +116,15 @@ static enum err family(struct reader *reader, struct invocation *out)
     return err;
 }
 
+/* What few rows have, too (particulars.h). */
+static enum err particulars(struct reader *reader, struct invocation *out)
+{
+    enum err err = reader_deadline(reader, out->id, &out->deadline);
+    return err == OK ? DB_NUMBER(reader->db, &out->cached_from, 0, "SELECT source FROM cached_from WHERE id = $1",
+                                 v_int(out->id))
+                     : err;
+}
+
 static enum err waiting_for(struct reader *reader, struct invocation *out)
 {
     struct db_stmt *stmt =
@@ -179,6 +189,8 @@ enum err row_read(struct reader *reader, struct db_stmt *stmt, enum view view, s
         err = family(reader, out);
     if (err == OK && (flags & FLAG_LOOP))
         err = reader_iteration(reader, out->id, &out->loop, &out->iteration);
+    if (err == OK && (flags & FLAG_PARTICULAR))
+        err = particulars(reader, out);
     if (err == OK && out->status == STATUS_WAITING && view == VIEW_FULL)
         err = waiting_for(reader, out);
     if (err == OK && out->has_suspended && view == VIEW_FULL)
@@ -252,7 +264,9 @@ enum err reader_find_key(struct reader *reader, struct span owner, struct span k
 {
     struct db_stmt *stmt = DB_QUERY(reader->db,
                                     "SELECT id, key_digest FROM invocations "
-                                    "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL",
+                                    "WHERE key_owner = $1 AND key = $2 AND key IS NOT NULL UNION ALL "
+                                    "SELECT k.id, k.key_digest FROM further_keys k JOIN invocations i "
+                                    "ON i.id = k.id WHERE k.key_owner = $1 AND k.key = $2",
                                     v_text(key_owner(owner)), v_text(key));
     if (!stmt)
         return ERR_DB;

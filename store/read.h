@@ -50,10 +50,18 @@ struct invocation {
     const int64_t *after;       /* VIEW_FULL: what it comes after; lives as long as the spans do */
     int after_count;
     bool composed;                 /* its arguments are made of others' results, or its group's, when it starts */
+    int64_t deadline;              /* when it must be final; 0: no such time */
+    int64_t cached_from;           /* whose result it has got; 0: nobody's */
     bool has_steps, has_suspended; /* it may have some (step.h); it has, once or more (suspend.h) */
 };
 
 MUST_USE enum err reader_get(struct reader *reader, int64_t id, enum view view, struct invocation *out);
+
+/* How many submissions of a task were answered with a kept result. */
+MUST_USE enum err reader_cache_hits(struct reader *reader, int task, int64_t *hits);
+
+/* When it must be final; 0: no such time. */
+MUST_USE enum err reader_deadline(struct reader *reader, int64_t id, int64_t *at);
 
 /* Arguments (kind 1) or result (2) that stand outside the row, appended. */
 MUST_USE enum err reader_payload(struct reader *reader, int64_t id, int kind, struct buf *out);

@@ -17,6 +17,7 @@ struct reader {
     struct db *db;
     struct buf args, result, note, step; /* what stood outside the row */
     struct buf targets;                  /* of a suspended one */
+    struct buf term;                     /* of an argument that is looked for */
     int64_t waiting_for[WAITING_FOR_MAX];
     int64_t after[AFTER_MAX];
     struct query queries[QUERIES_KEPT];

@@ -36,6 +36,7 @@
 #include "store/group.h"
 #include "store/hold.h"
 #include "store/deliveries.h"
+#include "store/history.h"
 #include "store/kin.h"
 #include "store/lease.h"
 #include "store/list.h"

@@ -7,7 +7,10 @@
 #include "store/children.h"
 #include "store/groups.h"
 #include "store/holds.h"
+#include "store/cached.h"
+#include "store/deadline.h"
 #include "store/internal.h"
+#include "store/unique.h"
 
 static enum err insert_labels(struct tx *tx, int64_t id, struct span labels)
 {
@@ -51,7 +54,7 @@ static enum err replay(struct tx *tx, struct submission *s)
             err = ERR_MISMATCH;
     }
     db_reset(stmt);
-    return err;
+    return err == ERR_NOT_FOUND ? further_key_find(tx, s) : err;
 }
 
 static enum err check_room(struct tx *tx, struct submission *s)
@@ -89,29 +92,103 @@ static enum err insert_rest(struct tx *tx, struct submission *s)
         err = group_note_member(tx, s);
     if (err == OK && s->callback.p)
         err = callback_note_invocation(tx, s);
+    if (err == OK && s->callback.p && status_is_final(s->status)) /* with the result of another */
+        err = callback_due_invocation(tx, s->id, s->status);
     return err == OK && s->status == STATUS_HELD ? hold_note(tx, s) : err;
 }
 
-enum err submission_insert(struct tx *tx, struct submission *s)
+/* Its key was there, or who has its place: then it is none of its own. */
+static enum err take_place(struct tx *tx, struct submission *s)
+{
+    enum err err = s->key.p ? replay(tx, s) : ERR_NOT_FOUND;
+    return err == ERR_NOT_FOUND ? unique_take(tx, s) : err;
+}
+
+/* New work is refused; what was accepted before is still found. */
+static enum err find_room(struct tx *tx, struct submission *s)
+{
+    enum err err = check_room(tx, s);
+    if (err != ERR_LIMIT || !s->key.p)
+        return err;
+    enum err found = replay(tx, s);
+    return found == ERR_NOT_FOUND ? ERR_LIMIT : found;
+}
+
+static enum err insert(struct tx *tx, struct submission *s)
 {
     bool taken;
-    s->replayed = false;
-    enum err err = s->parent ? children_find(tx, s) : OK;
-    if (err == OK && !s->replayed && s->max_queued)
-        err = check_room(tx, s);
-    if (err == ERR_LIMIT && s->key.p) { /* new work is refused; what was accepted before is still found */
-        enum err found = replay(tx, s);
-        err = found == ERR_NOT_FOUND ? ERR_LIMIT : found;
-    }
+    enum err err = transition_insert(tx, s, &taken);
+    if (err == OK && taken)
+        return replay(tx, s);
+    return err == OK ? insert_rest(tx, s) : err;
+}
+
+/* What comes after others, or others after it, runs itself: they look at its end. */
+static bool may_be_answered(const struct submission *s)
+{
+    return s->particulars && s->particulars->cached.for_ms && !s->composed && !hold_is_wanted(s) &&
+           !s->may_have_dependents;
+}
+
+static enum err place_and_insert(struct tx *tx, struct submission *s)
+{
+    bool final = status_is_final(s->status);
+    enum err err = s->max_queued && !final ? find_room(tx, s) : OK;
     if (err == OK && !s->replayed)
         err = find_place(tx, s);
     if (err != OK || s->replayed)
         return err;
+    s->status = s->held_by_group && !final ? STATUS_HELD : s->status;
+    return insert(tx, s);
+}
+
+/* Another has the place of a member: it is there all the same, and cancelled. */
+static enum err insert_duplicate(struct tx *tx, struct submission *s, int64_t id)
+{
+    s->particulars = NULL;
+    s->replayed = s->not_unique = false;
+    s->id = id;
+    s->status = STATUS_HELD;
+    enum err err = insert(tx, s);
+    s->status = STATUS_CANCELLED;
+    return err == OK ? alter_cancel_as(tx, id, STATUS_ANY & ~STATUS_FINALS,
+                                       SPAN("{\"type\":\"duplicate\",\"message\":\"another one is there already, "
+                                            "and it is to be unique\"}"))
+                     : err;
+}
+
+static enum err insert_particular(struct tx *tx, struct submission *s)
+{
+    int64_t id = s->id;
+    bool needs_place = s->particulars->unique.scope;
+    enum err err = needs_place ? take_place(tx, s) : OK;
+    if (needs_place && s->preset_id && (s->replayed || (err == ERR_BUSY && s->not_unique)))
+        return insert_duplicate(tx, s, id);
+    if (err == OK && !s->replayed && may_be_answered(s))
+        err = cached_find(tx, s);
+    if (err != OK || s->replayed)
+        return err;
+    err = place_and_insert(tx, s);
+    buf_release(&s->particulars->cached.result); /* it is in the row */
+    if (needs_place && err == OK && !s->replayed && status_is_final(s->status))
+        err = unique_ended(tx, id);
+    if (needs_place && !err_is_fault(err) && (err != OK || s->replayed)) {
+        enum err untaken = unique_untake(tx, id);
+        return untaken == OK ? err : untaken;
+    }
+    return err;
+}
+
+enum err submission_insert(struct tx *tx, struct submission *s)
+{
+    s->replayed = s->not_unique = false;
+    enum err err = s->parent ? children_find(tx, s) : OK;
+    if (err == OK && !s->replayed && s->parent_particular && !s->detached)
+        err = deadline_inherit(tx, s);
+    if (err != OK || s->replayed)
+        return err;
     prepare(tx, s);
-    err = transition_insert(tx, s, &taken);
-    if (err == OK && taken)
-        return replay(tx, s);
-    return err == OK ? insert_rest(tx, s) : err;
+    return s->particulars ? insert_particular(tx, s) : place_and_insert(tx, s);
 }
 
 /* Nothing is to be looked at before it is inserted. */
@@ -183,7 +260,7 @@ static bool several_submits(const struct op *base)
 {
     const struct op_submit *op = (const struct op_submit *)base;
     const struct submission *s = op->items;
-    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->callback.p ||
+    return op->count > 1 || (op->count == 1 && (s->labels.p || s->parent || s->particulars || s->callback.p ||
                                                 s->args.len > INLINE_MAX || s->group || hold_is_wanted(s)));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "store/op.h"
+#include "store/particulars.h"
 #include "store/status.h"
 
 enum {
@@ -49,19 +50,23 @@ struct submission {
     bool may_have_dependents;     /* op_group's: members that come later may come after it */
     struct span key_owner, key;   /* absent key: none; absent owner: nobody, as "" */
     uint8_t key_digest[32];
-    uint8_t key_digest_sent[32]; /* as servers digested before: an older row may have it */
+    uint8_t key_digest_sent[32];     /* as servers digested before: an older row may have it */
+    struct particulars *particulars; /* NULL: a plain one; submission_release() frees it */
     /* out */
     int64_t id;
     int index; /* in its group, from 0 */
     enum status status;
-    bool replayed;         /* the key was there with the same digest, or the step: id is the first one's */
-    int64_t parent_failed; /* how often, so far */
-    bool parent_cancelled; /* with ERR_CONFLICT: that is why */
-    bool group_closed;     /* the same */
-    int64_t missing;       /* with ERR_NOT_FOUND: what is not there, of `after` or `group` */
-    enum err err;          /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
+    bool replayed;          /* the key was there with the same digest, or the step, or its unique place is taken:
+                            * id is the first one's */
+    bool not_unique;        /* with ERR_BUSY: another has its unique place, and does not give it */
+    int64_t parent_failed;  /* how often, so far */
+    bool parent_particular; /* the parent has some of what stands in particulars.h */
+    bool parent_cancelled;  /* with ERR_CONFLICT: that is why */
+    bool group_closed;      /* the same */
+    int64_t missing;        /* with ERR_NOT_FOUND: what is not there, of `after` or `group` */
+    enum err err;           /* OK, ERR_MISMATCH (key), ERR_LIMIT (max_queued), ERR_CONFLICT (the parent's turn has
                             * ended or its lease was lost, or it is cancelled), ERR_BUSY (the step is a recorded
-                            * value, or a group), ERR_NOT_FOUND (missing) or a fault */
+                            * value, a group, or it is not unique), ERR_NOT_FOUND (missing) or a fault */
 };
 
 /* Submits `count` of them, each on its own; op.err is only a fault. */

@@ -1,9 +1,12 @@
 #include "store/transition.h"
 
+#include "store/deadline.h"
 #include "store/followers.h"
 
+#include "store/history.h"
 #include "store/internal.h"
 #include "store/suspensions.h"
+#include "store/unique.h"
 
 enum err insert_payload(struct tx *tx, int64_t id, int kind, struct span data)
 {
@@ -40,6 +43,8 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
         .run_at = db_int(stmt, 11),
         .lease = db_int(stmt, 12),
         .rank = db_int(stmt, 13),
+        .flags = (unsigned)flags,
+        .has_deadline = flags & FLAG_PARTICULAR,
         .suspect = db_int(stmt, 14) >= SUSPECT_AFTER_DEATHS,
         .group = db_int(stmt, 15),
         .resumes = flags & FLAG_SUSPENDED,
@@ -49,9 +54,7 @@ void ready_read(struct db_stmt *stmt, struct ready *out)
     };
 }
 
-/* Steps a statement that returns READY_COLUMNS of the row it changed.
- * ERR_CONFLICT: it changed none. */
-static enum err changed_ready(struct tx *tx, struct db_stmt *stmt, struct ready *out)
+enum err transition_changed(struct tx *tx, struct db_stmt *stmt, struct ready *out)
 {
     if (!stmt)
         return ERR_DB;
@@ -99,7 +102,7 @@ static enum err read_row(struct tx *tx, int64_t id, struct row *out)
 static enum err report_ready(struct tx *tx, int64_t id)
 {
     struct ready ready;
-    enum err err = changed_ready(
+    enum err err = transition_changed(
         tx, DB_QUERY(tx->db, "SELECT " READY_COLUMNS " FROM invocations WHERE id = $1", v_int(id)), &ready);
     if (err == OK)
         tx_change(tx, id, ready.task, STATUS_QUEUED, STATUS_QUEUED)->ready = ready;
@@ -128,17 +131,19 @@ static enum err start_row(struct tx *tx, const struct op_claim *claim)
 #define START                                                                                       \
     "UPDATE invocations SET status = " SQL_RUNNING ", attempt = $3, started_at = $4, worker = $5, " \
     "lease = $2, holder = $6"
-#define STARTS_FROM " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7"
+#define STARTS_FROM                                                                      \
+    " WHERE id = $1 AND status = " SQL_QUEUED " AND attempt = $3 - 1 AND failures = $7 " \
+    "AND flags & " SQL_FLAG_VERSION " = $8"
     return claim->lease_until
                ? DB_EXECUTE(tx->db,
                             START
-                            ", lease_until = $8, lease_ms = $9, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
+                            ", lease_until = $9, lease_ms = $10, follow = follow | " SQL_FOLLOW_LEASE STARTS_FROM,
                             v_int(turn->id), v_int(turn->lease), v_int(turn->attempt), v_int(claim->started_at),
                             v_text(claim->worker), v_int(tx->store->options.node), v_int(claim->failures),
-                            v_int(claim->lease_until), v_int(claim->lease_ms))
+                            v_int(claim->flags & FLAG_VERSION), v_int(claim->lease_until), v_int(claim->lease_ms))
                : DB_EXECUTE(tx->db, START STARTS_FROM, v_int(turn->id), v_int(turn->lease), v_int(turn->attempt),
                             v_int(claim->started_at), v_text(claim->worker), v_int(tx->store->options.node),
-                            v_int(claim->failures));
+                            v_int(claim->failures), v_int(claim->flags & FLAG_VERSION));
 }
 
 enum err transition_start(struct tx *tx, const struct op_claim *claim)
@@ -151,6 +156,8 @@ enum err transition_start(struct tx *tx, const struct op_claim *claim)
         return start_refused(tx, claim);
     if (claim->resumes && claim->lease_until)
         err = suspension_given(tx, turn->id);
+    if (err == OK && claim->flags & FLAG_PARTICULAR)
+        err = unique_started(tx, turn->id);
     if (err != OK)
         return err;
     struct transition t = {
@@ -243,15 +250,15 @@ static enum err end_finally(struct tx *tx, const struct op_finish *finish, enum 
         row_error(finish), v_int(outside ? FLAG_RESULT_OUTSIDE : 0), v_int(follow_believed), v_int(from));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
-    if (err == OK)
-        err = ended(tx, finish, from, follow_believed);
-    return err == OK && outside ? insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result) : err;
+    if (err == OK && outside)
+        err = insert_payload(tx, turn->id, PAYLOAD_RESULT, finish->result);
+    return err == OK ? ended(tx, finish, from, follow_believed) : err;
 }
 
 /* What only a turn had, and what it left to look at. */
 #define CLEARED                                                                                    \
     "worker = NULL, lease_until = NULL, waits_left = NULL, follow = follow & ~(" SQL_FOLLOW_CANCEL \
-    " | " SQL_FOLLOW_LEASE ")"                                                                     \
+    " | " SQL_FOLLOW_LEASE " | " SQL_FOLLOW_DEADLINE ")"                                           \
     ", flags = flags & ~" SQL_FLAG_DETAILS ", progress = NULL, "                                   \
     "progress_note = NULL "
 
@@ -272,6 +279,10 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
         .ended_as = retry || lost ? STATUS_FAILED : STATUS_CANCELLED,
         .ended_at = finish->finished_at,
         .ended_error = finish->error,
+        .reason = retry       ? "retry"
+                  : lost      ? "lost"
+                  : unstarted ? NULL
+                              : "interrupted",
     };
 #define GOES_BACK                                                                                       \
     "UPDATE invocations SET status = $3, failures = failures + $4, failed = COALESCE(failed, 0) + $4, " \
@@ -279,8 +290,10 @@ static enum err end_for_now(struct tx *tx, const struct op_finish *finish, enum 
 #define WAS_NO_ATTEMPT "attempt = attempt - 1, started_at = NULL, "
 #define GOES_BACK_FROM "WHERE id = $1 AND status = $8 AND lease = $2 AND follow = $7 RETURNING "
     enum err err = unstarted ? OK : followers_before(tx, &t);
+    if (err == OK && !unstarted)
+        err = history_begin(tx, turn->id, from);
     if (err == OK)
-        err = changed_ready(
+        err = transition_changed(
             tx,
             DB_QUERY(tx->db,
                      unstarted ? GOES_BACK WAS_NO_ATTEMPT CLEARED GOES_BACK_FROM READY_COLUMNS
@@ -359,6 +372,29 @@ static enum err end_as(struct tx *tx, const struct op_finish *as, const struct r
     return err;
 }
 
+/* What was asked of the turn while it ran decides how it ends, unless it succeeds. */
+static void heed(struct op_finish *as, unsigned follow)
+{
+    bool final = as->next == FINISH_FINAL;
+    if (follow & FOLLOW_DEADLINE && !(final && as->status == STATUS_SUCCEEDED)) {
+        as->next = FINISH_FINAL;
+        as->status = STATUS_FAILED;
+        as->error = SPAN(DEADLINE_ERROR);
+        as->error_type = SPAN("deadline");
+    } else if (follow & FOLLOW_CANCEL && (!final || as->status == STATUS_FAILED)) {
+        as->next = FINISH_FINAL;
+        as->status = STATUS_CANCELLED;
+    }
+}
+
+/* Nobody has cancelled what was stopped at its deadline. */
+static enum err forget_stop(struct tx *tx, int64_t id, unsigned follow)
+{
+    return follow & FOLLOW_DEADLINE
+               ? DB_EXECUTE(tx->db, "UPDATE invocations SET cancel_requested_at = NULL WHERE id = $1", v_int(id))
+               : OK;
+}
+
 enum err transition_end(struct tx *tx, const struct op_finish *finish)
 {
     if (finish->next == FINISH_HAND_OVER)
@@ -368,7 +404,8 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
     if (err != ERR_CONFLICT)
         return err;
     struct row row;
-    err = read_row(tx, finish->turn.turn.id, &row);
+    int64_t turn_id = finish->turn.turn.id;
+    err = read_row(tx, turn_id, &row);
     if (err != OK)
         return err;
     if (row.lease != finish->turn.turn.lease)
@@ -378,11 +415,9 @@ enum err transition_end(struct tx *tx, const struct op_finish *finish)
     struct op_finish as = *finish;
     if (as.next == FINISH_LOST && as.pays && row.recoveries >= as.max_recoveries)
         as.next = FINISH_FINAL;
-    if (row.follow & FOLLOW_CANCEL && (!final || as.status == STATUS_FAILED)) {
-        as.next = FINISH_FINAL;
-        as.status = STATUS_CANCELLED;
-    }
-    return end_as(tx, &as, &row, row.follow & FOLLOW_LOOP && transition_end_is_simple(finish));
+    heed(&as, row.follow);
+    err = end_as(tx, &as, &row, row.follow & FOLLOW_LOOP && transition_end_is_simple(finish));
+    return err == OK ? forget_stop(tx, turn_id, row.follow) : err;
 }
 
 /* --- a turn that waits, and goes on -------------------------------------------------------- */
@@ -399,6 +434,7 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
         return ERR_CONFLICT;
     struct transition t = {
         .id = turn->id, .task = turn->task, .group = turn->group, .from = move->from, .to = move->to};
+    t.reason = move->to == STATUS_WAITING ? "waits" : "goes_on";
     return err == OK ? followers_after(tx, &t) : err;
 }
 
@@ -407,20 +443,27 @@ enum err transition_move_wait(struct tx *tx, const struct move_wait *move)
 enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
 {
     const struct turn *turn = move->turn;
-    enum err err = DB_EXECUTE(
-        tx->db,
-        "UPDATE invocations SET status = " SQL_WAITING ", lease = NULL, holder = NULL, lease_until = NULL, "
-        "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
-        "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
-        "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
-        "follow = follow & ~(" SQL_FOLLOW_CANCEL " | " SQL_FOLLOW_LEASE " | " SQL_FOLLOW_RESUMED ") "
-        "WHERE id = $1 AND lease = $2 AND status = $3",
-        v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
+    enum err err = history_begin(tx, turn->id, move->from);
+    if (err == OK)
+        err = history_note_start(tx, turn->id);
+    if (err != OK)
+        return err;
+    err = DB_EXECUTE(tx->db,
+                     "UPDATE invocations SET status = " SQL_WAITING
+                     ", lease = NULL, holder = NULL, lease_until = NULL, "
+                     "lease_ms = NULL, worker = NULL, waits_left = $4, failures = 0, recoveries = 0, deaths = 0, "
+                     "error = NULL, expires_at = NULL, run_at = NULL, flags = flags | " SQL_FLAG_SUSPENDED ", "
+                     "rank = CASE WHEN follow & " SQL_FOLLOW_WAITED " <> 0 THEN -id END, "
+                     "follow = follow & ~(" SQL_FOLLOW_CANCEL " | " SQL_FOLLOW_LEASE " | " SQL_FOLLOW_RESUMED
+                     " | " SQL_FOLLOW_DEADLINE ") "
+                     "WHERE id = $1 AND lease = $2 AND status = $3",
+                     v_int(turn->id), v_int(turn->lease), v_int(move->from), v_time(move->left));
     if (err == OK && db_changes(tx->db) == 0)
         return ERR_CONFLICT;
     struct transition t = {
         .id = turn->id, .task = turn->task, .group = turn->group, .from = move->from, .to = STATUS_WAITING};
     t.note.suspended = true;
+    t.reason = "suspended";
     t.note.wakes_at = move->wakes_at;
     return err == OK ? followers_after(tx, &t) : err;
 }
@@ -429,8 +472,8 @@ enum err transition_move_suspend(struct tx *tx, const struct move_suspend *move)
  * start that follows counts as no attempt. */
 enum err transition_move_wake(struct tx *tx, int64_t id)
 {
-    struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED};
-    enum err err = changed_ready(
+    struct transition t = {.id = id, .from = STATUS_WAITING, .to = STATUS_QUEUED, .reason = "woken"};
+    enum err err = transition_changed(
         tx,
         DB_QUERY(tx->db,
                  "UPDATE invocations SET status = " SQL_QUEUED ", attempt = attempt - 1, waits_left = NULL, "
@@ -475,10 +518,13 @@ static struct db_stmt *due_ahead(struct tx *tx, const struct move_due *move)
 enum err transition_move_due(struct tx *tx, const struct move_due *move)
 {
     struct transition t = {.id = move->id, .from = move->from, .to = move->to};
+    enum err err = move->set ? history_begin(tx, move->id, move->from) : OK;
+    if (err != OK)
+        return err;
     struct db_stmt *stmt = move->ahead ? due_ahead(tx, move)
                            : move->set ? due_set(tx, move)
                                        : due_promote(tx, move);
-    enum err err = changed_ready(tx, stmt, &t.note.ready);
+    err = transition_changed(tx, stmt, &t.note.ready);
     if (err != OK)
         return err;
     t.task = t.note.ready.task;
@@ -488,6 +534,7 @@ enum err transition_move_due(struct tx *tx, const struct move_due *move)
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
+    t.reason = move->set ? "patched" : NULL;
     return followers_after(tx, &t);
 }
 
@@ -522,8 +569,11 @@ static struct db_stmt *final_lost(struct tx *tx, const struct move_final *move)
 
 enum err transition_move_release(struct tx *tx, const struct move_release *move)
 {
-    struct transition t = {.id = move->id, .from = STATUS_HELD};
-    enum err err = changed_ready(
+    struct transition t = {.id = move->id, .from = STATUS_HELD, .reason = move->noted ? "released" : NULL};
+    enum err err = move->noted ? history_begin(tx, move->id, STATUS_HELD) : OK;
+    if (err != OK)
+        return err;
+    err = transition_changed(
         tx,
         DB_QUERY(tx->db,
                  "UPDATE invocations SET run_at = COALESCE($2, run_at), expires_at = COALESCE($3, expires_at), "
@@ -550,8 +600,27 @@ static enum err changed_group(struct db_stmt *stmt, int64_t *group)
     return err == ERR_NOT_FOUND ? ERR_CONFLICT : err;
 }
 
-enum err transition_move_final(struct tx *tx, const struct move_final *move)
+/* A turn that was stopped at its deadline, and lost before it ended. */
+static enum err heed_lost(struct tx *tx, struct move_final *move)
 {
+    int64_t follow;
+    enum err err = DB_NUMBER(tx->db, &follow, 0, "SELECT follow FROM invocations WHERE id = $1", v_int(move->id));
+    if (err != OK || !(follow & FOLLOW_DEADLINE))
+        return err;
+    move->to = STATUS_FAILED;
+    move->error = SPAN(DEADLINE_ERROR);
+    move->error_type = SPAN("deadline");
+    return forget_stop(tx, move->id, FOLLOW_DEADLINE);
+}
+
+enum err transition_move_final(struct tx *tx, const struct move_final *asked)
+{
+    struct move_final as = *asked, *move = &as;
+    if (as.lost.attempt && as.to == STATUS_CANCELLED) {
+        enum err heard = heed_lost(tx, &as);
+        if (heard != OK)
+            return heard;
+    }
     int64_t group;
     enum err err = changed_group(move->lost.attempt ? final_lost(tx, move) : final_unstarted(tx, move), &group);
     if (err != OK)
@@ -572,6 +641,8 @@ enum err transition_move_final(struct tx *tx, const struct move_final *move)
     t.note.withdrawn = move->from == STATUS_QUEUED;
     t.note.old_priority = move->old_priority;
     t.note.old_rank = move->old_rank;
+    t.note.is_late = move->is_late;
+    t.reason = move->to == STATUS_CANCELLED && tx->who.len ? "cancelled" : NULL;
     return followers_after(tx, &t);
 }
 
@@ -608,10 +679,15 @@ enum err transition_move_back(struct tx *tx, const struct move_back *move)
         t.ended_at = tx->now;
         t.ended_error = move->lost.error;
     }
+    t.reason = move->lost.attempt ? "lost" : move->to_held ? "held" : "retried";
     enum err err = followers_before(tx, &t);
     if (err == OK)
-        err = changed_ready(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
-                            &t.note.ready);
+        err = history_begin(tx, move->id, move->from);
+    if (err == OK && !move->lost.attempt)
+        err = history_note_end(tx, move->id, move->from);
+    if (err == OK)
+        err = transition_changed(tx, move->lost.attempt ? back_after_loss(tx, move) : back_after_retry(tx, move),
+                                 &t.note.ready);
     t.group = t.note.ready.group;
     return err == OK ? followers_after(tx, &t) : err;
 }

@@ -28,6 +28,12 @@
 #define FOLLOW_NUMBER_CALLBACK 128
 #define FOLLOW_NUMBER_SCHEDULE 64
 #define FOLLOW_NUMBER_LOOP 32
+#define FOLLOW_NUMBER_UNIQUE 256
+#define FOLLOW_NUMBER_CACHED 1024
+#define FOLLOW_NUMBER_DEADLINE 2048
+#define SQL_FOLLOW_DEADLINE SQL_NUMBER(FOLLOW_NUMBER_DEADLINE)
+#define SQL_FOLLOW_UNIQUE SQL_NUMBER(FOLLOW_NUMBER_UNIQUE)
+#define SQL_FOLLOW_CACHED SQL_NUMBER(FOLLOW_NUMBER_CACHED)
 #define SQL_FOLLOW_CANCEL SQL_NUMBER(FOLLOW_NUMBER_CANCEL)
 #define SQL_FOLLOW_LEASE SQL_NUMBER(FOLLOW_NUMBER_LEASE)
 #define SQL_FOLLOW_WAITED SQL_NUMBER(FOLLOW_NUMBER_WAITED)
@@ -35,8 +41,6 @@
 #define SQL_FOLLOW_DEPENDENT SQL_NUMBER(FOLLOW_NUMBER_DEPENDENT)
 #define SQL_FOLLOW_SCHEDULE SQL_NUMBER(FOLLOW_NUMBER_SCHEDULE)
 #define SQL_FOLLOW_CALLBACK SQL_NUMBER(FOLLOW_NUMBER_CALLBACK)
-/* Those that stay for good. */
-#define SQL_FOLLOW_STAYS SQL_FOLLOW_CALLBACK
 #define SQL_FOLLOW_LOOP SQL_NUMBER(FOLLOW_NUMBER_LOOP)
 enum {
     FOLLOW_CANCEL = FOLLOW_NUMBER_CANCEL, /* asked for while it runs: a failure ends it as cancelled */
@@ -47,10 +51,22 @@ enum {
     FOLLOW_DEPENDENT = FOLLOW_NUMBER_DEPENDENT, /* it comes after others, or others after it */
     FOLLOW_CALLBACK = FOLLOW_NUMBER_CALLBACK,   /* somebody is to be told of its end */
     FOLLOW_SCHEDULE = FOLLOW_NUMBER_SCHEDULE,   /* the schedule's next one waits for its end */
-    FOLLOW_LOOP = FOLLOW_NUMBER_LOOP, /* it is an iteration of a loop, whose next one is made by its end */
+    FOLLOW_LOOP = FOLLOW_NUMBER_LOOP,     /* it is an iteration of a loop, whose next one is made by its end */
+    FOLLOW_UNIQUE = FOLLOW_NUMBER_UNIQUE, /* it has, or had, a place that only one may have */
+    FOLLOW_CACHED = FOLLOW_NUMBER_CACHED, /* its success is kept for those that ask the same */
+    FOLLOW_DEADLINE =
+        FOLLOW_NUMBER_DEADLINE, /* its deadline came while it ran: it is stopped, and ends as failed */
 };
 
-/* Bits of `flags`. On disk, too. */
+/* What it has for good: no end and no retry takes these away. */
+#define SQL_FOLLOW_STAYS "(" SQL_FOLLOW_UNIQUE " | " SQL_FOLLOW_CACHED " | " SQL_FOLLOW_CALLBACK ")"
+
+/* Bits of `flags`. On disk, too. The highest ten count how often the arguments were replaced:
+ * a claim that believes in others finds no row. */
+#define FLAG_NUMBER_HISTORY 2048
+#define FLAG_NUMBER_PARTICULAR 16384
+#define FLAG_NUMBER_VERSION 1072693248
+#define SQL_FLAG_VERSION SQL_NUMBER(FLAG_NUMBER_VERSION)
 #define FLAG_NUMBER_DETAILS 4
 #define FLAG_NUMBER_SUSPENDED 128
 #define FLAG_NUMBER_CALLBACK 8192
@@ -64,17 +80,21 @@ enum {
 enum {
     FLAG_ARGS_OUTSIDE = 1,
     FLAG_RESULT_OUTSIDE = 2,
-    FLAG_DETAILS = FLAG_NUMBER_DETAILS,     /* it has a row in details */
-    FLAG_CHILD = 8,                         /* and one in children */
-    FLAG_PARENT = 16,                       /* it has submitted some of those */
-    FLAG_STEPS = 32,                        /* it has had steps */
-    FLAG_MESSAGES = 64,                     /* it has messages */
-    FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED, /* it has a row in suspensions */
-    FLAG_HOLDS = 256,                       /* and one in holds */
-    FLAG_COMPOSED = 512,                    /* its arguments are made of others' when it starts */
-    FLAG_NAMED = FLAG_NUMBER_NAMED,         /* it has a name in its group */
-    FLAG_CALLBACK = FLAG_NUMBER_CALLBACK,   /* and one in callbacks */
-    FLAG_LOOP = FLAG_NUMBER_LOOP,           /* and one in iterations */
+    FLAG_DETAILS = FLAG_NUMBER_DETAILS,       /* it has a row in details */
+    FLAG_CHILD = 8,                           /* and one in children */
+    FLAG_PARENT = 16,                         /* it has submitted some of those */
+    FLAG_STEPS = 32,                          /* it has had steps */
+    FLAG_MESSAGES = 64,                       /* it has messages */
+    FLAG_SUSPENDED = FLAG_NUMBER_SUSPENDED,   /* it has a row in suspensions */
+    FLAG_HOLDS = 256,                         /* and one in holds */
+    FLAG_COMPOSED = 512,                      /* its arguments are made of others' when it starts */
+    FLAG_NAMED = FLAG_NUMBER_NAMED,           /* it has a name in its group */
+    FLAG_CALLBACK = FLAG_NUMBER_CALLBACK,     /* and one in callbacks */
+    FLAG_LOOP = FLAG_NUMBER_LOOP,             /* and one in iterations */
+    FLAG_HISTORY = FLAG_NUMBER_HISTORY,       /* some of its changes are kept */
+    FLAG_PARTICULAR = FLAG_NUMBER_PARTICULAR, /* it has some of what stands in particulars.h */
+    FLAG_VERSION = FLAG_NUMBER_VERSION,
+    FLAG_VERSION_ONE = 1 << 20,
 };
 
 /* What a turn left behind when it suspended: waiting, and nobody has it. */
@@ -147,6 +167,17 @@ struct move_due {
 };
 MUST_USE enum err transition_move_due(struct tx *tx, const struct move_due *move);
 
+/* One that has never started gets the arguments and the time of a submission, which has its id
+ * and the status that follows from that time. ERR_CONFLICT: it is not as believed. */
+struct move_replace {
+    const struct submission *submission;
+    enum status from;
+    unsigned flags; /* of the row */
+    int old_priority;
+    int64_t old_rank;
+};
+MUST_USE enum err transition_replace(struct tx *tx, const struct move_replace *move);
+
 /* A turn that its holder does not end: it died with its server. */
 struct lost_turn {
     int attempt;   /* its number; 0: no turn was lost */
@@ -160,6 +191,7 @@ struct lost_turn {
 struct move_release {
     int64_t id;
     int64_t run_at, expires_at; /* 0: as they are */
+    bool noted;                 /* in its history: it was held by more than its group */
 };
 MUST_USE enum err transition_move_release(struct tx *tx, const struct move_release *move);
 
@@ -174,6 +206,7 @@ struct move_final {
     int64_t retention_ms;
     int64_t cancel_requested_at; /* 0: as it is */
     int64_t expired_by;          /* it must have: 0: it need not */
+    bool is_late;                /* its deadline has come */
     struct span error, error_type;
     struct lost_turn lost;
 };
@@ -204,6 +237,10 @@ MUST_USE enum err transition_remove(struct tx *tx, int64_t id, int task, enum st
     "id, task, priority, attempt, failures, max_retries, timeout_ms, retention_ms, expires_at, flags, args, " \
     "run_at, lease, COALESCE(rank, id), deaths, grp"
 void ready_read(struct db_stmt *stmt, struct ready *out);
+
+/* Steps a statement that returns READY_COLUMNS of the row it changed.
+ * ERR_CONFLICT: it changed none. */
+MUST_USE enum err transition_changed(struct tx *tx, struct db_stmt *stmt, struct ready *out);
 
 /* Arguments or a result that stand outside the row, or the state of a suspended
  * one; what stood there is replaced. */

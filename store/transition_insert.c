@@ -3,6 +3,9 @@
  * insert and its end, 39,400 with sixteen rows a statement). */
 #include "store/transition.h"
 
+#include "store/arguments.h"
+#include "store/cached.h"
+#include "store/deadline.h"
 #include "store/followers.h"
 #include "store/holds.h"
 #include "store/internal.h"
@@ -18,12 +21,16 @@ static bool args_are_outside(const struct submission *s)
     return s->args.len > INLINE_MAX;
 }
 
+static int flags_of(const struct submission *s)
+{
+    return (args_are_outside(s) ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0) |
+           (s->particulars ? FLAG_PARTICULAR : 0) | (s->composed ? FLAG_COMPOSED : 0) |
+           (s->status == STATUS_HELD && hold_has_row(s) ? FLAG_HOLDS : 0) | (s->name.p ? FLAG_NAMED : 0);
+}
+
 static void insert_values(const struct submission *s, struct db_value out[INSERT_WIDTH])
 {
     bool outside = args_are_outside(s);
-    int flags = (outside ? FLAG_ARGS_OUTSIDE : 0) | (s->parent ? FLAG_CHILD : 0) |
-                (s->composed ? FLAG_COMPOSED : 0) |
-                (s->status == STATUS_HELD && hold_has_row(s) ? FLAG_HOLDS : 0) | (s->name.p ? FLAG_NAMED : 0);
     const struct db_value values[INSERT_WIDTH] = {
         v_int(s->id),
         v_int(s->task),
@@ -31,7 +38,7 @@ static void insert_values(const struct submission *s, struct db_value out[INSERT
         v_int(s->priority),
         v_int(s->max_retries),
         v_int(s->retention_ms),
-        v_int(flags),
+        v_int(flags_of(s)),
         v_time(s->timeout_ms),
         v_time(s->run_at),
         v_time(s->expires_at),
@@ -54,10 +61,13 @@ static enum err insert_row(struct tx *tx, const struct submission *s)
     values[INSERT_WIDTH] = v_text(key_owner(s->key_owner));
     values[INSERT_WIDTH + 1] = v_text(s->key);
     values[INSERT_WIDTH + 2] = v_blob((struct span){(const char *)s->key_digest, sizeof s->key_digest});
-    return db_execute(tx->db,
-                      INSERT_COLUMNS ", key_owner, key, key_digest) VALUES (" INSERT_VALUES ", $16, $17, $18) "
-                                     "ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
-                      values, INSERT_WIDTH + 3);
+    return db_execute(
+        tx->db,
+        INSERT_COLUMNS
+        ", key_owner, key, key_digest) SELECT " INSERT_VALUES ", $16, $17, $18 "
+        "WHERE NOT EXISTS (SELECT 1 FROM further_keys k JOIN invocations i ON i.id = k.id "
+        "WHERE k.key_owner = $16 AND k.key = $17) ON CONFLICT (key_owner, key) WHERE key IS NOT NULL DO NOTHING",
+        values, INSERT_WIDTH + 3);
 }
 
 /* What follows a new row. */
@@ -65,10 +75,13 @@ static enum err inserted(struct tx *tx, const struct submission *s)
 {
     struct transition t = {.id = s->id, .task = s->task, .group = s->group, .to = s->status};
     t.note.expires_at = s->expires_at;
+    t.note.deadline_at = s->particulars ? s->particulars->deadline_at : 0;
     if (s->status == STATUS_HELD)
         t.note.release_by = s->release_by;
     else if (s->status == STATUS_SCHEDULED)
         t.note.due_at = s->run_at;
+    else if (status_is_final(s->status))
+        t.note.prune_at = tx->now + s->retention_ms;
     else
         t.note.ready = (struct ready){
             .id = s->id,
@@ -80,11 +93,50 @@ static enum err inserted(struct tx *tx, const struct submission *s)
             .retention_ms = s->retention_ms,
             .expires_at = s->expires_at,
             .group = s->group,
+            .flags = (unsigned)flags_of(s),
+            .has_deadline = s->particulars && s->particulars->deadline_at,
             .args = args_are_outside(s) || s->composed ? (struct span){NULL, 0}
                     : s->args.p                        ? s->args
                                                        : SPAN(""),
         };
     return followers_after(tx, &t);
+}
+
+/* What its start and its end have to look at. */
+static enum err note_follow(struct tx *tx, const struct submission *s)
+{
+    bool keeps = s->particulars->cached.for_ms && !s->particulars->cached.source;
+    int follow = (s->particulars->unique.scope ? FOLLOW_UNIQUE : 0) | (keeps ? FOLLOW_CACHED : 0);
+    return follow ? DB_EXECUTE(tx->db, "UPDATE invocations SET follow = follow | $2 WHERE id = $1", v_int(s->id),
+                               v_int(follow))
+                  : OK;
+}
+
+/* It is final already, with what another gave. */
+static enum err take_result(struct tx *tx, const struct submission *s)
+{
+    const struct cached *cached = &s->particulars->cached;
+    struct span result = cached->has_result ? buf_span(&cached->result) : (struct span){NULL, 0};
+    bool outside = result.len > INLINE_MAX;
+    enum err err = DB_EXECUTE(tx->db,
+                              "UPDATE invocations SET finished_at = $2, prune_at = CASE WHEN grp IS NULL THEN $2 "
+                              "+ retention_ms END, result = $3, "
+                              "flags = flags | $4 WHERE id = $1",
+                              v_int(s->id), v_int(tx->now), v_text(outside ? (struct span){NULL, 0} : result),
+                              v_int(outside ? FLAG_RESULT_OUTSIDE : 0));
+    return err == OK && outside ? insert_payload(tx, s->id, PAYLOAD_RESULT, result) : err;
+}
+
+static enum err write_particulars(struct tx *tx, const struct submission *s)
+{
+    enum err err = note_follow(tx, s);
+    if (err == OK && s->particulars->cached.for_ms)
+        err = cached_note(tx, s);
+    if (err == OK && s->particulars->deadline_at && !status_is_final(s->status))
+        err = deadline_note(tx, s);
+    if (err == OK)
+        err = arguments_note(tx, s);
+    return err == OK && s->particulars->cached.source ? take_result(tx, s) : err;
 }
 
 enum err transition_insert(struct tx *tx, const struct submission *s, bool *taken)
@@ -93,7 +145,9 @@ enum err transition_insert(struct tx *tx, const struct submission *s, bool *take
     *taken = err == OK && s->key.p && db_changes(tx->db) == 0;
     if (err != OK || *taken)
         return err;
-    if (args_are_outside(s))
+    if (s->particulars)
+        err = write_particulars(tx, s);
+    if (err == OK && args_are_outside(s))
         err = insert_payload(tx, s->id, PAYLOAD_ARGS, s->args);
     return err == OK ? inserted(tx, s) : err;
 }
@@ -130,8 +184,8 @@ static void make_texts(void)
 
 bool transition_insert_is_plain(const struct submission *s)
 {
-    return !s->key.p && !s->parent && !s->labels.p && !s->name.p && !s->callback.p && !args_are_outside(s) &&
-           (s->preset_id ? !hold_has_row(s) : !s->group && !hold_is_wanted(s));
+    return !s->key.p && !s->parent && !s->labels.p && !s->name.p && !s->callback.p && !s->particulars &&
+           !args_are_outside(s) && (s->preset_id ? !hold_has_row(s) : !s->group && !hold_is_wanted(s));
 }
 
 int transition_insert_together(int count)

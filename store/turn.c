@@ -44,7 +44,8 @@ static enum err apply_claim(struct tx *tx, struct op *base)
 
 static bool several_claims(const struct op *base)
 {
-    return ((const struct op_claim *)base)->resumes;
+    const struct op_claim *claim = (const struct op_claim *)base;
+    return claim->resumes || claim->flags & FLAG_PARTICULAR;
 }
 
 static void claim_init(struct op_claim *op, const struct op_class *class, const struct turn *turn)

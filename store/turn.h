@@ -37,6 +37,7 @@ struct turn_op {
 struct op_claim {
     struct turn_op turn;
     int failures;
+    unsigned flags;      /* as of struct ready: other arguments than believed, and there is no turn */
     bool resumes;        /* as of struct ready */
     int64_t lease_until; /* 0: as long as this server lives */
     int64_t lease_ms;    /* the length of one that has a time */

@@ -180,6 +180,8 @@ void tx_clear(struct tx *tx)
     tx->count = tx->counted = tx->grouped = 0;
     tx->highest_removed = 0;
     tx->wakes = 0;
+    tx->first_bytes = tx->cached_bytes = 0;
+    tx->who = (struct span){NULL, 0};
     if (tx->cap > CHANGES_KEPT) {
         free(tx->changes);
         tx->changes = NULL;

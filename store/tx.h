@@ -27,6 +27,9 @@ struct tx {
     int64_t highest_removed; /* id; 0: none was */
     int grouped;             /* changes[0..grouped) are counted in their groups */
     int wakes;               /* waits that ends of this batch have ended */
+    int64_t first_bytes;     /* copied of those whose unique place was asked for */
+    int64_t cached_bytes;    /* of kept results that answered */
+    struct span who;         /* asks for what is being done: a token's name; absent: nobody is known */
     struct tx_block *blocks; /* bytes that changes point to */
 };
 

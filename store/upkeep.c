@@ -5,6 +5,8 @@
 #include "store/children.h"
 #include "store/groups.h"
 #include "store/holds.h"
+#include "store/cached.h"
+#include "store/deadline.h"
 #include "store/internal.h"
 #include "store/loops.h"
 #include "store/suspensions.h"
@@ -182,6 +184,9 @@ static enum err apply_upkeep(struct tx *tx, struct op *base)
     case UPKEEP_RELEASE_BY: return holds_expire(tx, op);
     case UPKEEP_SCHEDULE: return OK;
     case UPKEEP_LOOPS: return loops_upkeep(tx, op);
+    case UPKEEP_CACHE: return cached_tidy(tx, op);
+    case UPKEEP_DEADLINE: return deadlines_meet(tx, op);
+    case UPKEEPS_END: break;
     }
     return ERR_INVALID;
 }

@@ -14,8 +14,11 @@ enum upkeep {
     UPKEEP_RELEASE_BY, /* promises -> cancelled as `not_released` where release_by <= now */
     UPKEEP_SCHEDULE,   /* a timer alone: what schedules are due is read and handed over (schedule.h) */
     UPKEEP_LOOPS,      /* those that have rested, and those past prune_at */
+    UPKEEP_CACHE,      /* kept results that are past their time go */
+    UPKEEP_DEADLINE,   /* what is not final by its deadline fails */
+    UPKEEPS_END,
 };
-enum { UPKEEPS = UPKEEP_LOOPS + 1 };
+enum { UPKEEPS = UPKEEPS_END };
 struct op_upkeep {
     struct op op;
     enum upkeep what;

@@ -30,7 +30,7 @@ BEGIN {
     home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
     home["store/reader.h"] = home["store/tx.h"] = home["store/transition.h"] = "(tests/)?store/.*"
     home["store/follow_up.h"] = "(tests/)?store/.*"
-    home["store/followers.h"] = "store/(followers|transition|transition_insert)[.]c"
+    home["store/followers.h"] = "store/(followers|transition|transition_insert|transition_replace)[.]c"
     home["workers/kinds/kinds.h"] = "workers/kinds/kinds[.]c|workers/[^/]*|(server|tests)/.*"
     home["server/http/internal.h"] = "server/http/.*"
     library["microhttpd.h"] = "server/http/[a-z_]*[.][ch]"

@@ -21,6 +21,7 @@ static void call_free(struct asked_call *call)
     group_read_free(call->group);
     buf_release(&call->arena);
     buf_release(&call->text);
+    submission_release(&call->submission);
     free(call->ids);
     free(call);
 }

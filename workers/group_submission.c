@@ -51,6 +51,8 @@ void group_read_free(struct group_read *read)
     buf_release(&reading->pointer);
     free(reading->members);
     free(reading);
+    for (int i = 0; i < read->group.total && read->items; i++)
+        particulars_free(read->items[i].particulars);
     free(read->items);
     free(read->group.ids);
     faults_release(&read->faults);
@@ -144,7 +146,9 @@ static struct submission *add_member(struct group_reading *reading)
         reading->saying = &reading->members[read->group.total];
         *reading->saying = (struct group_member){{NULL, 0}, {NULL, 0}};
     }
-    return &read->items[read->group.total];
+    struct submission *item = &read->items[read->group.total];
+    *item = (struct submission){0};
+    return item;
 }
 
 /* The single argument of a task that has parameters: in an array of its own. */
@@ -171,6 +175,11 @@ static void read_args(struct group_reading *reading, struct submission *item, st
     struct submission_context *context = &reading->context;
     enum json_type type = json_type(args);
     *item = reading->common;
+    item->particulars = NULL;
+    if (reading->common.particulars) { /* a deadline */
+        item->particulars = particulars_new();
+        item->particulars->deadline_at = reading->common.particulars->deadline_at;
+    }
     context->refers = is_link(reading);
     if (reading->task->params && type != JSON_ARRAY && type != JSON_OBJECT)
         args = wrapped(reading, args);

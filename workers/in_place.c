@@ -62,7 +62,7 @@ bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *i
     struct buf scratch = {0}, texts = {0};
     struct faults faults = {0};
     struct json_fault fault;
-    struct submission s;
+    struct submission s = {0};
     struct submission_context context = {
         .registry = run->registry,
         .owner = SPAN(""),
@@ -82,6 +82,7 @@ bool in_place_submit(struct attempt *attempt, struct span submission, int64_t *i
     }
     if (made)
         *id = s.id;
+    submission_release(&s);
     faults_release(&faults);
     buf_release(&scratch);
     buf_release(&texts);

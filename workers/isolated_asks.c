@@ -106,6 +106,16 @@ static void add_ids(struct buf *line, const int64_t *ids, int count)
     buf_addc(line, ']');
 }
 
+/* Its timeout stands still meanwhile. */
+static enum said ask_resting(struct attempt *attempt, struct buf *line, struct buf *answer, struct reason *why)
+{
+    int64_t began_us = clock_mono_us();
+    enum said said = ask(attempt, line, answer, why);
+    if (attempt->told_end_us)
+        attempt->told_end_us += clock_mono_us() - began_us;
+    return said;
+}
+
 enum waited isolated_wait(struct attempt *attempt, const int64_t *ids, int count, bool any, int64_t timeout_ms,
                           struct reason *why)
 {
@@ -116,7 +126,7 @@ enum waited isolated_wait(struct attempt *attempt, const int64_t *ids, int count
         buf_addl(&line, ",\"mode\":\"any\"");
     if (timeout_ms >= 0)
         add_number(&line, "timeout_ms", timeout_ms);
-    enum said said = ask(attempt, &line, &answer, why);
+    enum said said = ask_resting(attempt, &line, &answer, why);
     bool timed_out = said == SAID && is_true(json_get(buf_span(&answer), "timed_out"));
     buf_release(&answer);
     if (said == SAID)
@@ -235,7 +245,7 @@ enum said isolated_inbox(struct attempt *attempt, int64_t after_seq, int64_t tim
     add_number(&line, "after", after_seq);
     if (timeout_ms >= 0)
         add_number(&line, "timeout_ms", timeout_ms);
-    enum said said = ask(attempt, &line, &answer, why);
+    enum said said = ask_resting(attempt, &line, &answer, why);
     if (said == SAID)
         said = take_message(json_get(buf_span(&answer), "message"), out);
     buf_release(&answer);

@@ -247,6 +247,17 @@ static void read_steps(struct span line, struct step_list *steps)
     buf_release(&name);
 }
 
+static void read_times(struct span line, struct attempt *attempt)
+{
+    struct buf text = {0};
+    int64_t timeout_ms = read_number(line, "timeout_ms", 0);
+    attempt->told_end_us = timeout_ms > 0 ? clock_mono_us() + timeout_ms * 1000 : 0;
+    read_text(line, "deadline", &text);
+    if (!text.len || !time_parse(buf_span(&text), &attempt->deadline_at))
+        attempt->deadline_at = 0;
+    buf_release(&text);
+}
+
 static void read_run(struct isolated_run *run, struct span line)
 {
     struct attempt *attempt = &run->attempt;
@@ -257,6 +268,7 @@ static void read_run(struct isolated_run *run, struct span line)
     attempt->state = read_json(line, "state", &run->state);
     attempt->woken = read_json(line, "woken", &run->woken);
     read_steps(line, &run->steps);
+    read_times(line, attempt);
     read_text(line, "task", &run->name);
     run->limits.result_bytes = read_number(line, "result_bytes", RESULT_BYTES);
 }

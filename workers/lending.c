@@ -52,6 +52,7 @@ static struct lending *lend_locked(struct runner *runner, struct lease_ask *ask,
     snprintf(lending->worker, sizeof lending->worker, "%s", ask->worker);
     op_claim_init_awaited(&lending->claim, &grant->turn);
     lending->claim.failures = grant->job->ready.failures;
+    lending->claim.flags = grant->job->ready.flags;
     lending->claim.resumes = grant->job->ready.resumes;
     lending->claim.lease_ms = ask->lease_ms;
     lending->claim.lease_until = now + ask->lease_ms;

@@ -479,6 +479,14 @@ static bool prepare_args(struct run *run)
     return err == OK;
 }
 
+/* What the body is told of it. If it cannot be read now, it is stopped in time all the same. */
+static void prepare_deadline(struct run *run, struct thread *thread)
+{
+    if (run->grant.job->ready.has_deadline && run_open_reader(run) == OK &&
+        reader_deadline(thread->reader, run->grant.turn.id, &run->attempt.deadline_at) != OK)
+        run->attempt.deadline_at = 0;
+}
+
 static void log_suspect(const struct run *run)
 {
     char id[ID_TEXT_LEN + 1] = "";
@@ -498,6 +506,8 @@ void run_body(struct run *run, struct thread *thread)
     if (run->claims)
         report_claim(run);
     bool prepared = prepare_args(run) && prepare_resumption(run, thread) && prepare_steps(run, thread);
+    if (prepared)
+        prepare_deadline(run, thread);
     if (prepared && run->claims)
         log_start(run);
     if (prepared)
@@ -563,6 +573,7 @@ static struct run *run_new(struct runner *runner, const struct grant *grant)
     run->limits = runner->limits;
     report_init(run);
     run->claim.failures = ready->failures;
+    run->claim.flags = ready->flags;
     run->claim.resumes = ready->resumes;
     run->claim.worker = span_of(grant->in_flight ? run->task->kind->name : runner->slots[run->slot].name);
     run->claim.started_at = clock_now_ms();

@@ -109,6 +109,10 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         dispatcher_set_locked(runner, UPKEEP_RELEASE_BY, change->release_by);
     if (change->prune_at)
         dispatcher_set_locked(runner, UPKEEP_PRUNE, change->prune_at);
+    if (change->deadline_at)
+        dispatcher_set_locked(runner, UPKEEP_DEADLINE, change->deadline_at);
+    if (change->cached_until)
+        dispatcher_set_locked(runner, UPKEEP_CACHE, change->cached_until);
     bool news = leases_take_change_locked(runner, change);
     if (change->cancel)
         waits_cancelled_locked(runner, change->id);
@@ -125,10 +129,11 @@ bool runner_may_log(struct runner *runner, int task, int *left_out)
     return may;
 }
 
-/* Failed without a turn: not started by the time it was to. */
+/* Failed without a turn: not started, or not done, by the time it was to. */
 static bool has_expired(const struct change *change)
 {
-    return change->to == STATUS_FAILED && (change->withdrawn || change->from == STATUS_SCHEDULED);
+    return change->to == STATUS_FAILED &&
+           (change->withdrawn || change->is_late || change->from == STATUS_SCHEDULED);
 }
 
 static void log_expired(struct runner *runner, const struct change *change)
@@ -138,8 +143,9 @@ static void log_expired(struct runner *runner, const struct change *change)
     if (!runner_may_log(runner, change->task, &left_out))
         return;
     id_format(change->id, id);
-    log_warn("an invocation expired", LOG_STR("task", store_task_name(runner->store, change->task)),
-             LOG_STR("id", id), LOG_INT("left_out", left_out));
+    log_warn(change->is_late ? "an invocation was not done by its deadline" : "an invocation expired",
+             LOG_STR("task", store_task_name(runner->store, change->task)), LOG_STR("id", id),
+             LOG_INT("left_out", left_out));
 }
 
 static void on_committed(void *context, const struct change *changes, int count)

@@ -10,6 +10,7 @@
 #include "workers/submission_after.h"
 
 #include <stdlib.h>
+#include "workers/particulars.h"
 
 enum field {
     FIELD_TASK,
@@ -18,6 +19,7 @@ enum field {
     FIELD_RUN_AT,
     FIELD_DELAY,
     FIELD_EXPIRES_IN,
+    FIELD_DEADLINE,
     FIELD_TIMEOUT,
     FIELD_MAX_RETRIES,
     FIELD_RETENTION,
@@ -41,6 +43,7 @@ static const char *const names[FIELD_COUNT] = {
     [FIELD_RUN_AT] = "run_at",
     [FIELD_DELAY] = "delay",
     [FIELD_EXPIRES_IN] = "expires_in",
+    [FIELD_DEADLINE] = "deadline",
     [FIELD_TIMEOUT] = "timeout",
     [FIELD_MAX_RETRIES] = "max_retries",
     [FIELD_RETENTION] = "retention",
@@ -182,6 +185,26 @@ static void read_holds(const struct submission_context *context, const struct sp
     read_group(values[FIELD_GROUP], out, faults);
 }
 
+/* A duration from now, or a time. */
+static int64_t read_deadline(const struct submission_context *context, struct span value,
+                             const struct task_options *options, struct faults *faults)
+{
+    int64_t ms = options->deadline_ms, at = 0;
+    if (value.p && json_type(value) == JSON_STRING && time_parse(plain_text(context, value), &at))
+        return at;
+    enum err err = !value.p                          ? OK
+                   : json_type(value) == JSON_STRING ? duration_read(plain_text(context, value), &ms)
+                                                     : ERR_INVALID;
+    if (err == ERR_LIMIT)
+        faults_add(faults, 0, "/deadline", "is too long; it is 36500d at most");
+    else if (err != OK)
+        faults_add(faults, 0, "/deadline",
+                   "must be a time such as \"2026-01-31T12:00:00Z\", or a duration such as \"1h30m\"");
+    else if (value.p && !ms)
+        faults_add(faults, 0, "/deadline", "must not be zero; leave it out if none is meant");
+    return ms ? context->now_ms + ms : 0;
+}
+
 /* Faults for a key, an owned copy of which is only made where it has escapes. */
 static void read_key(const struct submission_context *context, struct span value, struct submission *out,
                      struct buf *scratch, struct faults *faults)
@@ -286,6 +309,26 @@ static bool comes_after(void *of, const struct reference *reference)
     return true;
 }
 
+/* What its options make of it. What a result is still to give tells nothing apart. */
+static enum err take_particulars(const struct task *task, struct span bound, bool has_references,
+                                 struct submission *out, struct faults *faults)
+{
+    const struct unique_rule *unique = &task->options.unique;
+    int64_t deadline_at = out->particulars ? out->particulars->deadline_at : 0;
+    if (has_references && unique->lasts && unique->per.by != ARGS_KEY_TASK) {
+        faults_add(faults, 0, "/args",
+                   "the task is unique by its arguments: a $result cannot be told from others");
+        return ERR_INVALID;
+    }
+    particulars_free(out->particulars);
+    out->particulars = particulars_of(task, bound);
+    if (deadline_at && !out->particulars)
+        out->particulars = particulars_new();
+    if (out->particulars)
+        out->particulars->deadline_at = deadline_at;
+    return OK;
+}
+
 enum err submission_read_args(const struct submission_context *context, const struct task *task, struct span args,
                               struct submission *out, struct faults *faults)
 {
@@ -299,16 +342,20 @@ enum err submission_read_args(const struct submission_context *context, const st
     if (faults->total > faulty)
         return ERR_INVALID;
     out->composed = references || context->common_args.p;
-    if (out->composed)
-        return compose_check(task, context->common_args, args, context->refers || out->after_count,
-                             context->scratch, faults);
     context->scratch->len = 0;
+    if (out->composed) {
+        enum err err = compose_check(task, context->common_args, args, context->refers || out->after_count,
+                                     context->scratch, faults);
+        bound = context->scratch->len ? buf_span(context->scratch) : args;
+        return err == OK ? take_particulars(task, bound, references, out, faults) : err;
+    }
     if (task->params) {
         if (params_bind(task->params, args, "/args", context->scratch, faults) != OK)
             return ERR_INVALID;
         bound = buf_span(context->scratch);
     }
-    return kind_check_args(task, bound, faults);
+    enum err err = kind_check_args(task, bound, faults);
+    return err == OK && faults->total == faulty ? take_particulars(task, bound, false, out, faults) : err;
 }
 
 /* What it is to the turn that submits it. */
@@ -414,6 +461,7 @@ enum err submission_read(const struct submission_context *context, struct span b
     read_duration(context, values[FIELD_RETENTION], "/retention", 1, &out->retention_ms, faults);
     read_holds(context, values, out, faults);
     read_times(context, values, options, out, faults);
+    int64_t deadline_at = read_deadline(context, values[FIELD_DEADLINE], options, faults);
     read_key(context, values[FIELD_KEY], out, scratch_key, faults);
     read_labels(context, values[FIELD_LABELS], out, faults);
     read_child(context, values, out, scratch_key, faults);
@@ -425,16 +473,15 @@ enum err submission_read(const struct submission_context *context, struct span b
         submission_release(out);
         return ERR_INVALID;
     }
+    if (deadline_at && !out->particulars)
+        out->particulars = particulars_new();
+    if (out->particulars) {
+        out->particulars->times_given = values[FIELD_RUN_AT].p;
+        out->particulars->deadline_at = deadline_at;
+    }
     if (out->key.p && !context->no_digest)
         digest_body(context, body, out);
     return OK;
-}
-
-void submission_release(struct submission *s)
-{
-    free((void *)s->after);
-    s->after = NULL;
-    s->after_count = 0;
 }
 
 void submission_row(const struct submission *s, struct invocation *row)
@@ -449,6 +496,7 @@ void submission_row(const struct submission *s, struct invocation *row)
         .retention_ms = s->retention_ms,
         .run_at = s->run_at,
         .expires_at = s->expires_at,
+        .deadline = s->particulars ? s->particulars->deadline_at : 0,
         .args = s->args,
         .labels = s->labels,
         .key = s->key,

@@ -40,9 +40,6 @@ MUST_USE enum err submission_read(const struct submission_context *context, stru
 MUST_USE enum err submission_read_args(const struct submission_context *context, const struct task *task,
                                        struct span args, struct submission *out, struct faults *faults);
 
-/* Frees what it has of its own (`after`). Takes one of zeros. */
-void submission_release(struct submission *s);
-
 /* 1 to STEP_NAME_MAX characters of UTF-8, without NUL. */
 bool step_name_is_good(struct span name);
 

@@ -14,12 +14,14 @@ struct altering {
     struct op_alter op;
     int64_t id;
     struct buf condition; /* If-Match; empty: there is none */
+    struct buf who;       /* the token's name: a reload may come before the commit */
 };
 
 static void altering_free(void *state)
 {
     struct altering *altering = state;
     buf_release(&altering->condition);
+    buf_release(&altering->who);
     free(altering);
 }
 
@@ -56,6 +58,8 @@ static enum next altered(struct request *rq)
             rq, 409, "conflict",
             "one that has not ended waits for it, comes after it, is to get its result, or may ask for it as its "
             "step; or it is a member of a group, which keeps it");
+    if (op->op.err == ERR_BUSY)
+        return answer_problem(rq, 409, "not-unique", "another invocation has its unique place");
     if (op->op.err == ERR_CONFLICT && op->of_loop)
         return answer_problem(rq, 409, "conflict", "it is an iteration of a loop: resume the loop instead");
     if (op->op.err == ERR_CONFLICT && op->what == ALTER_RETRY && status_is_final(op->status) &&
@@ -80,6 +84,9 @@ static struct altering *begin(struct request *rq, enum alter what, int64_t id)
     rq->release = altering_free;
     altering->id = id;
     op_alter_init(&altering->op, what, &altering->id, 1);
+    if (rq->token)
+        buf_adds(&altering->who, rq->token->name);
+    altering->op.who = buf_span(&altering->who);
     altering->op.op.owner = rq;
     altering->op.op.done = resource_wake;
     return altering;

@@ -42,7 +42,8 @@ struct bulk_alter {
     struct buf errors; /* the elements of the answer's `errors` */
     int error_count;
     struct buf arena;
-    enum err err; /* of reading */
+    struct buf who; /* the token's name */
+    enum err err;   /* of reading */
 };
 
 static void bulk_alter_free(void *state)
@@ -51,6 +52,7 @@ static void bulk_alter_free(void *state)
     free(bulk->ids);
     buf_release(&bulk->errors);
     buf_release(&bulk->arena);
+    buf_release(&bulk->who);
     free(bulk);
 }
 
@@ -113,8 +115,9 @@ static void note_error(struct bulk_alter *bulk, int index, enum err err)
     buf_adds(&bulk->errors, bulk->errors.len ? ",{\"pointer\":\"/ids/" : "{\"pointer\":\"/ids/");
     buf_add_int(&bulk->errors, index);
     buf_addl(&bulk->errors, "\",\"detail\":\"");
-    buf_adds(&bulk->errors,
-             err == ERR_NOT_FOUND ? "there is no such invocation" : "it is neither failed nor cancelled");
+    buf_adds(&bulk->errors, err == ERR_NOT_FOUND ? "there is no such invocation"
+                            : err == ERR_BUSY    ? "another invocation has its unique place"
+                                                 : "it is neither failed nor cancelled");
     buf_addl(&bulk->errors, "\"}");
 }
 
@@ -154,6 +157,7 @@ static enum next change_step(struct request *rq, enum next (*then)(struct reques
     struct bulk_alter *bulk = rq->state;
     op_alter_init(&bulk->op, bulk->what, bulk->ids + bulk->at, step_size(bulk));
     bulk->op.errs = bulk->errs;
+    bulk->op.who = buf_span(&bulk->who);
     bulk->op.op.owner = rq;
     bulk->op.op.done = resource_wake;
     rq->resume = then;
@@ -291,6 +295,8 @@ static enum next alter_many(struct request *rq, enum alter what)
     rq->release = bulk_alter_free;
     rq->goes_on = true; /* half a change would be worse than one that nobody hears of */
     bulk->what = what;
+    if (rq->token)
+        buf_adds(&bulk->who, rq->token->name);
     selection_init(&bulk->selection, rq);
     if (!parameters_are_none(rq) || !read_body(rq, bulk))
         return NEXT_ANSWER;

@@ -8,6 +8,7 @@
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
 #include "server/resources/turn.h"
+#include "workers/particulars.h"
 #include "workers/submission.h"
 
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct answer_line {
     int64_t id;
     const char *type; /* of the problem, static; NULL: it was accepted */
     char *problem;    /* owned JSON; NULL: there were too many */
+    char *unique;     /* owned JSON; NULL: it met nobody in its unique place */
     int status;
 };
 
@@ -52,7 +54,8 @@ struct bulk {
     struct answer_line *answers;
     int count, cap;
     int rendered;
-    size_t problem_bytes; /* of all answers */
+    size_t problem_bytes; /* of all answers, */
+    size_t unique_bytes;  /* and of these */
     struct buf scratch;
 };
 
@@ -62,6 +65,8 @@ static void batch_release_lines(struct batch *batch)
         submission_release(&batch->items[i]);
     for (int i = 0; batch->keys && i < batch->count; i++)
         buf_release(&batch->keys[i]);
+    for (int i = 0; i < batch->count; i++)
+        submission_release(&batch->items[i]);
     free(batch->keys);
     batch->keys = NULL;
     buf_release(&batch->text);
@@ -78,6 +83,8 @@ static void bulk_free(void *state)
     }
     for (int i = 0; i < bulk->count; i++)
         free(bulk->answers[i].problem);
+    for (int i = 0; i < bulk->count; i++)
+        free(bulk->answers[i].unique);
     free(bulk->answers);
     buf_release(&bulk->text);
     buf_release(&bulk->scratch);
@@ -132,6 +139,23 @@ static void add_problem(struct buf *out, const struct answer_line *line)
                     NULL, (struct span){NULL, 0});
 }
 
+/* Whom it met in its unique place. Of many long ones it is only said that they differ. */
+static void note_first(struct bulk *bulk, struct answer_line *line, const struct submission *s)
+{
+    struct buf unique = {0};
+    if (!submission_met_first(s))
+        return;
+    if (bulk->unique_bytes < PROBLEM_BYTES)
+        submission_add_unique(&unique, bulk->rq->config->registry, s);
+    else
+        buf_adds(&unique, s->particulars->first.replaced
+                              ? "{\"returned\":false,\"replaced\":true,\"differs\":[\"\"]}"
+                              : "{\"returned\":true,\"replaced\":false,\"differs\":[\"\"]}");
+    bulk->unique_bytes += unique.len;
+    buf_shrink(&unique);
+    line->unique = buf_take(&unique);
+}
+
 /* Takes in the batches that came back. */
 static void collect(struct bulk *bulk)
 {
@@ -145,6 +169,7 @@ static void collect(struct bulk *bulk)
             if (batch->op.op.err == OK && s->err == OK) {
                 line->id = s->id;
                 line->status = s->replayed ? 200 : 201;
+                note_first(bulk, line, s);
             } else {
                 struct refusal refusal = submission_refusal(s, batch->op.op.err);
                 struct buf detail = {0};
@@ -223,6 +248,7 @@ static void take_line(struct bulk *bulk, struct batch *batch, struct span text, 
         struct refusal refusal = submission_refusal(s, OK);
         submission_release(s);
         refuse(bulk, line, refusal.status, refusal.type, refusal.detail, NULL);
+        submission_release(s);
     } else {
         own_key(batch, s, &key);
         batch->index[batch->count++] = bulk->count - 1;
@@ -367,6 +393,10 @@ static enum pull pull_lines(struct request *rq, struct buf *out)
             buf_addl(out, ",\"id\":\"");
             id_add(out, line->id);
             buf_addc(out, '"');
+            if (line->unique) {
+                buf_addl(out, ",\"unique\":");
+                buf_adds(out, line->unique);
+            }
         }
         buf_addl(out, "}\n");
     }

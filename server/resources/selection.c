@@ -5,10 +5,12 @@
 #include "base/nearest.h"
 #include "base/keys.h"
 #include "server/resources/context.h"
+#include "workers/particulars.h"
+#include "workers/tasks/argument.h"
 
 #include <stdlib.h>
 
-enum { TEXT_MAX = 1024 };
+enum { TEXT_MAX = 1024, ARGUMENT_VALUE_MAX = 4096 };
 
 void selection_init(struct selection *selection, const struct request *rq)
 {
@@ -161,6 +163,48 @@ static bool set_label(struct selection *selection, struct span name, struct span
     return true;
 }
 
+static bool has_args(const struct filter *filter, int task, struct span args)
+{
+    return particulars_match(filter->args_context, filter, task, args);
+}
+
+static bool set_argument(struct selection *selection, struct span path, struct span value, struct reason *why)
+{
+    struct filter *filter = &selection->filter;
+    if (filter->arg_count == FILTER_ARGUMENTS_MAX) {
+        reason_set(why, "more than %d arguments", FILTER_ARGUMENTS_MAX);
+        return false;
+    }
+    if (!argument_path_is_good(path)) {
+        reason_set(why, "the name of an argument has 1 to %d characters, and no NUL", ARGUMENT_PATH_MAX);
+        return false;
+    }
+    filter->args_match = has_args;
+    filter->args_context = selection->registry;
+    filter->arg_paths[filter->arg_count] = path;
+    filter->arg_values[filter->arg_count++] = value.p ? value : SPAN("");
+    return true;
+}
+
+static bool has_index(const struct task *task, struct span path)
+{
+    for (char **each = task->options.index; each && *each; each++)
+        if (span_is(path, *each))
+            return true;
+    return false;
+}
+
+void selection_settle(struct selection *selection)
+{
+    struct filter *filter = &selection->filter;
+    for (int t = 0; filter->arg_count && filter->task > 0 && t < registry_count(selection->registry); t++) {
+        const struct task *task = registry_at(selection->registry, t);
+        for (int i = 0; task->id == filter->task && i < filter->arg_count && !filter->arg_indexed; i++)
+            if (has_index(task, filter->arg_paths[i]))
+                filter->arg_indexed = i + 1;
+    }
+}
+
 /* NAME:VALUE, for a query that has one name for all labels. */
 static bool set_pair(struct selection *selection, struct span pair, struct reason *why)
 {
@@ -235,6 +279,43 @@ static void read_labels(const struct keys_json *in, const struct keys_place *at,
     }
 }
 
+/* A scalar's JSON, a string without its quotes. */
+static bool read_scalar(const struct keys_json *in, const struct keys_place *at, struct span item,
+                        struct span *out)
+{
+    *out = item;
+    if (json_type(item) == JSON_STRING)
+        return keys_json_text(in, at, item, 0, ARGUMENT_VALUE_MAX, out);
+    if (json_type(item) != JSON_OBJECT && json_type(item) != JSON_ARRAY)
+        return true;
+    keys_fault(in, at, "must be a string, a number, true, false or null");
+    return false;
+}
+
+static void read_args(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
+{
+    struct span key, item, text;
+    struct reason why;
+    if (json_type(value) != JSON_OBJECT) {
+        keys_fault(in, at, "must be an object of scalars");
+        return;
+    }
+    struct json_iter it = json_iter(value);
+    while (json_member(&it, &key, &item)) {
+        struct keys_place place = {at, key, 0};
+        struct span name = key;
+        if (memchr(key.p, '\\', key.len)) {
+            size_t start = in->arena->len;
+            json_unescape(key, in->arena);
+            name = (struct span){in->arena->data + start, in->arena->len - start};
+        }
+        if (read_scalar(in, &place, item, &text) && !set_argument(target, name, text, &why)) {
+            keys_fault(in, &place, "%s", why.text);
+            return;
+        }
+    }
+}
+
 void selection_read(const struct keys_json *in, const struct keys_place *at, struct span value, void *target)
 {
     static const struct key filter_fields[] = {
@@ -248,9 +329,11 @@ void selection_read(const struct keys_json *in, const struct keys_place *at, str
         {.name = "created_after", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "created_before", .type = KEY_OTHER, .read_json = read_condition},
         {.name = "labels", .type = KEY_OTHER, .read_json = read_labels},
+        {.name = "args", .type = KEY_OTHER, .read_json = read_args},
         {0},
     };
     keys_read_json(in, at, value, filter_fields, target);
+    selection_settle(target);
 }
 
 /* --- from a query ----------------------------------------------------------------------- */
@@ -260,6 +343,8 @@ static bool read_param(struct selection *selection, struct span name, struct spa
     static const struct span prefix = {"label.", 6};
     if (name.len > prefix.len && memcmp(name.p, prefix.p, prefix.len) == 0)
         return set_label(selection, (struct span){name.p + prefix.len, name.len - prefix.len}, value, why);
+    if (name.len > 4 && memcmp(name.p, "arg.", 4) == 0)
+        return set_argument(selection, (struct span){name.p + 4, name.len - 4}, value, why);
     if (span_is(name, "label"))
         return set_pair(selection, value, why);
     for (const struct condition *c = conditions; c->name; c++)
@@ -278,4 +363,5 @@ void selection_read_query(struct selection *selection, const struct request *rq,
         faults_add(faults, 0, pointer, "%s", why.text);
         free(pointer);
     }
+    selection_settle(selection);
 }

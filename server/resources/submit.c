@@ -10,6 +10,7 @@
 #include "server/resources/context.h"
 #include "server/resources/resource.h"
 #include "server/resources/turn.h"
+#include "workers/particulars.h"
 #include "workers/submission.h"
 #include "server/resources/view.h"
 
@@ -56,6 +57,18 @@ static void add_applied(struct request *rq)
     buf_release(&text);
 }
 
+/* Who it met in its unique place, as one more member of the object. */
+static void add_unique(struct request *rq, struct buf *body)
+{
+    const struct submitting *s = rq->state;
+    if (!submission_met_first(&s->submission))
+        return;
+    body->len--;
+    buf_addl(body, ",\"unique\":");
+    submission_add_unique(body, rq->config->registry, &s->submission);
+    buf_addc(body, '}');
+}
+
 static enum next answer_row(struct request *rq, int status, const struct invocation *row)
 {
     struct submitting *s = rq->state;
@@ -67,10 +80,12 @@ static enum next answer_row(struct request *rq, int status, const struct invocat
     add_applied(rq);
     if (s->minimal) {
         view_minimal(&body, row->id, row->status);
+        add_unique(rq, &body);
         return answer_json(rq, status, &body);
     }
     buf_reserve(&body, 512 + row->args.len + row->result.len);
     view_invocation(&body, row, task_name(rq, row->task), true);
+    add_unique(rq, &body);
     return answer_json(rq, status, &body);
 }
 
@@ -130,7 +145,8 @@ static enum next committed(struct request *rq)
         rq->deadline_us = clock_mono_us() + s->wait_ms * 1000;
         return wait_for_end(rq);
     }
-    if (s->submission.replayed || s->submission.group || s->submission.status == STATUS_HELD)
+    if (s->submission.replayed || s->submission.group || s->submission.status == STATUS_HELD ||
+        status_is_final(s->submission.status))
         return show(rq);
     struct invocation row;
     submission_row(&s->submission, &row);

@@ -53,8 +53,10 @@ static void add_text(struct buf *out, const char *text)
 static enum err add_task(struct buf *out, struct reader *reader, const struct task *task,
                          const struct store_task *known)
 {
-    int64_t oldest_ms;
+    int64_t oldest_ms, hits = 0;
     enum err err = oldest_queued(reader, known, &oldest_ms);
+    if (err == OK)
+        err = reader_cache_hits(reader, known->id, &hits);
     buf_addl(out, "{\"name\":");
     add_text(out, known->name);
     buf_addl(out, ",\"kind\":");
@@ -77,6 +79,8 @@ static enum err add_task(struct buf *out, struct reader *reader, const struct ta
     view_counts(out, known->counts);
     buf_addl(out, "},\"oldest_queued_at\":");
     view_time(out, oldest_ms);
+    buf_addl(out, ",\"cache_hits\":");
+    buf_add_int(out, hits);
     buf_addc(out, '}');
     return err;
 }

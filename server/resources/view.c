@@ -174,6 +174,8 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     view_time(out, row->finished_at);
     buf_addl(out, ",\"expires_at\":");
     view_time(out, row->expires_at);
+    buf_addl(out, ",\"deadline\":");
+    view_time(out, row->deadline);
     buf_addl(out, ",\"cancel_requested_at\":");
     view_time(out, row->cancel_requested_at);
     buf_addl(out, ",\"labels\":");
@@ -193,6 +195,8 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     add_id(out, row->parent);
     buf_addl(out, ",\"step\":");
     add_text(out, row->step);
+    buf_addl(out, ",\"cached_from\":");
+    add_id(out, row->cached_from);
     if (payloads) {
         buf_addl(out, ",\"after\":");
         add_after(out, row);

@@ -5,8 +5,8 @@
 
 /* Appends the invocation object: id, task, status, hold, priority, [args, result,]
  * error, attempt, max_retries, timeout, retention, created_at, run_at,
- * started_at, finished_at, expires_at, cancel_requested_at, labels, key,
- * worker, group, index, parent, step, [after, waiting_for,] loop, iteration, progress. `payloads` false leaves out what
+ * started_at, finished_at, expires_at, deadline, cancel_requested_at, labels, key,
+ * worker, group, index, parent, step, cached_from, [after, waiting_for,] loop, iteration, progress. `payloads` false leaves out what
  * stands in brackets (basic view). */
 void view_invocation(struct buf *out, const struct invocation *row, const char *task, bool payloads);
 

@@ -240,6 +240,7 @@ void started(struct waited *w, struct fixture *f, int64_t id, int attempt)
 {
     waited_init(w, f, id, attempt);
     w->claim.failures = row_of(f, id).failures;
+    w->claim.flags = (unsigned)askf(f, "SELECT flags FROM invocations WHERE id = %lld", (long long)id);
     queue_claim(w, f);
     IS_OK(wait_claimed(w));
 }
@@ -345,15 +346,16 @@ void check_counters(struct fixture *f)
                          (long long)real, s);
         }
     store_tasks_free(tasks, count);
-    static const char *const satellites[] = {"payloads", "labels",    "errors",    "details",
-                                             "inboxes",  "callbacks", "iterations"};
+    static const char *const satellites[] = {"payloads",  "labels",     "errors",   "details",    "inboxes",
+                                             "callbacks", "iterations", "uniques",  "cache_keys", "cached_from",
+                                             "history",   "arguments",  "deadlines"};
     for (size_t i = 0; i < sizeof satellites / sizeof *satellites; i++)
         cr_assert_eq(askf(f,
                           "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "
                           "AND id NOT IN (SELECT id FROM loops)",
                           satellites[i]),
                      0, "orphans in %s", satellites[i]);
-    static const char *const followed[] = {"attempts", "logs", "steps", "messages"};
+    static const char *const followed[] = {"attempts", "logs", "steps", "messages", "further_keys"};
     for (size_t i = 0; i < sizeof followed / sizeof *followed; i++)
         cr_assert_eq(askf(f,
                           "SELECT COUNT(*) FROM %s WHERE id NOT IN (SELECT id FROM invocations) "

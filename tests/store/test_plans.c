@@ -486,6 +486,77 @@ static void loop_and_share_slots(struct fixture *f)
     upkeep(f, UPKEEP_PRUNE);
 }
 
+static bool has_them(const struct filter *filter, int task, struct span args)
+{
+    (void)filter, (void)task, (void)args;
+    return true;
+}
+
+static void let_deadline_come(struct fixture *f, int64_t id)
+{
+    char sql[100];
+    snprintf(sql, sizeof sql, "UPDATE deadlines SET at = 5 WHERE id = %lld", (long long)id);
+    exec_sql(f, sql);
+}
+
+/* What few submissions have: places, kept results, deadlines, arguments. */
+static void use_particulars(struct fixture *f)
+{
+    struct particulars of[6] = {{.first.returned = false}};
+    struct submission s[6];
+    struct history history = {0};
+    int64_t hits, now = clock_now_ms();
+    for (int i = 0; i < 6; i++) {
+        s[i] = plain(f);
+        of[i].unique = (struct unique_place){.scope = UNIQUE_UNFINISHED,
+                                             .key = {i == 5 ? 2 : 1},
+                                             .on_conflict = i == 2 ? UNIQUE_REPLACE : UNIQUE_RETURN};
+        of[i].cached = (struct cached){.key = {1}, .for_ms = 1000};
+        of[i].deadline_at = now + 60000;
+        buf_addl(&of[i].argument_text, "x1");
+        of[i].arguments[0] = (struct argument){0, 1, 1, 1};
+        of[i].argument_count = 1;
+        s[i].key = i == 1 ? SPAN("further") : (struct span){NULL, 0};
+        s[i].particulars = &of[i];
+    }
+    s[2].run_at = now + 2;
+    submit_all(f, s, 3);
+    submit_all(f, &s[1], 1); /* a replay by its further key */
+    list(f, (struct filter){.task = f->task,
+                            .arg_paths = {SPAN("x"), SPAN("y")},
+                            .arg_values = {SPAN("1"), SPAN("2")},
+                            .arg_count = 2,
+                            .arg_indexed = 1,
+                            .args_match = has_them});
+    while (status_of(f, s[0].id) == STATUS_SCHEDULED)
+        upkeep(f, UPKEEP_PROMOTE);
+    succeed(f, s[0].id);
+    submit_all(f, &s[3], 1); /* the kept result */
+    IS_OK(reader_cache_hits(f->reader, f->task, &hits));
+    IS_OK(reader_history(f->reader, s[0].id, now, &history));
+    exec_sql(f, "UPDATE cached_results SET until_at = 5 WHERE task = 1");
+    upkeep(f, UPKEEP_CACHE);
+    submit_all(f, &s[4], 1);
+    let_deadline_come(f, s[4].id);
+    upkeep(f, UPKEEP_DEADLINE);
+    IS_OK(alter(f, ALTER_RETRY, s[4].id));
+    IS_OK(alter(f, ALTER_CANCEL, s[4].id));
+    IS_OK(alter(f, ALTER_DELETE, s[4].id));
+    IS_OK(alter(f, ALTER_DELETE, s[0].id));
+    submit_all(f, &s[5], 1);
+    struct waited w;
+    started(&w, f, s[5].id, 1);
+    let_deadline_come(f, s[5].id);
+    upkeep(f, UPKEEP_DEADLINE);
+    IS_OK(end(&w, f, FINISH_FINAL, STATUS_CANCELLED));
+    history_release(&history);
+    for (int i = 0; i < 6; i++) {
+        buf_release(&of[i].first.text);
+        buf_release(&of[i].cached.result);
+        buf_release(&of[i].argument_text);
+    }
+}
+
 /* Everything the store can do, once. */
 static void do_everything(struct fixture *f)
 {
@@ -562,6 +633,7 @@ static void do_everything(struct fixture *f)
     suspend_twice(f);
     use_groups(f);
     loop_and_share_slots(f);
+    use_particulars(f);
     use_schedules(f);
     store_set_retain_max(f->store, 1);
     upkeep(f, UPKEEP_PRUNE);
@@ -681,6 +753,29 @@ static const struct {
     {"LENGTH(body) FROM messages", "messages_id (id=? AND kind=?"},
     {"DELETE FROM messages WHERE id", "messages_id (id=? AND kind=? AND seq<?)"},
     {"UPDATE invocations SET inbox_read", "INTEGER PRIMARY KEY (rowid=?)"},
+    {"UPDATE uniques SET taken = 0 WHERE task", "uniques_place (task=? AND key=?)"},
+    {"FROM uniques u JOIN invocations", "uniques_place (task=? AND key=?)"},
+    {"FROM uniques WHERE task", "uniques_place (task=? AND key=?)"},
+    {"UPDATE uniques SET taken = 0 WHERE id", "INTEGER PRIMARY KEY"},
+    {"UPDATE uniques SET taken = 1", "INTEGER PRIMARY KEY"},
+    {"SELECT task, key, until_at FROM uniques", "INTEGER PRIMARY KEY"},
+    {"WHERE NOT EXISTS (SELECT 1 FROM further_keys", "further_keys_1 (key_owner=? AND key=?)"},
+    {"FROM further_keys k JOIN invocations i", "further_keys_1 (key_owner=? AND key=?)"},
+    {"FROM further_keys WHERE id", "further_keys_id (id=?"},
+    {"SELECT source, result FROM cached_results", "cached_results_1 (task=? AND key=?)"},
+    {"FROM cached_results WHERE until_at <=", "cached_results_until (until_at<?)"},
+    {"SELECT until_at FROM cached_results", "cached_results_until"},
+    {"DELETE FROM cached_results", "cached_results_1 (task=? AND key=?)"},
+    {"INSERT INTO cached_results", "INTEGER PRIMARY KEY"},
+    {"FROM deadlines d CROSS JOIN", "deadlines_at (at<?)"},
+    {"SELECT at FROM deadlines WHERE open", "deadlines_at"},
+    {"SELECT at FROM deadlines WHERE id", "INTEGER PRIMARY KEY"},
+    {"UPDATE deadlines", "INTEGER PRIMARY KEY"},
+    {"FROM arguments a", "arguments_1 (task=? AND term=? AND id>? AND id<?)"},
+    {"DELETE FROM arguments", "arguments_id (id=?)"},
+    {"FROM history WHERE id", "history_1 (id=?"},
+    {"SELECT attempt, started_at, worker FROM attempts", "attempts_1 (id=?)"},
+    {"SELECT COALESCE(i.args, p.data)", "payloads_1 (id=? AND kind=?)"},
     {"FROM iterations n JOIN loops l", "SEARCH n USING INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM loops WHERE id", "INTEGER PRIMARY KEY (rowid=?)"},
     {"FROM loops WHERE name", "loops_name (name=?)"},

@@ -42,7 +42,7 @@ static void close_server(struct store *store)
 /* The fixture, as the other server sees it. */
 static struct fixture *as(struct fixture *f, struct store *store)
 {
-    static struct fixture seen;
+    static _Thread_local struct fixture seen;
     seen = *f;
     seen.store = store;
     return &seen;
@@ -288,4 +288,43 @@ STORE_TEST(two_servers_at_everything_agree_in_the_end)
     fixture_again(f); /* counts are read anew */
     check_counters(f);
     check_integrity(f->url);
+}
+
+/* Each looks and finds the place free; the index lets one of them have it. */
+struct racer {
+    struct fixture *f;
+    struct store *store;
+    int task;
+    int64_t ids[200];
+};
+
+static void *race(void *arg)
+{
+    struct racer *r = arg;
+    for (int i = 0; i < 200; i++) {
+        struct particulars of = {.unique = {.scope = UNIQUE_UNFINISHED, .key = {(uint8_t)i}}};
+        struct submission s = plain(r->f);
+        s.particulars = &of;
+        submit_all(as(r->f, r->store), &s, 1);
+        r->ids[i] = s.err == OK ? s.id : 0;
+        buf_release(&of.first.text);
+    }
+    return NULL;
+}
+
+STORE_TEST(two_servers_give_a_unique_place_once)
+{
+    int task, other;
+    struct store *second = second_server(f, &task, &other);
+    static struct racer one, two;
+    pthread_t thread;
+    one = (struct racer){.f = f, .store = f->store};
+    two = (struct racer){.f = f, .store = second};
+    cr_assert_eq(pthread_create(&thread, NULL, race, &two), 0);
+    race(&one);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 200; i++)
+        cr_assert(one.ids[i] && one.ids[i] == two.ids[i], "%d", i);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM invocations"), 200);
+    close_server(second);
 }

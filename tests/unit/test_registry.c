@@ -124,22 +124,22 @@ Test(registry, options_come_from_the_task_then_from_the_defaults_then_from_erran
     } rows[] = {
         {"tasks: {a: {kind: command, run: [cat]}}",
          "{\"priority\":1,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[\"*\"],\"backoff\":{\"initial\":"
-         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\"}"},
+         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\",\"index\":[]}"},
         {"defaults: {priority: 0, timeout: 1h30m, expires_in: 1d, max_retries: 2, max_recoveries: 0, retry_for: "
          "[timeout, \"exit:*\"], backoff: {initial: 10ms, jitter: 0}, retention: 1h, max_queued: 5}\n"
          "tasks: {a: {kind: command, run: [cat]}}",
          "{\"priority\":0,\"timeout\":\"1h30m\",\"expires_in\":\"1d\",\"max_retries\":2,\"max_recoveries\":0,"
          "\"retry_for\":[\"timeout\",\"exit:*\"],\"backoff\":{\"initial\":\"10ms\",\"factor\":2,\"max\":\"10m\","
-         "\"jitter\":0},\"retention\":\"1h\",\"max_queued\":5}"},
+         "\"jitter\":0},\"retention\":\"1h\",\"max_queued\":5,\"index\":[]}"},
         {"defaults: {priority: 0, timeout: 1h, expires_in: 1d, retry_for: [timeout], backoff: {initial: 10ms, "
          "jitter: 0}, max_queued: 5}\n"
          "tasks: {a: {kind: command, run: [cat], priority: 127, timeout: none, expires_in: none, max_queued: none,"
          " retry_for: [x, '*'], backoff: {factor: 1.25}}}",
          "{\"priority\":127,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[\"*\"],\"backoff\":{\"initial\":"
-         "\"10ms\",\"factor\":1.25,\"max\":\"10m\",\"jitter\":0},\"retention\":\"7d\"}"},
+         "\"10ms\",\"factor\":1.25,\"max\":\"10m\",\"jitter\":0},\"retention\":\"7d\",\"index\":[]}"},
         {"tasks: {a: {kind: command, run: [cat], retry_for: []}}",
          "{\"priority\":1,\"max_retries\":0,\"max_recoveries\":3,\"retry_for\":[],\"backoff\":{\"initial\":"
-         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\"}"},
+         "\"1s\",\"factor\":2,\"max\":\"10m\",\"jitter\":0.2},\"retention\":\"7d\",\"index\":[]}"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct registry *registry = good(rows[i].yaml);
@@ -282,6 +282,26 @@ Test(registry, every_fault_of_a_task_is_named)
         {"{kind: command, run: [cat], backoff: {factor: 0.5, jitter: 2, min: 1s}}",
          "/backoff/factor: 0.5 is out of range: 1 to 1000\n/backoff/jitter: 2 is out of range: 0 to 1\n"
          "/backoff/min: unknown key `min`\n"},
+        {"{kind: command, run: [cat], unique: args}",
+         "/unique: must be none, or a mapping such as {per: args, while: unfinished}\n"},
+        {"{kind: command, run: [cat], unique: {per: x, while: soon, on_conflict: ignore, until: 1}}",
+         "/unique/per: must be task, args, or a list of the names of arguments\n"
+         "/unique/while: must be queued, unfinished, or a duration such as 1h, of 3650d at most\n"
+         "/unique/on_conflict: `ignore` is not return, reject or replace\n"
+         "/unique/until: unknown key `until`\n"},
+        {"{kind: command, run: [cat], unique: {debounce: 5s, on_conflict: reject}}",
+         "/unique/debounce: needs `on_conflict: replace`\n"},
+        {"{kind: command, run: [cat], unique: {max_wait: 5s}}",
+         "/unique/max_wait: means nothing without `debounce`\n"},
+        {"{kind: command, run: [cat], unique: {debounce: 5s, max_wait: 1s}}",
+         "/unique/max_wait: is shorter than `debounce`\n"},
+        {"{kind: command, run: [cat], cache_results: soon}",
+         "/cache_results: `soon` is not a duration with its unit, such as 250ms, 30s or 1h30m\n"},
+        {"{kind: command, run: [cat], cache_results: [10m]}",
+         "/cache_results: must be none, a duration, or a mapping such as {for: 10m, per: args}\n"},
+        {"{kind: command, run: [cat], cache_results: {per: args, size: 5}}",
+         "/cache_results/size: unknown key `size`\n/cache_results: `for` is missing: how long, from the success; "
+         "`cache_results: 10m` says only this\n"},
         {"{kind: command, run: [cat], backoff: 5s}", "/backoff: must be a mapping, {key: value}\n"},
         {"{kind: command, run: [cat, '{y}'], params: {x: int}, description: [a]}",
          "/params/x: `int` is no type: any, string, integer, number, boolean, array or object; did you mean "

@@ -33,8 +33,9 @@ Test(view, what_is_absent_is_null)
         "\",\"task\":\"add\",\"status\":\"queued\",\"hold\":null,\"priority\":1,\"args\":null,\"result\":null,"
         "\"error\":null,\"attempt\":0,\"max_retries\":0,\"timeout\":null,\"retention\":\"7d\","
         "\"created_at\":\"2020-01-01T00:00:01.000Z\",\"run_at\":null,\"started_at\":null,"
-        "\"finished_at\":null,\"expires_at\":null,\"cancel_requested_at\":null,\"labels\":null,"
-        "\"key\":null,\"worker\":null,\"group\":null,\"index\":null,\"parent\":null,\"step\":null,\"after\":null,"
+        "\"finished_at\":null,\"expires_at\":null,\"deadline\":null,\"cancel_requested_at\":null,\"labels\":null,"
+        "\"key\":null,\"worker\":null,\"group\":null,\"index\":null,\"parent\":null,\"step\":null,\"cached_from\":"
+        "null,\"after\":null,"
         "\"waiting_for\":null,"
         "\"wakes_at\":null,\"turns\":0,\"loop\":null,\"iteration\":null,\"progress\":null}");
     cr_expect_str_eq(text, buf_cstr(&wanted));
@@ -50,7 +51,7 @@ Test(view, who_waits_is_shown_with_those_it_waits_for)
     struct buf wanted = {0};
     buf_addl(&wanted, "\"parent\":\"");
     id_add(&wanted, id);
-    buf_addl(&wanted, "\",\"step\":null,\"after\":null,\"waiting_for\":[\"");
+    buf_addl(&wanted, "\",\"step\":null,\"cached_from\":null,\"after\":null,\"waiting_for\":[\"");
     id_add(&wanted, id);
     buf_addl(&wanted, "\",\"");
     id_add(&wanted, id);
@@ -101,7 +102,8 @@ Test(view, everything_is_shown_and_payloads_are_verbatim)
         "\"run_at\":\"1970-01-01T00:00:00.001Z\",",
         "\"started_at\":\"2020-01-01T00:00:01.000Z\",",
         "\"labels\":{\"shop\":\"a\"},\"key\":\"k\\\\\",\"worker\":\"slot-1\","
-        "\"group\":null,\"index\":null,\"parent\":null,\"step\":\"s\\\"\",\"after\":null,\"waiting_for\":null,",
+        "\"group\":null,\"index\":null,\"parent\":null,\"step\":\"s\\\"\",\"cached_from\":null,\"after\":null,"
+        "\"waiting_for\":null,",
         "\"progress\":{\"value\":0.1,\"note\":\"half \\\"way\\\"\"}}",
     };
     char *text = shown(&row, true);

@@ -175,7 +175,9 @@ struct attempt {
     struct span state,
         woken; /* what the last turn left, and what woke it (workers/woken.h): JSON, NUL-terminated; absent: none */
     struct span steps; /* `{"name":value, ...}`, recorded so far; absent: none is. Of kinds that have room alone */
-    int64_t timeout_ms; /* 0: none */
+    int64_t timeout_ms;  /* 0: none */
+    int64_t told_end_us; /* clock_mono_us, where another process has the clock of its timeout; 0: none */
+    int64_t deadline_at; /* of its invocation, by the wall clock: the server stops it then; 0: none */
     const struct attempt_limits *limits;
     const struct attempt_sink *sink;
     struct journal_record *record; /* in the turn journal, until nothing is left to flush; NULL in `errand run` */

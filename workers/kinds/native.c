@@ -258,6 +258,23 @@ static int host_cancelled(struct errand_call *call)
     return 1;
 }
 
+static int64_t nearer(int64_t left, int64_t other)
+{
+    other = other > 0 ? other : 0;
+    return left < 0 || other < left ? other : left;
+}
+
+static int64_t host_time_left(struct errand_call *call)
+{
+    const struct attempt *attempt = native_call(call)->attempt;
+    int64_t left = -1, ends_us = attempt->deadline_us ? attempt->deadline_us : attempt->told_end_us;
+    if (ends_us)
+        left = nearer(left, (ends_us - clock_mono_us()) / 1000);
+    if (attempt->deadline_at)
+        left = nearer(left, attempt->deadline_at - clock_now_ms());
+    return left;
+}
+
 /* --- children ---------------------------------------------------------------- */
 
 int native_call_refuse(struct native_call *native, const char *why)
@@ -381,6 +398,7 @@ static const struct errand_host host = {
     .suspend = native_record_suspend,
     .state = native_record_state,
     .woken = native_record_woken,
+    .time_left = host_time_left,
 };
 
 /* --- running ----------------------------------------------------------------- */

@@ -1810,6 +1810,7 @@ class Pool {
     }
     const invocation = { id: run.id, task: run.task, attempt: run.attempt, args: run.args };
     if (run.timeout_ms !== undefined) invocation.timeout = duration(run.timeout_ms);
+    if (run.deadline !== undefined) invocation.deadline = run.deadline;
     const turn = new Turn(transport, { invocation, state: run.state, woken: run.woken, steps: run.steps }, this.#context);
     turn._news = () => this.#tell(turn, transport);
     this.#held.set(run.run, { turn, transport });

@@ -2218,7 +2218,8 @@ class _Pool:
             error = {"type": "no_such_task", "message": detail, "retry": False}
             return self._pipe.say("failed", {"run": number, "error": error})
         invocation = {"id": run["id"], "task": run["task"], "attempt": run["attempt"], "args": run.get("args"),
-                      "timeout": "%dms" % run["timeout_ms"] if "timeout_ms" in run else None}  # fmt: skip
+                      "timeout": "%dms" % run["timeout_ms"] if "timeout_ms" in run else None,
+                      "deadline": run.get("deadline")}  # fmt: skip
         lease = {"invocation": invocation, "state": run.get("state"), "woken": run.get("woken"), "steps": run.get("steps", {})}
         coroutine = _is_coroutine(function)
         transport = _PipeTurn(self._pipe, number, not coroutine)

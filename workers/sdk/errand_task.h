@@ -77,6 +77,7 @@ struct errand_host {
     int (*suspend)(struct errand_call *call, const char *json, size_t length);
     const char *(*state)(struct errand_call *call, size_t *length);
     const char *(*woken)(struct errand_call *call, size_t *length);
+    int64_t (*time_left)(struct errand_call *call);
 };
 
 struct errand_call {
@@ -329,6 +330,16 @@ errand_log(struct errand_call *call, const char *format, ...)
 static inline int errand_cancelled(struct errand_call *call)
 {
     return call->host->cancelled(call);
+}
+
+/* Milliseconds until its turn times out or its invocation's deadline comes, whichever is
+ * first; 0: it is over. -1: it has as long as it takes (or the server is older than
+ * this). Waits are left out of the timeout. */
+static inline int64_t errand_time_left(struct errand_call *call)
+{
+    if (call->host->size <= offsetof(struct errand_host, time_left))
+        return -1;
+    return call->host->time_left(call);
 }
 
 #ifdef __cplusplus

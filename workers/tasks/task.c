@@ -40,6 +40,6 @@ void task_release(struct task *task)
 void task_add_options(struct buf *out, const struct task *task)
 {
     buf_addc(out, '{');
-    keys_add_json(out, task_option_keys, &task->options);
+    task_options_add_json(out, &task->options);
     buf_addc(out, '}');
 }

@@ -1,5 +1,7 @@
 #include "workers/tasks/task_options.h"
 
+#include "workers/tasks/argument.h"
+
 #include <stdlib.h>
 
 enum { TYPE_MAX = 100, RETRY_FOR_MAX = 100 };
@@ -18,6 +20,25 @@ static bool check_pattern(char *text, struct reason *why)
     else
         return true;
     return false;
+}
+
+static void read_unique(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    unique_rule_read(in, item, pointer, &((struct task_options *)target)->unique);
+}
+
+static void read_cache(const struct keys_input *in, const cJSON *item, const char *pointer, void *target)
+{
+    cache_rule_read(in, item, pointer, &((struct task_options *)target)->cache);
+}
+
+static bool check_path(char *text, struct reason *why)
+{
+    bool good = argument_path_is_good(span_of(text)) && strlen(text) <= ARGUMENT_PATH_MAX;
+    if (!good)
+        reason_set(why, "must be the name of an argument, 1 to %d bytes, such as order or user.id",
+                   ARGUMENT_PATH_MAX);
+    return good;
 }
 
 static const struct key backoff_keys[] = {
@@ -73,6 +94,14 @@ const struct key task_option_keys[] = {
      .max = 3650 * DAY_MS,
      .offset = offsetof(struct task_options, expires_in_ms),
      .help = "fails as `expired` if it has not started by then"},
+    {.name = "deadline",
+     .type = KEY_DURATION,
+     .default_text = "none",
+     .none = true,
+     .min = 1,
+     .max = 3650 * DAY_MS,
+     .offset = offsetof(struct task_options, deadline_ms),
+     .help = "fails as `deadline` if it is not done by then, over all attempts and waits"},
     {.name = "max_retries",
      .type = KEY_INT,
      .default_text = "0",
@@ -108,6 +137,23 @@ const struct key task_option_keys[] = {
      .max = INT64_C(1000000000),
      .offset = offsetof(struct task_options, max_queued),
      .help = "submissions above so many waiting ones are refused (429)"},
+    {.name = "unique",
+     .type = KEY_OTHER,
+     .read = read_unique,
+     .members = unique_rule_keys,
+     .help = "only one of a key at a time"},
+    {.name = "cache_results",
+     .type = KEY_OTHER,
+     .read = read_cache,
+     .members = cache_rule_keys,
+     .help = "a success answers the next submissions of its key"},
+    {.name = "index",
+     .type = KEY_LIST,
+     .default_text = "[]",
+     .max = ARGUMENT_PATHS_MAX,
+     .check = check_path,
+     .offset = offsetof(struct task_options, index),
+     .help = "arguments that invocations are found by: ?task=NAME&arg.user.id=7"},
     {0},
 };
 
@@ -132,23 +178,46 @@ void task_options_init(struct task_options *options)
     settle_retry_for(options);
 }
 
+static char **copy_list(char **list)
+{
+    size_t count = 0;
+    if (!list)
+        return NULL;
+    while (list[count])
+        count++;
+    char **copy = xcalloc(count + 1, sizeof(*copy));
+    for (size_t i = 0; i < count; i++)
+        copy[i] = xstrdup(list[i]);
+    return copy;
+}
+
 void task_options_copy(struct task_options *to, const struct task_options *from)
 {
     *to = *from;
-    char **list = from->retry.retry_for;
-    if (!list)
-        return;
-    size_t count = 0;
-    while (list[count])
-        count++;
-    to->retry.retry_for = xcalloc(count + 1, sizeof(*list));
-    for (size_t i = 0; i < count; i++)
-        to->retry.retry_for[i] = xstrdup(list[i]);
+    unique_rule_copy(&to->unique, &from->unique);
+    cache_rule_copy(&to->cache, &from->cache);
+    to->retry.retry_for = copy_list(from->retry.retry_for);
+    to->index = copy_list(from->index);
 }
 
 void task_options_release(struct task_options *options)
 {
     keys_release(task_option_keys, options);
+    unique_rule_release(&options->unique);
+    cache_rule_release(&options->cache);
+}
+
+void task_options_add_json(struct buf *out, const struct task_options *options)
+{
+    keys_add_json(out, task_option_keys, options);
+    if (options->unique.lasts) {
+        buf_addl(out, ",\"unique\":");
+        unique_rule_add_json(out, &options->unique);
+    }
+    if (options->cache.for_ms) {
+        buf_addl(out, ",\"cache_results\":");
+        cache_rule_add_json(out, &options->cache);
+    }
 }
 
 void task_options_settle(const struct keys_input *in, const cJSON *mapping, const char *pointer,

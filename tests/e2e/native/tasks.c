@@ -15,7 +15,7 @@
 /* The text of an argument that is a JSON string without escapes. */
 errand_task_fn echo, hold, deaf, numbered, fail, fail_for_good, fail_later, fail_until, count, segfault,
     segfault_after, last_words, leaves, no_json, chatter, long_result, reads_args, forks, waits, tree, most,
-    sleeper, sleeps_and_holds, fail_when;
+    sleeper, sleeps_and_holds, fail_when, left;
 
 static int *volatile nowhere = (int *)8;
 
@@ -24,6 +24,14 @@ static void text_argument(struct errand_call *call, char *out, size_t size)
     size_t length;
     const char *args = errand_args(call, &length);
     snprintf(out, size, "%.*s", length >= 2 ? (int)length - 2 : 0, args + 1);
+}
+
+/* How long it has. */
+void left(struct errand_call *call)
+{
+    char text[32];
+    int n = snprintf(text, sizeof(text), "%lld", (long long)errand_time_left(call));
+    errand_result(call, text, (size_t)n);
 }
 
 void echo(struct errand_call *call)

@@ -91,6 +91,7 @@ function value(given) {
   switch (pick(type)) {
     case 'null': return null;
     case 'boolean': return chance() < 0.5;
+    case 'number': return pick([0, -1, 1.5, 17]);
     case 'integer': return pick([schema.minimum - 1, schema.minimum, schema.minimum + 1, schema.maximum - 1, schema.maximum, schema.maximum + 1, 5]);
     case 'string': { const word = string(schema); return chance() < 0.25 ? spoiled(word) : word; }
     case 'array': return times(pick([0, 1, 3]), () => value(schema.items));
@@ -170,7 +171,7 @@ const bodies = [
   { method: 'POST', path: '/invocations/retry', schema: 'Selection', fix: (body) => { if (!('dry_run' in body) || body.dry_run === false) body.dry_run = true; } },
 ].map((each) => ({ ...each, valid: compiled(schemaOf(each.schema)) }));
 
-const lasting = (body) => ['delay', 'expires_in', 'timeout', 'retention', 'release_by'].some((name) => isTooLong(body[name]));
+const lasting = (body) => ['delay', 'expires_in', 'deadline', 'timeout', 'retention', 'release_by'].some((name) => isTooLong(body[name]));
 
 function bodyRequest() {
   const which = pick(bodies);

@@ -70,9 +70,11 @@ function checkBody(line, content, text, type, who) {
 function checkQuery(line, item, operation) {
   const known = [...(item.parameters || []), ...(operation.parameters || [])].map(follow)
     .filter((p) => p.in === 'query').map((p) => p.name);
-  for (const name of new URLSearchParams(line.path.split('?')[1] || '').keys())
-    if (!known.includes(name) && !(name.startsWith('label.') && known.includes('label')))
+  for (const name of new URLSearchParams(line.path.split('?')[1] || '').keys()) {
+    const open = [['label.', 'label'], ['arg.', 'arg.PATH']].some(([start, by]) => name.startsWith(start) && known.includes(by));
+    if (!known.includes(name) && !open)
       fault(line, `accepted with the undocumented parameter ${name}`);
+  }
 }
 
 function checkLine(line) {

@@ -1,5 +1,6 @@
 #include "workers/kinds/command/environment.h"
 
+#include "base/clock.h"
 #include "workers/kinds/command/command.h"
 
 #include <errno.h>
@@ -66,6 +67,14 @@ static size_t add_own(char **vars, size_t count, struct buf *text)
     return count;
 }
 
+static void add_deadline(struct environment *environment, int64_t at)
+{
+    struct buf text = {0};
+    time_add(&text, at);
+    snprintf(environment->deadline, sizeof(environment->deadline), "ERRAND_DEADLINE=%s", buf_cstr(&text));
+    buf_release(&text);
+}
+
 int environment_init(struct environment *environment, struct attempt *attempt, struct environment_files *files)
 {
     char id[ID_TEXT_LEN + 1] = {0};
@@ -73,16 +82,21 @@ int environment_init(struct environment *environment, struct attempt *attempt, s
     snprintf(environment->id, sizeof(environment->id), "ERRAND_ID=%s", id);
     snprintf(environment->number, sizeof(environment->number), "ERRAND_ATTEMPT=%d", attempt->number);
     snprintf(environment->name, sizeof(environment->name), "ERRAND_TASK=%s", attempt->task->name);
+    environment->deadline[0] = '\0';
+    if (attempt->deadline_at)
+        add_deadline(environment, attempt->deadline_at);
     environment->lease_url = environment->state = environment->woken = (struct buf){0};
     add_lease_url(environment, attempt);
     int error = add_json(&environment->state, "ERRAND_STATE", attempt->state, &files->state);
     int again = add_json(&environment->woken, "ERRAND_WOKEN", attempt->woken, &files->woken);
 
-    char *own[7];
+    char *own[8];
     size_t count = 0;
     own[count++] = environment->id;
     own[count++] = environment->number;
     own[count++] = environment->name;
+    if (*environment->deadline)
+        own[count++] = environment->deadline;
     count = add_own(own, count, &environment->lease_url);
     count = add_own(own, count, &environment->state);
     count = add_own(own, count, &environment->woken);

@@ -9,7 +9,7 @@
 
 struct environment {
     char **vars; /* NULL-terminated "NAME=value", borrowed but for the texts below */
-    char id[32], number[32], name[TASK_NAME_MAX + 16];
+    char id[32], number[32], deadline[64], name[TASK_NAME_MAX + 16];
     struct buf lease_url, state, woken; /* empty: there is none */
 };
 

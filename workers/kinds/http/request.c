@@ -111,6 +111,11 @@ static void add_headers(struct request *request)
     add_line(request, &line);
     buf_addf(&line, "Errand-Task: %s", attempt->task->name);
     add_line(request, &line);
+    if (attempt->deadline_at) {
+        buf_addl(&line, "Errand-Deadline: ");
+        time_add(&line, attempt->deadline_at);
+        add_line(request, &line);
+    }
     buf_addf(&line, "Idempotency-Key: %s", id);
     add_line(request, &line);
     if (attempt->state.p || attempt->woken.p) {

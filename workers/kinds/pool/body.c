@@ -174,6 +174,11 @@ static void say_run(struct body *body)
     add_json(&line, "steps", attempt->steps.p ? attempt->steps : SPAN("{}"));
     if (attempt->timeout_ms)
         buf_addf(&line, ",\"timeout_ms\":%" PRId64, attempt->timeout_ms);
+    if (attempt->deadline_at) {
+        buf_addl(&line, ",\"deadline\":\"");
+        time_add(&line, attempt->deadline_at);
+        buf_addc(&line, '"');
+    }
     buf_addf(&line, ",\"result_bytes\":%" PRId64, attempt->limits->result_bytes);
     add_lease_url(&line, attempt);
     buf_addc(&line, '}');

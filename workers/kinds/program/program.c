@@ -43,8 +43,8 @@ void program_read_run(const struct keys_input *in, const cJSON *item, const char
 
 static bool is_reserved(const char *name)
 {
-    static const char *const reserved[] = {"ERRAND_ID", "ERRAND_ATTEMPT", "ERRAND_TASK",
-                                           "ERRAND_FD", "ERRAND_WORKER",  "ERRAND_PROTOCOL"};
+    static const char *const reserved[] = {"ERRAND_ID",     "ERRAND_ATTEMPT",  "ERRAND_TASK",    "ERRAND_FD",
+                                           "ERRAND_WORKER", "ERRAND_PROTOCOL", "ERRAND_DEADLINE"};
     for (size_t i = 0; i < sizeof(reserved) / sizeof(reserved[0]); i++)
         if (strcmp(name, reserved[i]) == 0)
             return true;
