@@ -240,7 +240,7 @@ static void check_timers(struct world *world, const struct row *row)
     bool waits = row->status == STATUS_SCHEDULED || row->status == STATUS_QUEUED;
     check_timer(world, UPKEEP_PROMOTE, row->status == STATUS_SCHEDULED ? row->run_at : 0, "be queued", row->id);
     check_timer(world, UPKEEP_EXPIRE, waits ? row->expires_at : 0, "expire", row->id);
-    check_timer(world, UPKEEP_PRUNE, row->prune_at, "go", row->id);
+    check_timer(world, UPKEEP_PRUNE, row->left_group ? 0 : row->prune_at, "go", row->id);
     check_timer(world, UPKEEP_WAKE, row->suspension.wakes_at, "wake", row->id);
     check_timer(world, UPKEEP_RELEASE_BY, row->status == STATUS_HELD ? row->held.release_by : 0, "be released",
                 row->id);

@@ -186,7 +186,7 @@ static void pause_one(struct world *world)
     struct task_now *now = some_task(world, &task);
     if (!now->configured)
         return;
-    now->paused = !now->paused;
+    now->paused = one_in(&world->chance, 4);
     queue_task_pause(&world->server.queue, task, now->paused);
 }
 
@@ -195,7 +195,7 @@ static void reload(struct world *world)
     int task;
     struct task_now *now = some_task(world, &task);
     struct chance *chance = &world->chance;
-    now->configured = !one_in(chance, 6);
+    now->configured = !one_in(chance, 8);
     now->place = one_in(chance, 3) ? (enum place)dice(chance, PLACES) : now->place;
     now->room = one_in(chance, 2) ? dice(chance, ROOMS + 1) - 1 : now->room;
     now->limit = dice(chance, 4);
@@ -206,7 +206,7 @@ static void reload(struct world *world)
 static void change_room(struct world *world)
 {
     int which = dice(&world->chance, ROOMS);
-    world->room_limits[which] = dice(&world->chance, 5) - 1; /* -1: place for none; 0: any number */
+    world->room_limits[which] = one_in(&world->chance, 4) ? -1 : dice(&world->chance, 4);
     server_load_tasks(world);
 }
 
@@ -241,8 +241,10 @@ static void rarely(struct world *world)
             world_commit(world, true);
         break;
     case 5:
-        if (world->shape.rough && one_in(&world->chance, 8))
+        if (world->shape.rough && one_in(&world->chance, 2)) {
             world_crash(world);
+            world->crash_step = world->step + dice(&world->chance, 60); /* one is often not alone */
+        }
         break;
     default:
         if (world->shape.ties)
@@ -251,33 +253,43 @@ static void rarely(struct world *world)
     }
 }
 
-void events_happen(struct world *world)
+/* False: there was nothing to do. */
+static bool happens(struct world *world)
 {
-    int what = dice(&world->chance, 40 + 4 * world->shape.urge);
+    int what = dice(&world->chance, 46 + 4 * world->shape.urge);
+    if (what >= 8 && what < 14)
+        return server_start_one(world);
+    if (what >= 14 && what < 18)
+        return server_start_in_flight(world);
+    if (what >= 18 && what < 22)
+        return server_lend(world);
+    if (what >= 22 && what < 32)
+        return bodies_act(world);
+    if (what >= 32 && what < 36)
+        return workers_act(world);
     if (what < 8)
         world_commit(world, false);
-    else if (what < 12)
-        server_start_one(world);
-    else if (what < 14)
-        server_start_in_flight(world);
-    else if (what < 17)
-        server_lend(world);
-    else if (what < 25)
-        bodies_act(world);
-    else if (what < 28)
-        workers_act(world);
-    else if (what < 31)
+    else if (what < 39)
         server_act(world);
-    else if (what < 33)
+    else if (what < 42)
         time_passes(world);
-    else if (what < 34)
-        server_expire_lease(world);
-    else if (what < 37)
+    else if (what < 43)
+        return server_expire_lease(world);
+    else if (what < 45)
         alter(world);
-    else if (what < 38)
+    else if (what < 46)
         rarely(world);
-    else if (what < 40 && !world->shape.alone)
+    else if (what < 48 && !world->shape.alone)
         other_acts(world);
     else
-        events_submit(world);
+        return events_submit(world);
+    return true;
+}
+
+void events_happen(struct world *world)
+{
+    if (world->step == world->crash_step)
+        world_crash(world);
+    for (int tries = 0; tries < 6 && !happens(world); tries++)
+        continue;
 }

@@ -160,7 +160,9 @@ void row_moved(struct model *model, struct row *row, enum status from, unsigned 
     struct change *change = model_note(model, row->id, row->task, from, to);
     note.id = change->id;
     note.task = change->task;
-    note.group = row->group;
+    bool by_turn = model->turn && model->turn->id == row->id;
+    note.group = by_turn ? model->turn->group : row->group;
+    note.prune_at = by_turn && note.group ? 0 : note.prune_at;
     note.from = from;
     note.to = to;
     *change = note;
@@ -197,12 +199,14 @@ static void apply(struct model *model, struct deed *deed)
         [DEED_REFILL] = time_refill,
     };
     deed->op.err = OK;
+    model->turn = deed->kind >= DEED_CLAIM && deed->kind <= DEED_RESUME ? &deed->turn.turn : NULL;
     if (deed->kind == DEED_CLAIM)
         turn_claim(model, deed, end_of(deed));
     else if (deed->kind == DEED_FINISH && deed->finish.written)
         deed->finish.written = false;
     else
         one[deed->kind](model, deed);
+    model->turn = NULL;
 }
 
 void model_commit(struct model *model, int64_t now, struct deed *first)

@@ -67,6 +67,7 @@ struct row {
     /* The world's: */
     bool left_to_expire; /* what was to run it found it past its time */
     uint32_t mark;       /* it is in a lane, by this audit */
+    bool left_group;     /* a turn may not know that, and so not when it is to be pruned */
 };
 
 struct group {
@@ -94,7 +95,8 @@ struct model {
     int follow_up_count, follow_up_cap;
     struct change *changes; /* of the batch */
     int change_count, change_cap, grouped;
-    struct row *spare; /* to be taken again */
+    struct row *spare;       /* to be taken again */
+    const struct turn *turn; /* whose word is being done: it says of which group it is */
 };
 
 void model_release(struct model *model);

@@ -267,6 +267,7 @@ static void forget(struct model *model, struct group *group)
 static void leave(struct model *model, struct row *row)
 {
     row->group = 0;
+    row->left_group = true;
     row->prune_at = status_is_final(row->status) ? model->now + HELD_MS : 0;
     model_note(model, row->id, row->task, row->status, row->status)->prune_at = row->prune_at;
 }

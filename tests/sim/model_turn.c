@@ -415,6 +415,7 @@ bool suspension_wakes(struct model *model, struct row *row)
 {
     if (row->status != STATUS_WAITING || row->lease)
         return false;
+    model->turn = NULL; /* its own word is done */
     row->status = STATUS_QUEUED;
     row->attempt--;
     row->waits_left = 0;

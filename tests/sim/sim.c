@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,16 +62,16 @@ static void print_tally(const struct tally *t)
            t->refused, t->came_back, t->refills, t->suspects, t->lost, t->expired);
     printf(
         "suspended %ld, waited %ld, gave way %ld, handed over %ld, crashes %ld, failed commits %ld, reloads %ld, "
-        "by another server %ld\n",
+        "by another server %ld, circles %ld\n",
         t->suspended, t->waited, t->gave_way, t->handed_over, t->crashes, t->failed_commits, t->reloads,
-        t->others);
+        t->others, t->circles);
 }
 
 /* What never happens is not tested. */
 static void check_tally(const struct tally *tally, long steps)
 {
     const long *counts = (const long *)tally;
-    for (size_t i = 0; i < sizeof *tally / sizeof *counts; i++)
+    for (size_t i = 0; i < offsetof(struct tally, circles) / sizeof *counts; i++)
         if (!counts[i] && steps >= 1000000)
             fault("number %zu of the tally never happened", i);
 }

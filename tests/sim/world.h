@@ -100,12 +100,17 @@ struct world {
     struct other others[OTHERS_MAX];
     int other_count;
     bool ending; /* nothing new comes: all that is there must come to its end */
-    long step;
+    long step, crash_step;
+
+    /* In place of the model alone, where it is compared; NULL: it is not. Set after world_open(). */
+    void (*commit)(void *context, struct deed *first);
+    void (*recover)(void *context, const struct casualty *casualties, int count);
+    void *context;
 
     /* How much of each happened, so that nobody believes in what never does. */
     struct tally {
-        long taken, refused, came_back, refills, trims, crashes, suspects, failed_commits, suspended, waited, lost,
-            expired, handed_over, others, gave_way, reloads;
+        long taken, refused, came_back, refills, crashes, suspects, failed_commits, suspended, waited, lost,
+            expired, handed_over, others, gave_way, reloads, circles;
     } tally;
     uint32_t mark; /* the audit's */
     bool traced;   /* what changes is printed */
