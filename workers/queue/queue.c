@@ -125,10 +125,10 @@ static struct grant *claim_of(const struct queue *queue, int64_t id)
 }
 
 /* Is that claim still to decide about the job? If the row bears its lease, its
- * turn has been already. */
+ * turn has been already; unless its body is still to end. */
 static bool decides(const struct grant *grant, const struct ready *ready)
 {
-    return grant && ready->lease != grant->turn.lease;
+    return grant && (grant->suspended || ready->lease != grant->turn.lease);
 }
 
 void queue_claiming(struct queue *queue, struct grant *grant)
