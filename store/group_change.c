@@ -242,7 +242,8 @@ enum err groups_expire(struct tx *tx, struct op_upkeep *op, int64_t *next_at)
 static enum err leave_group(struct tx *tx, const struct member *member)
 {
     int64_t prune_at = status_is_final(member->status) ? tx->now + HELD_MS : 0;
-    tx_change(tx, member->id, member->task, member->status, member->status)->prune_at = prune_at;
+    if (prune_at)
+        tx_change(tx, member->id, member->task, member->status, member->status)->prune_at = prune_at;
     return DB_EXECUTE(tx->db, "UPDATE invocations SET grp = NULL, member = NULL, prune_at = $2 WHERE id = $1",
                       v_int(member->id), v_time(prune_at));
 }
