@@ -123,7 +123,7 @@ static const struct grant *claim_of(const struct queue *queue, const struct row 
 {
     const struct grant *grant;
     DL_FOREACH (queue->claiming, grant)
-        if (grant->turn.id == row->id && grant->turn.lease != row->lease)
+        if (grant->turn.id == row->id && (grant->suspended || grant->turn.lease != row->lease))
             return grant;
     return NULL;
 }

@@ -130,8 +130,8 @@ static enum err outcome(const struct deed *deed)
 /* --- do they agree? -------------------------------------------------------------------- */
 
 static const char *const kinds[DEED_KINDS] = {
-    "submit", "group", "group change", "claim", "finish", "suspend", "wait",
-    "resume", "renew", "lose",         "alter", "release", "upkeep", "refill",
+    "submit", "group", "group change", "claim", "finish",  "suspend", "wait",
+    "resume", "renew", "lose",         "alter", "release", "upkeep",  "refill",
 };
 
 static void compare_outcome(const struct deed *real, const struct deed *told)
@@ -168,8 +168,8 @@ static bool same_ready(const struct ready *a, const struct ready *b)
 static bool same_change(const struct change *a, const struct change *b)
 {
     bool flags = a->cancel == b->cancel && a->woken == b->woken && a->suspended == b->suspended &&
-                 a->withdrawn == b->withdrawn && a->follow_up == b->follow_up && a->group_final == b->group_final &&
-                 !a->refill == !b->refill;
+                 a->withdrawn == b->withdrawn && a->follow_up == b->follow_up &&
+                 a->group_final == b->group_final && !a->refill == !b->refill;
     bool times = a->wakes_at == b->wakes_at && a->due_at == b->due_at && a->prune_at == b->prune_at &&
                  a->release_by == b->release_by;
     bool stood = !a->withdrawn || (a->old_priority == b->old_priority && a->old_rank == b->old_rank);
@@ -202,25 +202,24 @@ static void compare_changes(const struct comparison *c)
     }
 }
 
-#define ROWS                                                                                                \
-    "SELECT i.id, task, status, priority, attempt, failures, COALESCE(failed, 0), recoveries, deaths, "     \
-    "COALESCE(rank, i.id), COALESCE(run_at, 0), COALESCE(expires_at, 0), COALESCE(finished_at, 0), "        \
+#define ROWS                                                                                                    \
+    "SELECT i.id, task, status, priority, attempt, failures, COALESCE(failed, 0), recoveries, deaths, "         \
+    "COALESCE(rank, i.id), COALESCE(run_at, 0), COALESCE(expires_at, 0), COALESCE(finished_at, 0), "            \
     "COALESCE(prune_at, 0), COALESCE(cancel_requested_at, 0), COALESCE(i.lease, 0), COALESCE(lease_until, 0), " \
-    "COALESCE(waits_left, 0), follow, COALESCE(grp, 0), COALESCE(h.reasons, 0), COALESCE(h.unmet, 0), "     \
-    "COALESCE(h.bad, 0), COALESCE(h.release_by, 0), COALESCE(h.cancelled_by, -1), COALESCE(s.turns, 0), "   \
-    "COALESCE(s.wakes_at, 0), (SELECT COUNT(*) FROM waits WHERE waiter = i.id), "                           \
-    "(SELECT COUNT(*) FROM waits WHERE waiter = i.id AND ended = 1), "                                      \
-    "(SELECT COALESCE(SUM(state), 0) FROM dependencies WHERE id = i.id), "                                  \
-    "(SELECT COUNT(*) FROM results_kept WHERE waiter = i.id) FROM invocations i "                           \
+    "COALESCE(waits_left, 0), follow, COALESCE(grp, 0), COALESCE(h.reasons, 0), COALESCE(h.unmet, 0), "         \
+    "COALESCE(h.bad, 0), COALESCE(h.release_by, 0), COALESCE(h.cancelled_by, -1), COALESCE(s.turns, 0), "       \
+    "COALESCE(s.wakes_at, 0), (SELECT COUNT(*) FROM waits WHERE waiter = i.id), "                               \
+    "(SELECT COUNT(*) FROM waits WHERE waiter = i.id AND ended = 1), "                                          \
+    "(SELECT COALESCE(SUM(state), 0) FROM dependencies WHERE id = i.id), "                                      \
+    "(SELECT COUNT(*) FROM results_kept WHERE waiter = i.id) FROM invocations i "                               \
     "LEFT JOIN holds h ON h.id = i.id LEFT JOIN suspensions s ON s.id = i.id ORDER BY i.id"
 
 enum { COLUMNS = 31 };
 static const char *const columns[COLUMNS] = {
-    "id",         "task",        "status",     "priority",    "attempt",     "failures",     "failed",
-    "recoveries", "deaths",      "rank",       "run_at",      "expires_at",  "finished_at",  "prune_at",
-    "cancel",     "lease",       "lease_until", "waits_left", "follow",      "group",        "reasons",
-    "unmet",      "bad",         "release_by", "cancelled_by", "turns",      "wakes_at",     "waits",
-    "ended waits", "dependencies", "kept",
+    "id",           "task",       "status",   "priority",   "attempt",     "failures",     "failed", "recoveries",
+    "deaths",       "rank",       "run_at",   "expires_at", "finished_at", "prune_at",     "cancel", "lease",
+    "lease_until",  "waits_left", "follow",   "group",      "reasons",     "unmet",        "bad",    "release_by",
+    "cancelled_by", "turns",      "wakes_at", "waits",      "ended waits", "dependencies", "kept",
 };
 
 static void told_row(const struct row *row, int64_t out[COLUMNS])
@@ -230,12 +229,37 @@ static void told_row(const struct row *row, int64_t out[COLUMNS])
         ended += row->waits[i].state;
     for (int i = 0; i < row->after_count; i++)
         after += row->after[i].state;
-    const int64_t values[COLUMNS] = {
-        row->id, row->task, row->status, row->priority, row->attempt, row->failures, row->failed, row->recoveries,
-        row->deaths, row_rank(row), row->run_at, row->expires_at, row->finished_at, row->prune_at, row->cancel_at,
-        row->lease, row->lease_until, row->waits_left, row->follow, row->group, row->held.reasons, row->held.unmet,
-        row->held.bad, row->held.release_by, row->held.was_cancelled ? row->held.cancelled_by : -1,
-        row->suspension.turns, row->suspension.wakes_at, row->wait_count, ended, after, row->kept_count};
+    const int64_t values[COLUMNS] = {row->id,
+                                     row->task,
+                                     row->status,
+                                     row->priority,
+                                     row->attempt,
+                                     row->failures,
+                                     row->failed,
+                                     row->recoveries,
+                                     row->deaths,
+                                     row_rank(row),
+                                     row->run_at,
+                                     row->expires_at,
+                                     row->finished_at,
+                                     row->prune_at,
+                                     row->cancel_at,
+                                     row->lease,
+                                     row->lease_until,
+                                     row->waits_left,
+                                     row->follow,
+                                     row->group,
+                                     row->held.reasons,
+                                     row->held.unmet,
+                                     row->held.bad,
+                                     row->held.release_by,
+                                     row->held.was_cancelled ? row->held.cancelled_by : -1,
+                                     row->suspension.turns,
+                                     row->suspension.wakes_at,
+                                     row->wait_count,
+                                     ended,
+                                     after,
+                                     row->kept_count};
     memcpy(out, values, sizeof values);
 }
 
@@ -267,17 +291,19 @@ static void compare_groups(const struct comparison *c)
     struct db_stmt *stmt;
     bool more;
     int at = 0;
-    must(db_prepare(c->raw,
-                    "SELECT id, state, total, scheduled, queued, running, waiting, succeeded, failed, cancelled, held, "
-                    "ends, COALESCE(release_by, 0), COALESCE(prune_at, 0) FROM groups ORDER BY id",
-                    &stmt),
+    must(db_prepare(
+             c->raw,
+             "SELECT id, state, total, scheduled, queued, running, waiting, succeeded, failed, cancelled, held, "
+             "ends, COALESCE(release_by, 0), COALESCE(prune_at, 0) FROM groups ORDER BY id",
+             &stmt),
          "groups");
     for (; db_step(stmt, &more) == OK && more; at++) {
         const struct group *g = at < c->world.disk.group_count ? c->world.disk.groups[at] : NULL;
         if (!g || g->id != db_int(stmt, 0))
             fault("the store has the group %lld", (long long)db_int(stmt, 0));
         bool same = (int64_t)g->state == db_int(stmt, 1) && g->total == db_int(stmt, 2) &&
-                    g->ends == db_int(stmt, 11) && g->release_by == db_int(stmt, 12) && g->prune_at == db_int(stmt, 13);
+                    g->ends == db_int(stmt, 11) && g->release_by == db_int(stmt, 12) &&
+                    g->prune_at == db_int(stmt, 13);
         for (int s = 1; s < STATUS_SLOTS; s++)
             same &= g->counts[s] == db_int(stmt, 2 + s);
         if (!same)
@@ -372,6 +398,7 @@ int compare(long steps, uint64_t seed)
 {
     struct comparison *c = xcalloc(1, sizeof *c);
     sem_init(&c->done, 0, 0);
+    must(log_open(&(struct log_settings){.level = LOG_LEVEL_ERROR}, NULL), "the log"); /* crashes say so */
     snprintf(c->folder, sizeof c->folder, "/tmp/errand-sim-XXXXXX");
     if (!mkdtemp(c->folder))
         fault("no folder");

@@ -269,7 +269,8 @@ static void leave(struct model *model, struct row *row)
     row->group = 0;
     row->left_group = true;
     row->prune_at = status_is_final(row->status) ? model->now + HELD_MS : 0;
-    model_note(model, row->id, row->task, row->status, row->status)->prune_at = row->prune_at;
+    if (row->prune_at)
+        model_note(model, row->id, row->task, row->status, row->status)->prune_at = row->prune_at;
 }
 
 /* Its members go, but for those that somebody needs. */

@@ -115,6 +115,9 @@ static void tell_runs(struct world *world, const struct change *change)
             continue;
         run->stopped |= stops || (in_vain && !run->claims);
         run->woken |= change->woken;
+        bool ends_early = status_in_turn(change->from) && change->to == STATUS_CANCELLED;
+        if (ends_early && !run->grant.refused)
+            queue_suspended(&world->server.queue, &run->grant);
         if (change->suspended) {
             run->suspended = true;
             queue_suspended(&world->server.queue, &run->grant);

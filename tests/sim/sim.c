@@ -63,8 +63,8 @@ static void print_tally(const struct tally *t)
     printf(
         "suspended %ld, waited %ld, gave way %ld, handed over %ld, crashes %ld, failed commits %ld, reloads %ld, "
         "by another server %ld, circles %ld\n",
-        t->suspended, t->waited, t->gave_way, t->handed_over, t->crashes, t->failed_commits, t->reloads,
-        t->others, t->circles);
+        t->suspended, t->waited, t->gave_way, t->handed_over, t->crashes, t->failed_commits, t->reloads, t->others,
+        t->circles);
 }
 
 /* What never happens is not tested. */
