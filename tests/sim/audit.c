@@ -246,6 +246,16 @@ static void check_timers(struct world *world, const struct row *row)
                 row->id);
 }
 
+/* Who is looked at next is the first whose time comes. */
+static void check_deadlines(struct world *world)
+{
+    const struct deadline *first = deadlines_first(&world->server.deadlines);
+    const struct lease *lease;
+    DL_FOREACH (world->server.leases, lease)
+        if (lease->deadline.place && (!first || lease->deadline.at_us < first->at_us))
+            fault("the lease of %lld runs out before the first", (long long)lease->turn.id);
+}
+
 /* --- all of it -------------------------------------------------------------------------------------- */
 
 void audit(struct world *world)
@@ -259,6 +269,7 @@ void audit(struct world *world)
             check_timers(world, world->disk.rows[i]);
     }
     check_bodies(world);
+    check_deadlines(world);
     for (int i = 0; i < world->disk.group_count; i++)
         check_group(world, world->disk.groups[i]);
     if (world->disk.follow_up_count)

@@ -210,6 +210,8 @@ static bool body_acts(struct world *world, struct run *run)
     bool ties = world->shape.ties && !world->ending && !run->stopped && !run->suspended;
     if (run->asked || run->ended)
         return false;
+    if (run->pooled && !run->stopped && !world->ending && !one_in(&world->chance, 6))
+        return false; /* no child has room yet */
     if (run->pooled && !run->stopped) {
         run_begins(world, run);
         return true;
