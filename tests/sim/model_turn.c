@@ -292,6 +292,9 @@ static void wait_for_one(struct model *model, struct row *waiter, int64_t id, in
         return;
     priority = target->priority < priority ? target->priority : priority;
     target->follow |= FOLLOW_WAITED;
+    if (target == waiter &&
+        waiter->status == STATUS_WAITING) /* itself, and it has suspended since it was looked at */
+        return;
     if (!(row_rank(target) < 0 && target->priority <= priority))
         goes_ahead(model, target, priority);
 }
