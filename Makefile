@@ -42,13 +42,14 @@ LIBRARY := $(B)/liberrand.a
 MODULES := $(patsubst examples/%.c,build/examples/%.so,$(wildcard examples/*.c))
 
 # TESTS says which suites `make test` builds and runs; FILTER=PATTERN picks Criterion tests by name.
-TESTS = unit store e2e scripts fuzz crash slow leases steps workflows pools groups loops
+TESTS = unit store sim e2e scripts fuzz crash slow leases steps workflows pools groups loops
 NATIVE := $(wildcard tests/unit/tasks_for_tests.c tests/e2e/native/*.c)
 TEST_MODULES := $(patsubst %.c,build/tests/%.so,$(notdir $(NATIVE)))
 PROGRAMS := $(foreach s,unit store e2e,$(if $(wildcard tests/$s/*.c),$(B)/tests/$s))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 REPLAYS := $(FUZZERS:$(B)/fuzz/%=$(B)/tests/replay_%)
 WANTED := $(filter $(TESTS:%=$(B)/tests/%),$(PROGRAMS)) $(if $(filter fuzz,$(TESTS)),$(REPLAYS)) \
+  $(if $(filter sim,$(TESTS)),$(B)/tests/sim) \
   $(if $(filter e2e scripts crash slow leases steps workflows pools groups loops,$(TESTS)),$(B)/errand $(MODULES)) $(if $(filter scripts,$(TESTS)),$(B)/tests/storm)
 FORMATTED := $(wildcard $(foreach d,$(ROOMS) examples tools tests tests/*,$d/*.[ch]))
 
@@ -57,7 +58,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' '$1' '$2')
 
 .DELETE_ON_ERROR:
 .SUFFIXES: # a room such as server/cli is not made of a file of that name
-.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow steps workflows pools groups loops bench \
+.PHONY: all programs fuzzers run deps test asan tsan coverage fuzz crash slow steps workflows pools groups loops sim bench \
   format format-check lint layers install uninstall clean help FORCE
 
 all: $(B)/errand $(MODULES) ## the binary and the examples' native tasks (default)
@@ -125,6 +126,11 @@ $(B)/tests/store_bench: $(B)/obj/tests/bench/store_bench.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
 
+# Its clock is its own.
+$(B)/tests/sim: $(call objects,$(wildcard tests/sim/*.c)) $(LIBRARY) tests/sim
+	$(call say,LINK,$@)
+	$Qmkdir -p $(@D) && $(LINK) -Wl,--wrap=clock_now_ms -o $@ $(filter %.o %.a,$^) $(LIBS)
+
 $(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$Qmkdir -p $(@D) && $(LINK) -o $@ $^ $(LIBS)
@@ -135,6 +141,8 @@ $(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests
 
 N = 25
 TIME = 60
+STEPS = 1000000
+SEED = 1
 FOR = build test
 variant = @+$(MAKE) --no-print-directory VARIANT=$1
 
@@ -146,7 +154,7 @@ run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.
 deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
-test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow leases steps workflows pools groups loops", FILTER=PATTERN, N=25 of those that kill
+test: ## all tests; TESTS="unit store sim e2e scripts fuzz crash slow leases steps workflows pools groups loops", FILTER=PATTERN, N=25 of those that kill
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs
 	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
@@ -156,8 +164,8 @@ test: ## all tests; TESTS="unit store e2e scripts fuzz crash slow leases steps w
 asan: | $(GENERATED) ## tests under AddressSanitizer and UBSan
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=e2e
-	$(call variant,asan) build/asan/errand programs TESTS='unit store fuzz'
-	@FILTER='$(FILTER)' tools/test.sh build/asan unit store fuzz e2e
+	$(call variant,asan) build/asan/errand programs TESTS='unit store sim fuzz'
+	@FILTER='$(FILTER)' tools/test.sh build/asan unit store sim fuzz e2e
 
 tsan: | $(GENERATED) ## the store under stress, and end-to-end tests, under ThreadSanitizer
 	@tools/deps.sh build test
@@ -211,6 +219,12 @@ slow: ## N=25 schedules of changes that meet on a slow disk
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=slow
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build slow
+
+sim: ## the queue and the transition by chance, on a clock of their own: STEPS=1000000 SEED=1
+	@tools/deps.sh build test
+	@+$(MAKE) --no-print-directory programs TESTS=sim
+	@build/tests/sim compare $$(($(STEPS) / 300)) $(SEED)
+	@build/tests/sim $(STEPS) $(SEED)
 
 bench: ## measure against this machine's ceilings; QUICK=1, NAME="submit run ..."
 	@tools/deps.sh build bench

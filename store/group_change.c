@@ -239,19 +239,34 @@ enum err groups_expire(struct tx *tx, struct op_upkeep *op, int64_t *next_at)
 
 /* --- removal -------------------------------------------------------------------------------------- */
 
-/* It outlives its group: somebody needs it. */
-static enum err leave_group(struct tx *tx, int64_t id)
+/* It outlives its group: somebody needs it, or it was retried since. */
+static enum err leave_group(struct tx *tx, const struct member *member)
 {
+    int64_t prune_at = status_is_final(member->status) ? tx->now + HELD_MS : 0;
+    if (prune_at)
+        tx_change(tx, member->id, member->task, member->status, member->status)->prune_at = prune_at;
     return DB_EXECUTE(tx->db, "UPDATE invocations SET grp = NULL, member = NULL, prune_at = $2 WHERE id = $1",
-                      v_int(id), v_int(tx->now + HELD_MS));
+                      v_int(member->id), v_time(prune_at));
+}
+
+/* Of a group whose members did not all come, none stays. */
+static enum err member_stays(struct tx *tx, int64_t group, const struct member *member, bool *stays)
+{
+    int64_t state;
+    *stays = false;
+    if (member->status && status_is_final(member->status))
+        return result_is_kept(tx, member->id, stays);
+    enum err err = state_of(tx, group, &state);
+    *stays = member->status && !(state & GROUP_IS_MAKING);
+    return err;
 }
 
 static enum err remove_one(struct tx *tx, int64_t group, const struct member *member, void *context)
 {
-    bool kept = false;
-    enum err err = member->status && status_is_final(member->status) ? result_is_kept(tx, member->id, &kept) : OK;
-    if (err == OK && kept)
-        err = leave_group(tx, member->id);
+    bool stays;
+    enum err err = member_stays(tx, group, member, &stays);
+    if (err == OK && stays)
+        err = leave_group(tx, member);
     else if (err == OK && member->status)
         err = transition_remove(tx, member->id, member->task, member->status, context);
     return err == OK ? DB_EXECUTE(tx->db, "DELETE FROM members WHERE grp = $1 AND id = $2", v_int(group),

@@ -28,7 +28,7 @@ BEGIN {
     below["server/cli"] = "base store workers server/config server/http server/resources server server/cli"
     # header: where alone it may be included, as an anchored pattern of files
     home["store/internal.h"] = "(tests/)?store/.*|tests/bench/store_.*"
-    home["store/reader.h"] = home["store/tx.h"] = home["store/transition.h"] = "(tests/)?store/.*"
+    home["store/reader.h"] = home["store/tx.h"] = home["store/transition.h"] = "(tests/)?store/.*|tests/sim/model_.*"
     home["store/follow_up.h"] = "(tests/)?store/.*"
     home["store/followers.h"] = "store/(followers|transition|transition_insert|transition_replace)[.]c"
     home["workers/kinds/kinds.h"] = "workers/kinds/kinds[.]c|workers/[^/]*|(server|tests)/.*"

@@ -6,6 +6,7 @@
 # BUILD is build or build/VARIANT: what is tested is BUILD/errand (ERRAND_BIN). Suites:
 #   unit, store   BUILD/tests/SUITE, Criterion programs
 #   e2e           build/tests/e2e, a Criterion program that drives ERRAND_BIN
+#   sim           BUILD/tests/sim, and the same with `compare`: a test each; STEPS=1000000 SEED=1
 #   scripts       tests/e2e/test_*.sh and test_*.py, and what else is executable there: a test each
 #   fuzz          BUILD/tests/replay_NAME over tests/fuzz/corpus/NAME: a test each
 #   stress        BUILD/tests/store_bench stress 10, for TSan: a test
@@ -130,9 +131,18 @@ fuzz() {
     [ -n "$some" ] || none fuzz
 }
 
+sim() {
+    local steps=${STEPS:-1000000} seed=${SEED:-1} file=$out/sim ok=0 status=0
+    "$build/tests/sim" "$steps" "$seed" >"$file" 2>&1 </dev/null && ok=$((ok + 1)) || status=$?
+    "$build/tests/sim" compare $((steps / 300)) "$seed" >>"$file" 2>&1 </dev/null && ok=$((ok + 1)) || status=$?
+    [ "$status" -eq 0 ] || echo "exit status $status" >>"$file"
+    add sim "$ok" $((2 - ok)) "$file"
+}
+
 for suite; do
     case $suite in
     unit | store) criterion "$suite" "$build/tests/$suite" ;;
+    sim) [ -n "${FILTER-}" ] || sim ;;
     e2e) criterion e2e build/tests/e2e ;;
     scripts) [ -n "${FILTER-}" ] || scripts ;;
     fuzz) [ -n "${FILTER-}" ] || fuzz ;;

@@ -138,6 +138,16 @@ static int timeout_ms(int64_t next_us, int64_t now_us)
     return ms < 0 ? 0 : ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
+/* What was put off by the old time, because it had failed, may be due by the new one. */
+static void clock_was_set(struct runner *runner)
+{
+    log_info("the clock was set");
+    pthread_mutex_lock(&runner->lock);
+    for (int i = 0; i < UPKEEPS; i++)
+        dispatcher_set_locked(runner, i, 0);
+    pthread_mutex_unlock(&runner->lock);
+}
+
 static void set_alarm(struct runner *runner, int64_t wall_ms)
 {
     struct itimerspec at = {0};
@@ -148,7 +158,7 @@ static void set_alarm(struct runner *runner, int64_t wall_ms)
     if (timerfd_settime(runner->clock_fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &at, NULL) == 0)
         return;
     if (errno == ECANCELED) /* it was set since the last look; the timer is armed all the same */
-        log_info("the clock was set");
+        clock_was_set(runner);
     else
         log_error("the timer of due times", LOG_STR("error", strerror(errno)));
 }
@@ -163,7 +173,7 @@ static void sleep_until(struct runner *runner, int64_t wall_ms, int64_t mono_us)
     if (read(runner->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
         log_error("read", LOG_STR("error", strerror(errno)));
     if (read(runner->clock_fd, &count, sizeof count) < 0 && errno == ECANCELED)
-        log_info("the clock was set");
+        clock_was_set(runner);
 }
 
 /* By how much the wall clock is ahead of the monotonic one. */

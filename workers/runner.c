@@ -43,6 +43,16 @@ static void note_suspended(struct runner *runner, int64_t id)
         }
 }
 
+/* The turn has ended, by its suspension after a cancellation, and the body has still to: what comes
+ * anew, of a retry, waits for that. */
+static void note_ended_early(struct runner *runner, int64_t id)
+{
+    struct run *run;
+    DL_FOREACH (runner->runs, run)
+        if (run->grant.turn.id == id && !run->grant.refused)
+            queue_suspended(&runner->queue, &run->grant);
+}
+
 /* By the end of what they wait for, or by a message. */
 static void wake_waiting(struct runner *runner, int64_t id, bool message)
 {
@@ -82,6 +92,8 @@ static bool take_change(struct runner *runner, const struct change *change, int6
         waits_heard_locked(runner, change->id);
     if (change->suspended)
         note_suspended(runner, change->id);
+    if (status_in_turn(change->from) && change->to == STATUS_CANCELLED)
+        note_ended_early(runner, change->id);
     if (change->from == STATUS_WAITING && status_is_final(change->to)) /* a body that has suspended goes, too */
         stop_running(runner, change->id, false);
     bool ends_unstarted = (change->from == STATUS_QUEUED || change->from == STATUS_SCHEDULED) &&

@@ -528,7 +528,10 @@ struct refusal submission_refusal(const struct submission *s, enum err err)
         return (struct refusal){429, "queue-full", "the task has as many waiting invocations as its max_queued"};
     case ERR_NOT_FOUND:
         return (struct refusal){422, "invalid-request", "its group, or one that it comes after, is not there"};
-    case ERR_BUSY: return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
+    case ERR_BUSY:
+        if (s->not_unique)
+            return (struct refusal){409, "not-unique", "another invocation has its unique place"};
+        return (struct refusal){409, "conflict", "the step's name is that of a recorded value"};
     case ERR_CONFLICT:
         if (s->parent_cancelled)
             return (struct refusal){409, "cancelled", "its parent is cancelled: only a detached child is taken"};

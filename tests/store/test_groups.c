@@ -609,3 +609,25 @@ STORE_TEST(whatever_happens_counts_add_up_and_groups_end)
     }
     check_counters(f);
 }
+
+/* Between the end of a group's time and the step that removes it: the retry was answered, and then
+ * the member was removed as it was queued. */
+STORE_TEST(a_member_that_was_retried_outlives_its_group)
+{
+    struct test_group *g = group_of(f, GROUP_PARALLEL, 2);
+    g->group.retention_ms = 0;
+    IS_OK(make_group(f, g, 0));
+    int64_t retried = g->ids[0], other = g->ids[1];
+    end_as(f, retried, STATUS_FAILED);
+    end_as(f, other, STATUS_SUCCEEDED);
+    upkeep(f, UPKEEP_PRUNE);
+    cr_assert_eq(ask(f, "SELECT COUNT(*) FROM groups WHERE state & 128 <> 0"), 1);
+    IS_OK(alter(f, ALTER_RETRY, retried));
+    follow_all(f);
+    struct invocation row = row_of(f, retried);
+    cr_expect_eq(row.status, STATUS_QUEUED);
+    cr_expect_eq(row.group, 0);
+    cr_expect_eq(askf(f, "SELECT COUNT(*) FROM invocations WHERE id = %lld", (long long)other), 0);
+    check_counters(f);
+    free(g);
+}

@@ -437,3 +437,45 @@ Test(queue, of_what_is_in_flight_no_more_are_out_than_their_task_says)
     cr_expect_not(queue_has_work_in_flight(&queue));
     cr_expect_not(queue_take_in_flight(&queue, 6, &other));
 }
+
+/* Its claim is on its way; a cancellation and a retry come first, then the claim, and the turn
+ * suspends, all in one commit. What the retry had queued was given out a second time. */
+Test(queue, what_was_queued_before_a_turn_that_has_suspended_is_no_new_job)
+{
+    struct grant grant;
+    offer(0, 10, 0);
+    cr_assert_eq(take(&grant), 10);
+    withdraw(10);
+    offer(STATUS_CANCELLED, 10, 0);
+    queue_suspended(&queue, &grant);
+    queue_settle(&queue, &grant, OK);
+    queue_left(&queue, &grant);
+    settle(&grant, OK);
+    struct grant other;
+    cr_expect_eq(take(&other), 0);
+}
+
+/* A reload put it into another room, and back: what was out before was counted when it ended. */
+Test(queue, what_was_out_before_a_task_left_its_room_is_not_counted_when_it_ends)
+{
+    static const struct task two = {.name = "two", .id = 3};
+    struct grant grants[2], other;
+    queue_task_set(&queue, &two, IN_FLIGHT, false);
+    queue_task_limit(&queue, 3, 1);
+    window_lane(&queue.window, 3)->more = false;
+    for (int i = 0; i < 3; i++) {
+        struct change change = queued(0, 10 + i, 0);
+        change.task = change.ready.task = 3;
+        queue_offer(&queue, &change, 0);
+    }
+    cr_assert(queue_take_in_flight(&queue, 1, &grants[0]));
+    queue_claiming(&queue, &grants[0]);
+    queue_task_room(&queue, 3, &two);
+    queue_task_room(&queue, 3, NULL);
+    queue_task_limit(&queue, 3, 1);
+    done(&grants[0]);
+    cr_assert(queue_take_in_flight(&queue, 2, &grants[1]));
+    queue_claiming(&queue, &grants[1]);
+    cr_expect_not(queue_take_in_flight(&queue, 3, &other), "one at a time");
+    done(&grants[1]);
+}

@@ -418,8 +418,7 @@ Test(window, lanes_of_one_room_share_its_limit_and_their_order)
 {
     struct window window = {0};
     const char *of = "a name";
-    lane_in(&window, 1, of);
-    lane_in(&window, 2, of);
+    struct lane *one = lane_in(&window, 1, of), *two = lane_in(&window, 2, of);
     open_lane(&window, 3);
     struct room *room = window_room(&window, of);
     for (int task = 1; task <= 3; task++)
@@ -430,13 +429,13 @@ Test(window, lanes_of_one_room_share_its_limit_and_their_order)
     cr_expect_eq(take(&window), 0);
     window_limit(&window, room, 2);
     cr_expect_eq(take(&window), 20, "the lowest number first, whose lane it is");
-    window_count_out(&window, room, 1);
+    window_count_out(&window, two, 1);
     cr_expect_eq(take(&window), 21);
-    window_count_out(&window, room, 1);
+    window_count_out(&window, two, 1);
     cr_expect_eq(take(&window), 0);
-    window_count_out(&window, room, -1);
+    window_count_out(&window, two, -1);
     cr_expect_eq(take(&window), 10, "what ended made place for another lane");
-    window_count_out(&window, room, 1);
+    window_count_out(&window, one, 1);
     cr_expect_eq(take(&window), 0);
     window_release(&window);
     consumer_release(&consumer);
@@ -448,7 +447,7 @@ Test(window, a_lane_that_enters_another_room_has_nothing_out_of_it)
     const char *old = "old", *new = "new";
     struct lane *one = lane_in(&window, 1, old), *two = lane_in(&window, 2, old);
     window_limit(&window, window_room(&window, old), 1);
-    window_count_out(&window, window_room(&window, old), 1);
+    window_count_out(&window, two, 1);
     offer(&window, 1, 1, 10);
     window_enter(&window, one, new);
     window_limit(&window, window_room(&window, new), 1);
@@ -459,6 +458,40 @@ Test(window, a_lane_that_enters_another_room_has_nothing_out_of_it)
     cr_expect_eq(take(&window), 20, "its own has no limit");
     window_enter(&window, one, NULL);
     cr_expect_null(window.rooms);
+    window_release(&window);
+    consumer_release(&consumer);
+}
+
+/* What it left there was counted for ever, and its roommates had less and less place. */
+Test(window, a_lane_that_leaves_a_room_takes_along_what_it_has_out)
+{
+    struct window window = {0};
+    const char *old = "old", *new = "new";
+    struct lane *one = lane_in(&window, 1, old);
+    lane_in(&window, 2, old);
+    window_limit(&window, window_room(&window, old), 1);
+    window_count_out(&window, one, 1);
+    offer(&window, 2, 1, 20);
+    cr_expect_eq(take(&window), 0);
+    window_enter(&window, one, new);
+    cr_expect_eq(take(&window), 20);
+    window_release(&window);
+    consumer_release(&consumer);
+}
+
+/* Another server started one and put it back: this one has it twice, as it was and as it is. The
+ * limit of a trim fell between the two, and no refill brought what was at it. */
+Test(window, a_trim_cuts_between_no_two_of_the_same)
+{
+    static const struct window_limits limits = {.lane_max = 4, .lane_min = 4, .all_max = 4};
+    struct window window = {.limits = &limits};
+    struct lane *lane = open_lane(&window, 1);
+    for (int id = 1; id <= 4; id++)
+        offer(&window, 1, 1, id);
+    for (int id = 4; id <= 7; id++)
+        offer(&window, 1, 1, id);
+    cr_expect_eq(lane->count, 3);
+    cr_expect_eq(lane->limit_rank, 3, "a refill brings what is beyond: the fourth, as it is");
     window_release(&window);
     consumer_release(&consumer);
 }

@@ -59,9 +59,9 @@ static void count_out(struct queue *queue, const struct grant *grant, int more)
 {
     if (grant->suspect)
         return;
-    const struct lane *lane = lane_of(queue, grant->turn.task);
-    if (lane->room->of == grant->room)
-        window_count_out(&queue->window, lane->room, more);
+    struct lane *lane = lane_of(queue, grant->turn.task);
+    if (lane->stay == grant->stay)
+        window_count_out(&queue->window, lane, more);
 }
 
 int queue_held_up(const struct queue *queue, const void *of)
@@ -125,10 +125,10 @@ static struct grant *claim_of(const struct queue *queue, int64_t id)
 }
 
 /* Is that claim still to decide about the job? If the row bears its lease, its
- * turn has been already. */
+ * turn has been already; unless its body is still to end. */
 static bool decides(const struct grant *grant, const struct ready *ready)
 {
-    return grant && ready->lease != grant->turn.lease;
+    return grant && (grant->suspended || ready->lease != grant->turn.lease);
 }
 
 void queue_claiming(struct queue *queue, struct grant *grant)
@@ -320,7 +320,7 @@ bool queue_take_in_flight(struct queue *queue, int64_t lease, struct grant *gran
     grant->turn = turn_of(grant->job, lease);
     if (grant->suspect)
         return true;
-    grant->room = lane_of(queue, grant->turn.task)->room->of;
+    grant->stay = lane_of(queue, grant->turn.task)->stay;
     count_out(queue, grant, 1);
     return true;
 }
@@ -348,6 +348,8 @@ void queue_put_back(struct queue *queue, struct grant *grant)
 void queue_suspended(struct queue *queue, struct grant *grant)
 {
     grant->suspended = true;
+    free(grant->anew); /* what came before the turn is over with it */
+    grant->anew = NULL;
     if (!grant->claiming)
         queue_claiming(queue, grant);
 }

@@ -26,10 +26,10 @@ struct grant {
     bool in_flight;  /* it has no slot: its task says how many there may be */
 
     /* The queue's: */
-    bool runs;        /* the body does */
-    bool gave_way;    /* it is in flight, and not counted as out */
-    const void *room; /* that it is out of: queue_task_room() */
-    bool unbegun;     /* a suspect that no child has */
+    bool runs;     /* the body does */
+    bool gave_way; /* it is in flight, and not counted as out */
+    int stay;      /* of its lane in the room that it is out of */
+    bool unbegun;  /* a suspect that no child has */
     bool claiming; /* the claim is neither written nor refused; or it was refused, and the body has still to end */
     struct grant *prev, *next;
     bool refused;

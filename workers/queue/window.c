@@ -4,11 +4,7 @@
 
 #include <stdlib.h>
 
-enum {
-    LANE_MAX = 2048, /* jobs a lane holds after a trim */
-    LANE_MIN = 64,
-    WINDOW_MAX = 16384, /* jobs of all lanes, roughly */
-};
+const struct window_limits window_limits = {.lane_max = 2048, .lane_min = 64, .all_max = 16384};
 
 static bool before(int priority_a, int64_t rank_a, int priority_b, int64_t rank_b)
 {
@@ -63,10 +59,13 @@ static int compare_entries(const void *a, const void *b)
     return entry_before(a, b) ? -1 : 1;
 }
 
-/* Leaves the first `room` jobs in memory and the rest to the disk. */
+/* Leaves the first `room` jobs in memory and the rest to the disk. Of one that is there twice, as
+ * another server had it meanwhile, both go: a refill brings what is beyond the limit, not what is at it. */
 static void lane_trim(struct lane *lane, int room)
 {
     qsort(lane->heap, (size_t)lane->count, sizeof *lane->heap, compare_entries); /* sorted is a heap */
+    while (room > 1 && !entry_before(&lane->heap[room - 1], &lane->heap[room]))
+        room--;
     for (int i = room; i < lane->count; i++)
         free(lane->heap[i].job);
     lane->count = room;
@@ -249,8 +248,12 @@ static void leave_room(struct window *window, struct lane *lane)
     while (*at != lane)
         at = &(*at)->roommate;
     *at = lane->roommate;
+    room->out -= lane->out;
+    lane->out = 0;
     if (room->of && !room->lanes)
         forget_room(window, room);
+    else
+        reorder_room(window, room);
 }
 
 static struct room *add_room(struct window *window, const void *of)
@@ -267,6 +270,7 @@ void window_enter(struct window *window, struct lane *lane, const void *of)
         return;
     leave_room(window, lane);
     lane->own_room = (struct room){0};
+    lane->stay++;
     struct room *room = of ? window_room(window, of) : &lane->own_room;
     lane->room = room ? room : add_room(window, of);
     lane->roommate = lane->room->lanes;
@@ -280,18 +284,20 @@ void window_limit(struct window *window, struct room *room, int limit)
     reorder_room(window, room);
 }
 
-void window_count_out(struct window *window, struct room *room, int more)
+void window_count_out(struct window *window, struct lane *lane, int more)
 {
-    room->out += more;
-    reorder_room(window, room);
+    lane->out += more;
+    lane->room->out += more;
+    reorder_room(window, lane->room);
 }
 
 /* --- what is in a lane --------------------------------------------------------------- */
 
 int lane_room(const struct window *window)
 {
-    int share = WINDOW_MAX / (window->loaded > 0 ? window->loaded : 1);
-    return share > LANE_MAX ? LANE_MAX : share < LANE_MIN ? LANE_MIN : share;
+    const struct window_limits *limits = window->limits ? window->limits : &window_limits;
+    int share = limits->all_max / (window->loaded > 0 ? window->loaded : 1);
+    return share > limits->lane_max ? limits->lane_max : share < limits->lane_min ? limits->lane_min : share;
 }
 
 bool lane_is_low(const struct window *window, const struct lane *lane)

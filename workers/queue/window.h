@@ -53,6 +53,8 @@ struct lane {
     bool paused;
     struct room *room; /* never NULL: its own, or one that it shares */
     struct lane *roommate;
+    int stay; /* how often it has changed its room */
+    int out;  /* of its room, since then */
     struct room own_room;
     struct entry *heap;
     int count, cap;
@@ -66,11 +68,20 @@ struct lane {
     bool has_suspect_out; /* the queue's: one that was given out and has not begun */
 };
 
+/* How much is held in memory. */
+struct window_limits {
+    int lane_max; /* jobs that a lane holds after a trim */
+    int lane_min; /* however many lanes there are; at least 4 */
+    int all_max;  /* jobs of all lanes, roughly */
+};
+extern const struct window_limits window_limits;
+
 struct window {
     struct lane **lanes; /* by task id; NULL where there is none */
     int lane_count;
-    int loaded;         /* lanes with jobs */
-    struct room *rooms; /* that have a name */
+    int loaded;                         /* lanes with jobs */
+    struct room *rooms;                 /* that have a name */
+    const struct window_limits *limits; /* NULL: window_limits. A simulation has smaller ones */
 };
 
 void window_release(struct window *window);
@@ -92,7 +103,7 @@ struct room *window_room(const struct window *window, const void *of);
 /* How many jobs may be out of a room at once (0: any number, -1: none), and how many more or
  * fewer are. Lanes wait while it is full. */
 void window_limit(struct window *window, struct room *room, int limit);
-void window_count_out(struct window *window, struct room *room, int more);
+void window_count_out(struct window *window, struct lane *lane, int more);
 bool window_is_full(const struct lane *lane);
 
 /* A queued invocation: copied in, or left on disk if it lies beyond. */
