@@ -132,7 +132,10 @@ static void patch(struct model *model, struct row *row, const struct op_alter *o
         .withdrawn = from == STATUS_QUEUED, .old_priority = row->priority, .old_rank = row_rank(row)};
     row->run_at = op->set_run_at ? op->run_at : row->run_at;
     row->priority = op->set_priority ? op->priority : row->priority;
-    row->status = row->run_at > model->now ? STATUS_SCHEDULED : STATUS_QUEUED;
+    if (from == STATUS_HELD) /* in place of a delay from its release */
+        row->held.delay_ms = op->set_run_at ? 0 : row->held.delay_ms;
+    else
+        row->status = row->run_at > model->now ? STATUS_SCHEDULED : STATUS_QUEUED;
     note.ready = row_ready(row);
     note.expires_at = row->expires_at;
     note.due_at = row->status == STATUS_SCHEDULED ? row->run_at : 0;
@@ -147,7 +150,7 @@ static enum err alter(struct model *model, struct row *row, const struct op_alte
     case ALTER_RETRY:
         return status == STATUS_FAILED || status == STATUS_CANCELLED ? held_retry(model, row) : ERR_CONFLICT;
     case ALTER_PATCH:
-        if (status != STATUS_SCHEDULED && status != STATUS_QUEUED)
+        if (status != STATUS_HELD && status != STATUS_SCHEDULED && status != STATUS_QUEUED)
             return ERR_CONFLICT;
         patch(model, row, op);
         return OK;
