@@ -59,7 +59,7 @@ static bool read_query(struct listing *listing, int64_t parent)
 {
     static const char *const known[] = {"parent", "group",         "status",         "task",  "worker", "error",
                                         "key",    "created_after", "created_before", "order", "view",   "limit",
-                                        "cursor", "label",         "label.",         "loop",  "arg.",          NULL};
+                                        "cursor", "label",         "label.",         "loop",  "arg.",   NULL};
     static const char *const repeatable[] = {"status", "label", NULL};
     static const char *const orders[] = {"newest", "oldest", NULL};
     struct request *rq = listing->rq;

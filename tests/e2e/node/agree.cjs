@@ -131,7 +131,7 @@ function boundLease(body) {
   if (typeof named[0][named[1]] === 'string') named[0][named[1]] = [...named[0][named[1]]].slice(0, 24).join('');
   if (Array.isArray(body.done)) body.done = body.done.slice(0, 1);
   // a token as long as the schema lets it be is longer in bytes than a body may be
-  if (body.done && body.done[0] && typeof body.done[0].token === 'string') body.done[0].token = body.done[0].token.slice(0, 1000);
+  if (body.done && body.done[0] && typeof body.done[0].token === 'string') body.done[0].token = [...body.done[0].token].slice(0, 500).join('');
   if (body.done && body.done[0] && body.done[0].error && isTooLong(body.done[0].error.retry_after)) delete body.done[0].error.retry_after;
 }
 
