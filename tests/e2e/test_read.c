@@ -286,7 +286,7 @@ Test(read, an_unknown_invocation_is_404)
     EXPECT_PROBLEM(patch(s, "/invocations/0000000000000", "{'priority': 1}"), 404, "not-found");
     EXPECT_PROBLEM(ask(s, "DELETE", "/invocations/0000000000000", NULL, NULL), 404, "not-found");
     EXPECT_PROBLEM(post(s, "/tasks/nosuch/pause", NULL), 404, "not-found");
-    EXPECT_PROBLEM(post(s, "/sets", "{}"), 404, "not-found");
+    EXPECT_PROBLEM(post(s, "/nosuch", "{}"), 404, "not-found");
 }
 
 Test(read, a_result_that_is_not_there_is_409_and_says_why)
