@@ -57,8 +57,7 @@ static int first_state(const struct op_group *op)
 {
     const struct group_submission *g = op->group;
     return (g->hold || !op->last ? GROUP_IS_HELD : 0) | (g->open ? GROUP_IS_OPEN : 0) |
-           (g->fail_fast ? GROUP_FAILS_FAST : 0) | (g->stick ? GROUP_STICKS : 0) |
-           (op->last ? 0 : GROUP_IS_MAKING);
+           (g->fail_fast ? GROUP_FAILS_FAST : 0) | (op->last ? 0 : GROUP_IS_MAKING);
 }
 
 static enum err insert_group(struct tx *tx, const struct op_group *op)

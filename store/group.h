@@ -30,7 +30,6 @@ struct group_submission {
     bool hold;          /* its members are promises until it is released */
     bool open;          /* more may come, by submission.group, until it is released or closed; parallel alone */
     bool fail_fast;     /* one failure cancels the rest */
-    bool stick;         /* the next link is for the worker of the last, if that asks in time */
     int64_t release_by; /* of one with `hold`: what is not released by then is cancelled; 0: no such time */
     int64_t retention_ms;
     struct span labels, common_args; /* JSON objects; absent: none */
@@ -97,7 +96,7 @@ struct group_row {
     int64_t id;
     enum group_mode mode;
     enum group_status status;
-    bool open, held, fail_fast, stick;
+    bool open, held, fail_fast;
     bool making; /* its members are still on their way to disk */
     int total;   /* members so far */
     int64_t counts[STATUS_SLOTS];

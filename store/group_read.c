@@ -46,7 +46,6 @@ static void group_row_read(struct reader *reader, struct db_stmt *stmt, struct g
         .open = state & GROUP_IS_OPEN,
         .held = state & GROUP_IS_HELD,
         .fail_fast = state & GROUP_FAILS_FAST,
-        .stick = state & GROUP_STICKS,
         .making = state & GROUP_IS_MAKING,
         .total = (int)db_int(stmt, 3),
         .counts = {[STATUS_HELD] = db_int(stmt, 4),

@@ -21,7 +21,6 @@ enum group_state {
     GROUP_IS_HELD = GROUP_NUMBER_HELD, /* its members are promises */
     GROUP_IS_OPEN = GROUP_NUMBER_OPEN, /* more may come */
     GROUP_FAILS_FAST = 4,
-    GROUP_STICKS = 8,
     GROUP_IS_MAKING = GROUP_NUMBER_MAKING, /* its members are on their way */
     GROUP_HAS_ENDED = GROUP_NUMBER_ENDED,
     GROUP_IS_STOPPED = GROUP_NUMBER_STOPPED, /* what is not final is being cancelled: */

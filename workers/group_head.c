@@ -6,16 +6,11 @@
 
 #include <stdio.h>
 
-enum own { OWN_ARGS, OWN_INVOCATIONS, OWN_COMMON_ARGS, OWN_MODE, OWN_OPEN, OWN_FAIL_FAST, OWN_STICK, OWN_COUNT };
+enum own { OWN_ARGS, OWN_INVOCATIONS, OWN_COMMON_ARGS, OWN_MODE, OWN_OPEN, OWN_FAIL_FAST, OWN_COUNT };
 
 static const char *const own_names[OWN_COUNT] = {
-    [OWN_ARGS] = "args",
-    [OWN_INVOCATIONS] = "invocations",
-    [OWN_COMMON_ARGS] = "common_args",
-    [OWN_MODE] = "mode",
-    [OWN_OPEN] = "open",
-    [OWN_FAIL_FAST] = "fail_fast",
-    [OWN_STICK] = "stick",
+    [OWN_ARGS] = "args", [OWN_INVOCATIONS] = "invocations", [OWN_COMMON_ARGS] = "common_args", [OWN_MODE] = "mode",
+    [OWN_OPEN] = "open", [OWN_FAIL_FAST] = "fail_fast",
 };
 
 /* Of a submission's fields those that a group without a task has, too. */
@@ -120,8 +115,6 @@ static void check_own(struct head *head)
     const struct group_submission *group = &read->group;
     if (group->open && group->mode != GROUP_PARALLEL)
         faults_add(&read->faults, 0, "/open", "only a parallel group can be open");
-    if (group->stick && group->mode != GROUP_CHAIN)
-        faults_add(&read->faults, 0, "/stick", "needs mode: chain, whose next link it is about");
     if (head->has_task && head->own[OWN_INVOCATIONS].p)
         faults_add(&read->faults, 0, "/invocations", "task and invocations exclude each other");
     if (!head->has_task && head->own[OWN_ARGS].p)
@@ -210,7 +203,6 @@ void group_head_read(struct group_reading *reading, struct span text)
     read_mode(&head, &read->group);
     read->group.open = read_truth(&head, OWN_OPEN);
     read->group.fail_fast = read_truth(&head, OWN_FAIL_FAST);
-    read->group.stick = read_truth(&head, OWN_STICK);
     read_common_args(&head);
     check_own(&head);
     find_members(&head);

@@ -43,8 +43,6 @@ void group_view_begin(struct buf *out, const struct group_row *row)
     view_counts(out, row->counts);
     buf_addl(out, "},\"fail_fast\":");
     add_bool(out, row->fail_fast);
-    buf_addl(out, ",\"stick\":");
-    add_bool(out, row->stick);
     buf_addl(out, ",\"labels\":");
     add_json(out, row->labels, false);
     buf_addl(out, ",\"parent\":");

@@ -3,7 +3,7 @@
 
 #include "store/group.h"
 
-/* Appends {id, mode, status, open, total, counts, fail_fast, stick, labels, parent, step, release_by,
+/* Appends {id, mode, status, open, total, counts, fail_fast, labels, parent, step, release_by,
  * created_at, finished_at}; the brace that ends it is the caller's. */
 void group_view_begin(struct buf *out, const struct group_row *row);
 

@@ -116,11 +116,11 @@ Test(group_submission, times_of_what_is_held_count_from_its_release)
     cr_expect_eq(read->items[0].expires_ms, 120000);
     cr_expect_eq(read->items[0].run_at, 0);
     cr_expect_eq(read->items[0].expires_at, 0);
-    read = good("{'task': 'any', 'args': [1, 2], 'delay': '1m', 'mode': 'chain', 'stick': true}");
+    read = good("{'task': 'any', 'args': [1, 2], 'delay': '1m', 'mode': 'chain', 'fail_fast': true}");
     cr_expect_eq(read->items[0].run_at, now_ms + 60000, "the first link is not held");
     cr_expect_eq(read->items[1].delay_ms, 60000);
     cr_expect_eq(read->group.mode, GROUP_CHAIN);
-    cr_expect(read->group.stick);
+    cr_expect(read->group.fail_fast);
 }
 
 Test(group_submission, what_is_shared_is_stored_once_and_checked_with_each)
@@ -222,7 +222,6 @@ Test(group_submission, each_fault_has_its_place)
         {"{'task': 'any', 'args': [], 'mode': 'chian'}", "/mode"},
         {"{'task': 'any', 'args': [], 'mode': 1}", "/mode"},
         {"{'task': 'any', 'args': [], 'mode': 'chain', 'open': true}", "/open"},
-        {"{'task': 'any', 'args': [], 'stick': true}", "/stick"},
         {"{'task': 'any', 'args': [], 'fail_fast': 1}", "/fail_fast"},
         {"{'task': 'any', 'args': [], 'common_args': [1]}", "/common_args"},
         {"{'task': 'any', 'args': [], 'release_by': '5m'}", "/release_by"},

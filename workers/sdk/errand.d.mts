@@ -124,7 +124,6 @@ export interface GroupOptions extends Options {
   commonArgs?: Record<string, Json>;
   open?: boolean;
   failFast?: boolean;
-  stick?: boolean;
 }
 
 /** A member of a group, with options of its own; `after` has names of other members, too. */

@@ -2012,7 +2012,7 @@ export class Client {
 
   /** Many at once, all of them or none: group('add', [[1, 2], { x: 3 }, 4], { mode: 'chain', failFast: true }), or
    * group([{ task: 'add', args: [1, 2], name: 'a' }, { task: 'add', after: ['a'] }]). Options are those of a submission,
-   * for every member, and the group's: mode, commonArgs, hold, releaseBy, open, failFast, stick. */
+   * for every member, and the group's: mode, commonArgs, hold, releaseBy, open, failFast. */
   async group(given, items, options = {}) {
     if (!this.#http.waits) throw new ErrandError('there are no groups inline');
     const isGraph = typeof given === 'object';

@@ -2678,7 +2678,7 @@ class Client(_Client):
         """Many at once, all of them or none: group("add", [(1, 2), {"x": 3}, 4], mode="chain", fail_fast=True), or
         group(invocations=[{"task": "add", "args": [1, 2], "name": "a"}, {"task": "add", "after": ["a"], ...}]). Options
         are those of a submission, for every member, and the group's: mode, common_args, hold, release_by, open,
-        fail_fast, stick."""
+        fail_fast."""
         return _drive(self._group(_group(task, items, invocations, dict(options))))
 
     def wait(self, handles: Handles, timeout: Optional[Duration] = None, *, return_exceptions: bool = False) -> Any:
