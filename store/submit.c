@@ -145,11 +145,13 @@ static enum err place_and_insert(struct tx *tx, struct submission *s)
 /* Another has the place of a member: it is there all the same, and cancelled. */
 static enum err insert_duplicate(struct tx *tx, struct submission *s, int64_t id)
 {
+    struct particulars *particulars = s->particulars;
     s->particulars = NULL;
     s->replayed = s->not_unique = false;
     s->id = id;
     s->status = STATUS_HELD;
     enum err err = insert(tx, s);
+    s->particulars = particulars;
     s->status = STATUS_CANCELLED;
     return err == OK ? alter_cancel_as(tx, id, STATUS_ANY & ~STATUS_FINALS,
                                        SPAN("{\"type\":\"duplicate\",\"message\":\"another one is there already, "

@@ -129,6 +129,35 @@ Test(groups, fail_fast_cancels_the_rest)
     EXPECT_TEXT(r, "items.2.error.type", "fail_fast");
 }
 
+/* A batch goes through the same gate as one: none bypasses what is to be unique. */
+Test(groups, a_member_that_is_not_unique_is_cancelled_as_a_duplicate)
+{
+    struct server *s = serve("slots: 2\ntasks:\n  once: {kind: native, module: $NATIVE, function: hold, "
+                             "unique: {per: args, on_conflict: reject}}\n");
+    char *go = file_in(s, "go");
+    struct reply *r = make(s, format("{'task': 'once', 'args': ['%s', '%s', '%s2']}", go, go, go));
+    char *id = id_of(r);
+    touch(go);
+    touch(format("%s2", go));
+    r = EXPECT_TEXT(ended(s, id), "status", "cancelled");
+    EXPECT_NUMBER(EXPECT_NUMBER(r, "counts.succeeded", 2), "counts.cancelled", 1);
+    r = EXPECT(get(s, "/groups/%s/results", id), 200);
+    EXPECT_TEXT(EXPECT_TEXT(r, "items.0.status", "succeeded"), "items.1.error.type", "duplicate");
+}
+
+Test(groups, members_are_answered_with_kept_results_but_not_what_others_come_after)
+{
+    struct server *s = serve("slots: 2\ntasks:\n  kept: {kind: native, module: $NATIVE, function: echo, "
+                             "cache_results: 1h}\n");
+    final(s, submit(s, "{'task': 'kept', 'args': 1}"));
+    struct reply *r = make(s, "{'task': 'kept', 'args': [1, 2, 1]}");
+    EXPECT_NUMBER(EXPECT_TEXT(ended(s, text_of(r, "id")), "status", "succeeded"), "counts.succeeded", 3);
+    EXPECT_NUMBER(get(s, "/tasks/kept"), "cache_hits", 2);
+    r = make(s, "{'task': 'kept', 'args': [1, 1], 'mode': 'chain'}");
+    EXPECT_NUMBER(EXPECT_TEXT(ended(s, text_of(r, "id")), "status", "succeeded"), "counts.succeeded", 2);
+    EXPECT_NUMBER(get(s, "/tasks/kept"), "cache_hits", 2);
+}
+
 Test(groups, a_chain_runs_link_by_link_and_stops_at_a_failure)
 {
     struct server *s = serve(CONFIG);
