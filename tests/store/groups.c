@@ -4,7 +4,10 @@
 
 struct test_group *group_of(struct fixture *f, enum group_mode mode, int count)
 {
+    static struct test_group *all;
     struct test_group *g = calloc(1, sizeof *g);
+    g->next = all;
+    all = g;
     g->group = (struct group_submission){.mode = mode, .retention_ms = 86400000, .ids = g->ids, .total = count};
     for (int i = 0; i < count; i++)
         g->items[i] = plain(f);

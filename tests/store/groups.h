@@ -6,6 +6,7 @@
 enum { TEST_MEMBERS_MAX = 1000 };
 
 struct test_group {
+    struct test_group *next; /* of all: they live as long as the test's process */
     struct group_submission group;
     struct submission items[TEST_MEMBERS_MAX];
     int64_t ids[TEST_MEMBERS_MAX];

@@ -111,4 +111,6 @@ STORE_TEST(a_replacement_is_found_by_its_own_arguments)
     cr_assert_eq(found(f, "n", SPAN("1")), 0);
     cr_assert_eq(found(f, "n", SPAN("2")), 1);
     buf_release(&b.first.text);
+    buf_release(&a.argument_text);
+    buf_release(&b.argument_text);
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static int changes_of(struct fixture *f, int64_t group, bool final)
@@ -244,9 +245,12 @@ static bool note(void *context, const struct group_result *result)
 
 static const char *results(struct fixture *f, int64_t id, bool by_completion)
 {
+    static char text[1000];
     struct buf out = {0};
     IS_OK(reader_group_results(f->reader, id, by_completion, 0, 100, note, &out));
-    return buf_cstr(&out);
+    snprintf(text, sizeof text, "%s", buf_cstr(&out));
+    buf_release(&out);
+    return text;
 }
 
 STORE_TEST(results_come_as_they_were_submitted_or_as_they_ended_each_once)
