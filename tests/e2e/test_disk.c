@@ -169,7 +169,7 @@ static void mount_small(struct server *s)
 {
     char *small = file_in(s, "small");
     run(s->folder, (const char *[]){"mkdir", "small", NULL}, NULL, NULL, NULL);
-    if (mount("errand-e2e", small, "tmpfs", 0, "size=1m") != 0)
+    if (mount("errand-e2e", small, "tmpfs", 0, "size=3m") != 0)
         cr_skip_test("mounting is not allowed here");
     mounted = small;
     const char **arguments = calloc(3, sizeof *arguments);

@@ -301,7 +301,9 @@ static void ended(struct child *child)
                  " before it was ready: its program ended, and nothing in it had served, as serve() does");
     log_end(child, status, buf_span(&message), of_use);
     child_note(child, buf_cstr(&message));
+    post_lock(); /* it is shown until it is taken out of the list */
     child->pid = 0;
+    post_unlock();
     for (int what = WATCH_SOCKET; what < WATCHES; what++)
         minder_unwatch(&child->watches[what]);
     lose_bodies(child, buf_span(&message), buf_span(&detail));
