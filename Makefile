@@ -139,7 +139,7 @@ $(B)/tests/storm: $(B)/obj/tests/fuzz/storm.o $(B)/obj/tests/fuzz/storm_requests
 
 # --- running and testing --------------------------------------------------------
 
-N = 25
+N = 12
 TIME = 60
 STEPS = 1000000
 SEED = 1
@@ -154,7 +154,7 @@ run: ## install what is missing, build, and serve examples/errand.yaml on 127.0.
 deps: ## install missing Debian packages; FOR="build run test coverage fuzz bench lint", FOR=all
 	@tools/deps.sh $(FOR)
 
-test: ## all tests; TESTS="unit store sim e2e scripts fuzz crash slow leases steps workflows pools groups loops", FILTER=PATTERN, N=25 of those that kill
+test: ## all tests; TESTS="unit store sim e2e scripts fuzz crash slow leases steps workflows pools groups loops", FILTER=PATTERN, N=12 of those that kill
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs
 	@FILTER='$(FILTER)' N='$(N)' tools/test.sh build $(TESTS)
@@ -185,37 +185,37 @@ fuzz: | $(GENERATED) ## each fuzz target with libFuzzer; TIME=60 seconds or RUNS
 	$(call variant,fuzz) CC='$(CLANG)' fuzzers
 	@TIME='$(TIME)' RUNS='$(RUNS)' tools/fuzz.sh build/fuzz/fuzz $(TARGET)
 
-crash: ## kill the server N=25 times and check what it promised
+crash: ## kill the server N=12 times and check what it promised
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=crash
 	@N='$(N)' tools/test.sh build crash
 
-steps: ## kill the server N=25 times amid native bodies that record steps
+steps: ## kill the server N=12 times amid native bodies that record steps
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=steps
 	@N='$(N)' tools/test.sh build steps
 
-workflows: ## kill the server N=25 times, and workers, amid workflows that suspend
+workflows: ## kill the server N=12 times, and workers, amid workflows that suspend
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=workflows
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 5 + 900))} tools/test.sh build workflows
 
-pools: ## kill children of pools, and the server N=25 times, amid work
+pools: ## kill children of pools, and the server N=12 times, amid work
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=pools
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build pools
 
-groups: ## kill the server N=25 times amid groups, chains, graphs and promises
+groups: ## kill the server N=12 times amid groups, chains, graphs and promises
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=groups
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build groups
 
-loops: ## kill the server N=25 times amid loops that count on
+loops: ## kill the server N=12 times amid loops that count on
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=loops
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 5 + 900))} tools/test.sh build loops
 
-slow: ## N=25 schedules of changes that meet on a slow disk
+slow: ## N=12 schedules of changes that meet on a slow disk
 	@tools/deps.sh build test
 	@+$(MAKE) --no-print-directory programs TESTS=slow
 	@N='$(N)' TIMEOUT=$${TIMEOUT:-$$(($(N) * 10 + 900))} tools/test.sh build slow

@@ -148,7 +148,7 @@ for suite; do
     fuzz) [ -n "${FILTER-}" ] || fuzz ;;
     stress) [ -n "${FILTER-}" ] || command_test stress "$build/tests/store_bench" stress 10 ;;
     leases) [ -n "${FILTER-}" ] || command_test leases python3 tests/crash/leases.py 20 ;;
-    crash | slow | steps | workflows | pools | groups | loops) [ -n "${FILTER-}" ] || command_test "$suite" python3 "tests/crash/$suite.py" "${N:-25}" ;;
+    crash | slow | steps | workflows | pools | groups | loops) [ -n "${FILTER-}" ] || command_test "$suite" python3 "tests/crash/$suite.py" "${N:-12}" ;;
     *) echo "no such suite: $suite" >&2; exit 2 ;;
     esac
 done
