@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs suites of tests and ends with the line "N passed, N failed".
 #
-#   [FILTER=PATTERN] [N=25] tools/test.sh BUILD SUITE...
+#   [FILTER=PATTERN] [N=12] tools/test.sh BUILD SUITE...
 #
 # BUILD is build or build/VARIANT: what is tested is BUILD/errand (ERRAND_BIN). Suites:
 #   unit, store   BUILD/tests/SUITE, Criterion programs
