@@ -4,25 +4,12 @@
 #include "base/json.h"
 #include "server/resources/view.h"
 
-static void add_id(struct buf *out, int64_t id)
-{
-    if (!id) {
-        buf_addl(out, "null");
-        return;
-    }
-    buf_addc(out, '"');
-    id_add(out, id);
-    buf_addc(out, '"');
-}
-
 static void add_json(struct buf *out, struct span json, bool on_one_line)
 {
-    if (!json.p)
-        buf_addl(out, "null");
-    else if (on_one_line)
+    if (json.p && on_one_line)
         json_add_line(out, json);
     else
-        buf_add_span(out, json);
+        view_json(out, json);
 }
 
 static void add_bool(struct buf *out, bool value)
@@ -33,7 +20,7 @@ static void add_bool(struct buf *out, bool value)
 void group_view_begin(struct buf *out, const struct group_row *row)
 {
     buf_addl(out, "{\"id\":");
-    add_id(out, row->id);
+    view_id(out, row->id);
     buf_addf(out, ",\"mode\":\"%s\",\"status\":\"%s\",\"open\":", group_mode_name(row->mode),
              group_status_name(row->status));
     add_bool(out, row->open);
@@ -46,12 +33,9 @@ void group_view_begin(struct buf *out, const struct group_row *row)
     buf_addl(out, ",\"labels\":");
     add_json(out, row->labels, false);
     buf_addl(out, ",\"parent\":");
-    add_id(out, row->parent);
+    view_id(out, row->parent);
     buf_addl(out, ",\"step\":");
-    if (row->step.p)
-        json_add_lossy(out, row->step);
-    else
-        buf_addl(out, "null");
+    view_text(out, row->step);
     buf_addl(out, ",\"release_by\":");
     view_time(out, row->release_by);
     buf_addl(out, ",\"created_at\":");
@@ -65,7 +49,7 @@ static void add_member(void *context, int64_t id)
     struct buf *out = context;
     if (out->data[out->len - 1] != '[')
         buf_addc(out, ',');
-    add_id(out, id);
+    view_id(out, id);
 }
 
 enum err group_view_members(struct buf *out, struct reader *reader, int64_t id)
@@ -86,7 +70,7 @@ void group_view_result(struct buf *out, const struct group_result *row, bool on_
 {
     const char *status = status_name(row->status);
     buf_addl(out, "{\"id\":");
-    add_id(out, row->id);
+    view_id(out, row->id);
     buf_addl(out, ",\"index\":");
     buf_add_int(out, row->index);
     if (row->name.p) {

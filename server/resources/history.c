@@ -13,10 +13,7 @@
 static void add_text(struct buf *out, const char *name, struct span text)
 {
     buf_addf(out, ",\"%s\":", name);
-    if (text.p)
-        json_add_lossy(out, text);
-    else
-        buf_addl(out, "null");
+    view_text(out, text);
 }
 
 static void add_number(struct buf *out, const char *name, int number)

@@ -9,16 +9,13 @@
 static void add_json(struct buf *out, const char *name, struct span json)
 {
     buf_addf(out, ",\"%s\":", name);
-    buf_add_span(out, json.p ? json : SPAN("null"));
+    view_json(out, json);
 }
 
 static void add_text(struct buf *out, const char *name, struct span text)
 {
     buf_addf(out, ",\"%s\":", name);
-    if (text.p)
-        json_add_lossy(out, text);
-    else
-        buf_addl(out, "null");
+    view_text(out, text);
 }
 
 static void add_int(struct buf *out, const char *name, int64_t number)
@@ -35,13 +32,7 @@ static void add_bool(struct buf *out, const char *name, bool value)
 static void add_id(struct buf *out, const char *name, int64_t id)
 {
     buf_addf(out, ",\"%s\":", name);
-    if (!id) {
-        buf_addl(out, "null");
-        return;
-    }
-    buf_addc(out, '"');
-    id_add(out, id);
-    buf_addc(out, '"');
+    view_id(out, id);
 }
 
 static void add_time(struct buf *out, const char *name, int64_t at_ms)

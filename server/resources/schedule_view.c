@@ -24,25 +24,6 @@ static void add_words(struct buf *out, struct span definition)
     buf_release(&words);
 }
 
-static void add_id(struct buf *out, int64_t id)
-{
-    if (!id) {
-        buf_addl(out, "null");
-        return;
-    }
-    buf_addc(out, '"');
-    id_add(out, id);
-    buf_addc(out, '"');
-}
-
-static void add_text(struct buf *out, struct span text)
-{
-    if (text.p)
-        json_add_lossy(out, text);
-    else
-        buf_addl(out, "null");
-}
-
 void view_schedule(struct buf *out, const struct schedule *row)
 {
     buf_addl(out, "{\"name\":");
@@ -58,12 +39,12 @@ void view_schedule(struct buf *out, const struct schedule *row)
     buf_addl(out, ",\"last_run_at\":");
     view_time(out, row->last_at);
     buf_addl(out, ",\"last_invocation\":");
-    add_id(out, row->last_id);
+    view_id(out, row->last_id);
     buf_addl(out, ",\"waiting_since\":");
     view_time(out, row->waiting_at);
     buf_addl(out, ",\"skipped\":");
     buf_add_int(out, row->skipped);
     buf_addl(out, ",\"problem\":");
-    add_text(out, row->problem);
+    view_text(out, row->problem);
     buf_addc(out, '}');
 }

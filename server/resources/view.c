@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void add_json(struct buf *out, struct span json)
+void view_json(struct buf *out, struct span json)
 {
     if (json.p)
         buf_add_span(out, json);
@@ -18,7 +18,7 @@ static void add_json(struct buf *out, struct span json)
         buf_addl(out, "null");
 }
 
-static void add_text(struct buf *out, struct span text)
+void view_text(struct buf *out, struct span text)
 {
     if (text.p)
         json_add_lossy(out, text);
@@ -68,7 +68,7 @@ static void add_progress(struct buf *out, const struct invocation *row)
     buf_addl(out, "{\"value\":");
     view_number(out, row->progress);
     buf_addl(out, ",\"note\":");
-    add_text(out, row->progress_note);
+    view_text(out, row->progress_note);
     buf_addc(out, '}');
 }
 
@@ -80,7 +80,7 @@ static void add_status(struct buf *out, enum status status)
     buf_addc(out, '"');
 }
 
-static void add_id(struct buf *out, int64_t id)
+void view_id(struct buf *out, int64_t id)
 {
     if (!id) {
         buf_addl(out, "null");
@@ -97,7 +97,7 @@ static void add_ids(struct buf *out, const int64_t *ids, int count)
     for (int i = 0; i < count; i++) {
         if (i)
             buf_addc(out, ',');
-        add_id(out, ids[i]);
+        view_id(out, ids[i]);
     }
     buf_addc(out, ']');
 }
@@ -147,12 +147,12 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     buf_add_int(out, row->priority);
     if (payloads) {
         buf_addl(out, ",\"args\":");
-        add_json(out, row->args);
+        view_json(out, row->args);
         buf_addl(out, ",\"result\":");
-        add_json(out, row->result);
+        view_json(out, row->result);
     }
     buf_addl(out, ",\"error\":");
-    add_json(out, row->error);
+    view_json(out, row->error);
     buf_addl(out, ",\"attempt\":");
     buf_add_int(out, row->attempt);
     buf_addl(out, ",\"max_retries\":");
@@ -179,24 +179,24 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
     buf_addl(out, ",\"cancel_requested_at\":");
     view_time(out, row->cancel_requested_at);
     buf_addl(out, ",\"labels\":");
-    add_json(out, row->labels);
+    view_json(out, row->labels);
     buf_addl(out, ",\"key\":");
-    add_text(out, row->key);
+    view_text(out, row->key);
     buf_addl(out, ",\"worker\":");
-    add_text(out, row->worker);
+    view_text(out, row->worker);
     buf_addl(out, ",\"group\":");
-    add_id(out, row->group);
+    view_id(out, row->group);
     buf_addl(out, ",\"index\":");
     if (row->group)
         buf_add_int(out, row->index);
     else
         buf_addl(out, "null");
     buf_addl(out, ",\"parent\":");
-    add_id(out, row->parent);
+    view_id(out, row->parent);
     buf_addl(out, ",\"step\":");
-    add_text(out, row->step);
+    view_text(out, row->step);
     buf_addl(out, ",\"cached_from\":");
-    add_id(out, row->cached_from);
+    view_id(out, row->cached_from);
     if (payloads) {
         buf_addl(out, ",\"after\":");
         add_after(out, row);
@@ -208,7 +208,7 @@ void view_invocation(struct buf *out, const struct invocation *row, const char *
         buf_add_int(out, row->turns);
     }
     buf_addl(out, ",\"loop\":");
-    add_id(out, row->loop);
+    view_id(out, row->loop);
     buf_addl(out, ",\"iteration\":");
     if (row->loop)
         buf_add_int(out, row->iteration);
@@ -239,9 +239,9 @@ void view_attempt(struct buf *out, const struct attempt_row *row)
     buf_addl(out, ",\"finished_at\":");
     view_time(out, row->finished_at);
     buf_addl(out, ",\"worker\":");
-    add_text(out, row->worker);
+    view_text(out, row->worker);
     buf_addl(out, ",\"error\":");
-    add_json(out, row->error);
+    view_json(out, row->error);
     buf_addc(out, '}');
 }
 

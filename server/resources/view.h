@@ -23,8 +23,13 @@ void view_message(struct buf *out, const struct message *message, bool on_one_li
 /* "scheduled":0,"queued":2,...: every status, without braces. */
 void view_counts(struct buf *out, const int64_t counts[STATUS_SLOTS]);
 
-/* A quoted time, null for 0. */
+/* A quoted time, and a quoted id: null for 0. */
 void view_time(struct buf *out, int64_t at_ms);
+void view_id(struct buf *out, int64_t id);
+
+/* A text as a string, and JSON as it is: null if absent. */
+void view_text(struct buf *out, struct span text);
+void view_json(struct buf *out, struct span json);
 
 /* The fewest digits that read back as the same number; null if it is none. */
 void view_number(struct buf *out, double value);
