@@ -19,7 +19,7 @@ import time
 sys.dont_write_bytecode = True
 
 import service  # noqa: E402
-from service import FINAL, PATIENCE, Client, Faults, Server, Violation  # noqa: E402
+from service import FINAL, Client, Faults, Server, Violation  # noqa: E402
 
 UNFINISHED = 300  # as many members are kept going
 ROUND_SECONDS = (0.05, 1.0)
@@ -141,14 +141,7 @@ class Run:
             client.ask("POST", "/groups/%s/release" % id)
         for group in self.unknown(client):
             client.ask("POST", "/groups/%s/release" % group)
-        left, since = client.unfinished(), time.monotonic()
-        while left:
-            time.sleep(0.02)
-            now = client.unfinished()
-            if now < left:
-                left, since = now, time.monotonic()
-            if time.monotonic() > since + PATIENCE:
-                raise Violation("%d do not end" % now)
+        service.await_ends(client)
         return client
 
     def unknown(self, client):
@@ -227,21 +220,8 @@ def check(run, kills):
 
 
 def main():
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     folder = service.prepare("groups", "group_tasks.c", {"errand.yaml": CONFIG})
-    run, good = Run(folder, seed), False
-    print("seed %d" % seed, flush=True)
-    try:
-        for _ in range(kills):
-            run.killed_at_start() if run.rng.random() < KILLED_AT_START else run.round()
-        good = check(run, kills)
-    except Violation as violation:
-        print("VIOLATION:", violation)
-    finally:
-        run.server.clean_up()
-        service.leave(folder, good)
-    return 0 if good else 1
+    return service.kill_and_check(folder, Run, check, KILLED_AT_START)
 
 
 if __name__ == "__main__":

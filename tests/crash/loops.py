@@ -246,21 +246,8 @@ def check(run, kills):
 
 
 def main():
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     folder = service.prepare("loops", os.path.join("..", "e2e", "native", "loops.c"), {"errand.yaml": CONFIG})
-    run, good = Run(folder, seed), False
-    print("seed %d" % seed, flush=True)
-    try:
-        for _ in range(kills):
-            run.killed_at_start() if run.rng.random() < KILLED_AT_START else run.round()
-        good = check(run, kills)
-    except Violation as violation:
-        print("VIOLATION:", violation)
-    finally:
-        run.server.clean_up()
-        service.leave(folder, good)
-    return 0 if good else 1
+    return service.kill_and_check(folder, Run, check, KILLED_AT_START)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What crash.py, slow.py and ../e2e/old_database.py share: the real binary in a folder of its own, a client, and what
+"""What the scripts beside it and ../e2e/old_database.py share: the real binary in a folder of its own, a client, and what
 must hold of the database whatever was done to it."""
 
 import collections
@@ -6,12 +6,14 @@ import ctypes
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -216,6 +218,36 @@ def run_for(server, length, stops, feed):
     else:
         kill.join()
         server.kill()
+
+
+def await_ends(client):
+    """All of them end, whatever it takes, as long as it gets on."""
+    left, since = client.unfinished(), time.monotonic()
+    while left:
+        time.sleep(0.02)
+        now = client.unfinished()
+        if now < left:
+            left, since = now, time.monotonic()
+        if time.monotonic() > since + PATIENCE:
+            raise Violation("%d do not end" % now)
+
+
+def kill_and_check(folder, run_class, check, killed_at_start):
+    """A script's main, and its exit status: KILLS (or 100) rounds of a run, some of them killed at their start, and the check."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    run, good = run_class(folder, seed), False
+    print("seed %d" % seed, flush=True)
+    try:
+        for _ in range(kills):
+            run.killed_at_start() if run.rng.random() < killed_at_start else run.round()
+        good = check(run, kills)
+    except Violation as violation:
+        print("VIOLATION:", violation)
+    finally:
+        run.server.clean_up()
+        leave(folder, good)
+    return 0 if good else 1
 
 
 def list_all(client):

@@ -21,7 +21,7 @@ import time
 sys.dont_write_bytecode = True
 
 import service  # noqa: E402
-from service import PATIENCE, Client, Faults, Server, Violation  # noqa: E402
+from service import Client, Faults, Server, Violation  # noqa: E402
 
 UNFINISHED = 24  # as many are kept going
 ROUND_SECONDS = (0.05, 1.2)
@@ -86,14 +86,7 @@ class Run:
         """All of them end, whatever it takes, as long as it gets on."""
         self.server.start()
         client = Client(self.server.port)
-        left, since = client.unfinished(), time.monotonic()
-        while left:
-            time.sleep(0.02)
-            now = client.unfinished()
-            if now < left:
-                left, since = now, time.monotonic()
-            if time.monotonic() > since + PATIENCE:
-                raise Violation("%d do not end" % now)
+        service.await_ends(client)
         return client
 
 
@@ -190,21 +183,8 @@ def check(run, kills):
 
 
 def main():
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
     folder = service.prepare("steps", os.path.join("..", "e2e", "native", "steps.c"), {"errand.yaml": CONFIG})
-    run, good = Run(folder, seed), False
-    print("seed %d" % seed, flush=True)
-    try:
-        for _ in range(kills):
-            run.killed_at_start() if run.rng.random() < KILLED_AT_START else run.round()
-        good = check(run, kills)
-    except Violation as violation:
-        print("VIOLATION:", violation)
-    finally:
-        run.server.clean_up()
-        service.leave(folder, good)
-    return 0 if good else 1
+    return service.kill_and_check(folder, Run, check, KILLED_AT_START)
 
 
 if __name__ == "__main__":
